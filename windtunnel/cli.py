@@ -1,0 +1,94 @@
+"""The command line: parse, import lazily, hand over. Exit codes: 0 done, 1 a study failed, 2 bad input."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from windtunnel import __version__
+from windtunnel.errors import BadInput, StudyFailed
+
+EPILOG = """\
+windtunnel run                                              the default study, judged, in about a minute
+windtunnel run tunnel=bijection tunnel.symbols=20           another tunnel
+windtunnel run +sweep=extrapolation                         a named sweep
+windtunnel run -m tunnel.noise=0.01,0.1 'seed=range(8)'     any Hydra multirun
+windtunnel evaluate runs/extrapolation reach=500            judge again, at a longer reach
+"""
+
+
+def main() -> None:
+    """`windtunnel COMMAND …`"""
+    try:
+        dispatch(sys.argv[1:])
+    except BadInput as error:
+        print(f"windtunnel: {error}", file=sys.stderr)
+        sys.exit(2)
+    except StudyFailed:
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("windtunnel: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def dispatch(arguments: list[str]) -> None:
+    if arguments[:1] == ["run"] and arguments[1:] not in (["-h"], ["--help"]):
+        return run(arguments[1:])
+    parser = argparse.ArgumentParser(
+        prog="windtunnel",
+        description="Is attention Bayesian inference? Small models against exact posteriors, in bits.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    sub = commands.add_parser("run", help="train and judge a study, a named sweep or any Hydra multirun")
+    sub.add_argument("overrides", nargs="*", help="Hydra overrides; `windtunnel list` shows what there is")
+    sub = commands.add_parser("evaluate", help="judge finished studies again, with other evaluate settings")
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="fields of `evaluate`, as in reach=500")
+    sub = commands.add_parser("table", help="the table of a sweep or the verdict of a study")
+    sub.add_argument("folder", type=Path)
+    commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
+    options = parser.parse_args(arguments)
+    if options.command == "evaluate":
+        from windtunnel.sweep.run import evaluate
+
+        evaluate(options.folder, options.settings)
+    elif options.command == "table":
+        from windtunnel.report.tables import show
+
+        show(options.folder)
+    elif options.command == "list":
+        from windtunnel.report.tables import show_choices
+
+        show_choices()
+
+
+def run(arguments: list[str]) -> None:
+    """Hand over to Hydra. It reads sys.argv itself, prints its own errors and knows no `+sweep` without `-m`."""
+    if any(argument.startswith("+sweep=") for argument in arguments) and not {"-m", "--multirun"} & set(arguments):
+        arguments = ["-m", *arguments]
+    sys.argv = ["windtunnel", *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions, not as printed pages
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from windtunnel.conf import folder
+
+    def task(config: object) -> None:
+        from windtunnel.sweep.launcher import single
+
+        single(config)
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(folder()), config_name="config")(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        from windtunnel.messages import one_line
+
+        raise BadInput(one_line(error)) from None
+
+
+if __name__ == "__main__":
+    main()

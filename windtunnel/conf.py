@@ -1,0 +1,22 @@
+"""Where the Hydra configs lie, and what they offer. Plain files: nothing here imports Hydra or JAX."""
+
+from pathlib import Path
+
+GROUPS = ("tunnel", "prior", "model", "position", "train", "sweep")
+
+
+def folder() -> Path:
+    """`conf/` beside the package in a checkout, inside it in a wheel."""
+    here = Path(__file__).parent
+    return next(path for path in (here / "conf", here.parent / "conf") if path.is_dir())
+
+
+def choices(group: str) -> dict[str, str]:
+    """{name: what its file's head says in a line} of a group."""
+    return {path.stem: head(path) for path in sorted((folder() / group).glob("*.yaml"))}
+
+
+def head(path: Path) -> str:
+    """The first comment of a file that is not Hydra's own."""
+    lines = path.read_text().splitlines()
+    return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")

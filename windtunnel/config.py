@@ -1,0 +1,194 @@
+"""The study, and the door through which every configuration comes in: validated once, trusted ever after."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import typing
+from typing import Annotated, Any, Literal
+
+import pydantic
+import pydantic.dataclasses
+from pydantic import Field
+
+from windtunnel.errors import BadInput
+from windtunnel.models import AnyModel
+from windtunnel.models.position import AnyPosition, PerLayer
+from windtunnel.spec import NonNegative, Positive, Seed, Size, spec
+from windtunnel.tunnels import AnyTunnel
+
+
+@spec
+class Train:
+    """How a model is trained: `steps` batches, drawn fresh, of `horizon` observations (null: all the tunnel holds).
+
+    `posterior` supervision is cross-entropy to the exact predictive, `sample` to the drawn outcome. They have the
+    same expected gradient; the first lacks the noise of sampling. The rate warms up over `warmup` of the steps and
+    then falls along a cosine to zero. With `muon`, `learning_rate` is that of the hidden matrices and
+    `adam_rate` × `learning_rate` that of everything else.
+    """
+
+    steps: Size = 1000
+    batch: Size = 64
+    horizon: Size | None = None
+    supervision: Literal["posterior", "sample"] = "posterior"
+    optimizer: Literal["muon", "adamw"] = "muon"
+    learning_rate: Positive = 0.02
+    adam_rate: Positive = 0.25
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    weight_decay: NonNegative = 0.0
+    clip: Positive = 1.0
+
+
+@spec
+class Evaluate:
+    """How a model is judged: on `examples` sequences of `reach` × horizon observations, drawn from a seed that no
+    training uses, the same for every study. τ (`tolerance`, bits) is what counts as exact and δ (`settled`, bits)
+    what counts as converged.
+    """
+
+    reach: Annotated[float, Field(ge=1, le=500)] = 1.0
+    examples: Annotated[int, Field(ge=2)] = 64
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    tolerance: Annotated[float, Field(gt=0)] = 0.01
+    settled: Annotated[float, Field(gt=0)] = 0.01
+
+
+@spec
+class Study:
+    """One trained model against one exact posterior."""
+
+    tunnel: AnyTunnel
+    model: AnyModel
+    position: AnyPosition | None = None
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    seed: Seed = 0
+
+    @property
+    def horizon(self) -> int:
+        """The longest training sequence, in observations."""
+        horizon = self.train.horizon or self.tunnel.capacity
+        assert horizon is not None  # the door made sure
+        return horizon
+
+    @property
+    def length(self) -> int:
+        """The longest evaluated sequence, in observations."""
+        return int(self.horizon * self.evaluate.reach)
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+class Settings:
+    """What a run needs beside the study: where records go and how often a pack is checkpointed."""
+
+    runs: str = "runs"
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
+    question: str | None = None
+
+
+def door(plain: dict[str, Any]) -> tuple[Study, Settings]:
+    """The door, for a whole composed configuration."""
+    names = {field.name for field in dataclasses.fields(Settings)}
+    try:
+        settings = Settings(**{key: value for key, value in plain.items() if key in names})
+    except pydantic.ValidationError as error:
+        raise BadInput(_one_line(error)) from None
+    return study({key: value for key, value in plain.items() if key not in names}), settings
+
+
+def study(plain: dict[str, Any]) -> Study:
+    """The door: a plain dict to a validated `Study`, or `BadInput` with one line."""
+    try:
+        made = pydantic.TypeAdapter(Study).validate_python(plain)
+    except pydantic.ValidationError as error:
+        raise BadInput(_one_line(error)) from None
+    _agree(made)
+    return made
+
+
+def plain(spec: Any) -> Any:
+    """The inverse of the door: a spec as nested dicts, lists and numbers."""
+    return json.loads(pydantic.TypeAdapter(type(spec)).dump_json(spec))
+
+
+def study_id(study: Study) -> str:
+    """The name of a study: readable, then a hash of everything that shapes its parameters (not how it is judged)."""
+    shapes = {key: value for key, value in plain(study).items() if key != "evaluate"}
+    parts = [study.tunnel.name, study.position.name if study.position else study.model.name, f"seed{study.seed}"]
+    return "-".join([*parts, digest(shapes)])
+
+
+def evaluate_id(study: Study) -> str:
+    return digest(plain(study.evaluate))
+
+
+def digest(plain: Any) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _agree(study: Study) -> None:
+    """The rules that hold between fields."""
+    tunnel, model, position, train = study.tunnel, study.model, study.position, study.train
+    capacity = tunnel.capacity
+    if train.horizon is None and capacity is None:
+        raise BadInput(f"train.horizon=null: {tunnel.name} has no longest sequence, so give a number of observations")
+    if capacity is not None and study.horizon > capacity:
+        raise BadInput(f"train.horizon={train.horizon}: {tunnel.name} holds at most {capacity} observations")
+    if capacity is not None and study.length > capacity:
+        most = capacity / study.horizon
+        raise BadInput(
+            f"evaluate.reach={study.evaluate.reach:g}: {tunnel.name} holds at most {capacity} observations, "
+            f"a reach of {most:g} at horizon {study.horizon}"
+        )
+    if position is None:
+        raise BadInput(f"position=null: model {model.name} needs one; valid: {', '.join(names(AnyPosition))}")
+    if model.width % model.heads:
+        raise BadInput(f"model.heads={model.heads}: must divide model.width={model.width}")
+    if position.name == "rope" and (model.width // model.heads) % 2:
+        raise BadInput(f"position=rope: needs an even head width, not {model.width}/{model.heads}")
+    if isinstance(position, PerLayer) and len(position.layers) != model.layers:
+        raise BadInput(
+            f"position.layers: lists {len(position.layers)} positions, and the model has model.layers={model.layers}"
+        )
+
+
+def names(union: Any) -> list[str]:
+    """The names of the specs that a union is made of."""
+    return [member.name for member in _specs(union)]
+
+
+def _specs(hint: Any) -> list[Any]:
+    """The specs that a type is built from."""
+    if dataclasses.is_dataclass(hint):
+        return [hint]
+    return [found for part in typing.get_args(hint) for found in _specs(part)]
+
+
+def _one_line(error: pydantic.ValidationError) -> str:
+    """The first thing that is wrong, in one line: the key, the value, what would be valid."""
+    first = error.errors(include_url=False)[0]
+    path, specs = [], [Study]
+    for part in first["loc"]:
+        chosen = [spec for spec in specs if len(specs) > 1 and spec.name == part]
+        if chosen:  # pydantic puts the name of a union's member into the path; the user did not write it
+            specs = chosen
+            continue
+        path.append(str(part))
+        owner, specs = specs[0], specs if isinstance(part, int) else _specs(typing.get_type_hints(specs[0]).get(part))
+    key, kind, value = ".".join(path), first["type"], first["input"]
+    if kind == "unexpected_keyword_argument":
+        return f"{key}: {no_such(path[-1], [field.name for field in dataclasses.fields(owner)])}"
+    if kind == "union_tag_invalid":
+        return f"{key}={value['name']}: {no_such(value['name'], names(typing.get_type_hints(owner)[path[-1]]))}"
+    if kind.startswith("missing"):
+        return f"{key}: missing"
+    shown = value.get("name", value) if isinstance(value, dict) else "null" if value is None else value
+    return f"{key}={shown}: {first['msg'].replace('Input should', 'should')}"
+
+
+def no_such(name: str, valid: list[str]) -> str:
+    """What to say of a name that does not exist."""
+    valid = [other for other in valid if other != "name"]
+    close = difflib.get_close_matches(str(name), valid, 1)
+    return f"no such name{f'; did you mean {close[0]}?' if close else ''}; valid: {', '.join(valid) or 'none'}"

@@ -1,0 +1,71 @@
+"""Evaluation: one causal pass over sequences up to 500 horizons long, scored at log-spaced positions.
+
+Sequences are made, read and forgotten one at a time, so memory does not grow with their number.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array
+
+from windtunnel.bins import Bin, bins, scored
+from windtunnel.config import Study
+from windtunnel.models import with_parameters
+from windtunnel.train import START, build, stream
+from windtunnel.tunnels import Batch
+
+EVALUATION = 2**31 - 1  # the stream of evaluation keys: training uses 0, 1, 2
+
+
+class Exact(NamedTuple):
+    """What exact reasoners say of the evaluation sequences, at the scored positions."""
+
+    log_predictive: Array  # [B, P, V] nats
+    baselines: dict[str, Array]  # each [B, P, V] nats
+    outcome: Array  # int32[B, P]
+    weight: Array  # [B, P]
+
+
+def scored_bins(study: Study) -> list[Bin]:
+    return bins(study.horizon, study.length, study.evaluate.examples)
+
+
+def exact(study: Study) -> Exact:
+    """The oracle's answers. They depend on the tunnel, the horizon and the evaluation, not on the model."""
+    at = scored(scored_bins(study))
+    tables = study.tunnel.prepare()
+
+    def one(batch: Batch) -> Exact:
+        return Exact(
+            study.tunnel.log_predictive(tables, batch, at),
+            study.tunnel.baselines(tables, batch, at, study.horizon),
+            batch.outcome_BP[:, at],
+            batch.weight_BP[:, at],
+        )
+
+    return _each_example(study, one)
+
+
+def predict(study: Study, params: Any, axis: str | None = None) -> Array:
+    """[B, P, V]: the model's log-predictive (nats) at the scored positions; with `axis`, this device's share of B."""
+    model = with_parameters(build(study, stream(study, START)), params)
+    at = study.tunnel.scored(study.length)[scored(scored_bins(study))]
+    return _each_example(study, lambda batch: jax.nn.log_softmax(model(batch.inputs, at)), axis)
+
+
+def _each_example(study: Study, judge: Callable[[Batch], Any], axis: str | None = None) -> Any:
+    """Apply `judge` to the evaluation sequences in turn, as batches of one, and put the results together."""
+    tables = study.tunnel.prepare()
+    root = jax.random.fold_in(jax.random.key(study.evaluate.seed), EVALUATION)
+    share = study.evaluate.examples // (1 if axis is None else lax.axis_size(axis))
+    first = 0 if axis is None else share * lax.axis_index(axis)
+
+    def one(index: Array) -> Any:
+        batch = study.tunnel.sample(jax.random.fold_in(root, index), tables, 1, study.length)
+        return jax.tree.map(lambda leaf: leaf[0], judge(batch))
+
+    return lax.map(one, first + jnp.arange(share))

@@ -1,0 +1,67 @@
+"""A pre-norm transformer, causal by construction: tokens or features in, logits over the tunnel's outcomes out."""
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+from windtunnel.models import Shape
+from windtunnel.models import Transformer as Spec
+from windtunnel.models.attention import Attention, Tap, no_tap, take
+from windtunnel.models.position import AnyPosition, PerLayer, per_layer
+
+
+class Transformer(nnx.Module):
+    """x ← x + attention(norm x);  x ← x + mlp(norm x);  logits = head(norm x).
+
+    Taps, in order: `embedding`; per layer l `l.queries`, `l.keys`, `l.values`, `l.scores`, `l.attention`,
+    `l.context`, `l.residual`; `logits`.
+    """
+
+    def __init__(self, spec: Spec, position: AnyPosition, shape: Shape, rngs: nnx.Rngs):
+        if shape.features:
+            self.embedding = nnx.Linear(shape.features, spec.width, rngs=rngs)
+        else:
+            self.embedding = nnx.Embed(shape.vocabulary, spec.width, rngs=rngs)
+        self.embeds_in_every_layer = isinstance(position, PerLayer)
+        positions = per_layer(position, spec.layers)
+        self.layers = nnx.Dict({str(i): Layer(spec, at, shape.length, rngs) for i, at in enumerate(positions)})
+        self.norm = nnx.RMSNorm(spec.width, rngs=rngs)
+        self.head = nnx.Linear(spec.width, shape.outcomes, rngs=rngs)
+
+    def __call__(self, inputs: Array, at: Array, *, key: Array | None = None, tap: Tap | None = None) -> Array:
+        """[B, P, V]: logits at the tokens `at` (ascending). `key` is given while training."""
+        length = inputs.shape[1]
+        tapped = at if tap is not None else None
+        tap = tap or no_tap
+        flat = inputs.reshape(-1, *inputs.shape[2:])
+        x = tap("embedding", self.embedding(flat).reshape(inputs.shape[0], length, -1))
+        for index, layer in enumerate(self.layers.values()):
+            position, learned = layer.attention.position, layer.attention.learned_parameters()
+            positions = position.positions(key, length)
+            if index == 0 or self.embeds_in_every_layer:
+                embedded = position.embed(learned, positions)
+                x = x if embedded is None else x + embedded[None]
+            last = index == len(self.layers) - 1
+            rows = at if last else np.arange(length)  # the last layer is computed only where it is read
+            x = layer(x, positions, rows, tapped, lambda name, value, i=index: tap(f"{i}.{name}", value))
+        return tap("logits", dense(self.head, self.norm(x)))
+
+
+class Layer(nnx.Module):
+    def __init__(self, spec: Spec, position: AnyPosition, length: int, rngs: nnx.Rngs):
+        self.norm_attention = nnx.RMSNorm(spec.width, rngs=rngs)
+        self.attention = Attention(spec.width, spec.heads, position, length, rngs)
+        self.norm_mlp = nnx.RMSNorm(spec.width, rngs=rngs)
+        self.up = nnx.Linear(spec.width, spec.hidden, rngs=rngs)
+        self.down = nnx.Linear(spec.hidden, spec.width, rngs=rngs)
+
+    def __call__(self, x: Array, positions: Array, rows: Array, tapped: Array | None, tap: Tap) -> Array:
+        x = take(x, rows) + self.attention(self.norm_attention(x), positions, rows, tapped, tap)
+        x = x + dense(self.down, jax.nn.gelu(dense(self.up, self.norm_mlp(x))))
+        return tap("residual", x)
+
+
+def dense(layer: nnx.Linear, x: Array) -> Array:
+    """A linear layer over flat tokens: a product on [B, T, D] makes XLA's backward pass on CPU three times slower."""
+    return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)

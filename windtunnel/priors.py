@@ -1,0 +1,53 @@
+"""Priors over a distance, as unnormalised log-densities. One file, used twice, because that is the theory:
+as a tunnel's prior over hypotheses, and (in `models/position.py`) as attention's prior over positions.
+"""
+
+from typing import Annotated, Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array
+from pydantic import Field
+
+from windtunnel.spec import Positive, spec
+
+
+@spec
+class Uniform:
+    """log p(d) = 0"""
+
+    name: Literal["uniform"] = "uniform"
+
+    def log_density(self, distance: Array) -> Array:
+        return jnp.zeros_like(distance)
+
+
+@spec
+class Gaussian:
+    """log p(d) = −(d / scale)²"""
+
+    name: Literal["gaussian"] = "gaussian"
+    scale: Positive = 10.0
+
+    def log_density(self, distance: Array) -> Array:
+        return -jnp.square(distance / self.scale)
+
+
+@spec
+class GeneralizedGaussian:
+    """log p(d) = −(d / scale)^beta: beta 2 is the Gaussian, 1 the Laplace; below 1 the tail is heavy."""
+
+    name: Literal["generalized_gaussian"] = "generalized_gaussian"
+    scale: Positive = 10.0
+    beta: Positive = 0.5
+
+    def log_density(self, distance: Array) -> Array:
+        return -power(distance / self.scale, self.beta)
+
+
+Prior = Annotated[Uniform | Gaussian | GeneralizedGaussian, Field(discriminator="name")]
+
+
+def power(base: Array, exponent: Array | float) -> Array:
+    """base^exponent for base ≥ 0 and exponent > 0, with gradients that stay finite at base = 0."""
+    inside = base > 0
+    return jnp.where(inside, jnp.where(inside, base, 1.0) ** exponent, 0.0)

@@ -1,0 +1,126 @@
+"""What a run leaves behind: one folder a study, written atomically. Reading and writing need no JAX.
+
+`<runs>/<sweep or single>/<study-id>/` holds `study.json`, `train.jsonl`, `curves.npz`, `checkpoint/` and
+`result.json`, which is written last: its presence means done. A failed study has `error.txt` instead.
+`results.csv` at the root is derived from the records and never appended to.
+"""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from windtunnel.errors import BadInput
+
+COLUMNS = """study_id tunnel hypotheses noise prior position model supervision seed horizon reach kl_bits kl_bits_se
+kl_bits_past headroom_bits_past js_bits tv entropy_gap_bits impossible_mass critical_length extrapolation_ratio
+censored convergence_length convergence_length_exact equivalent_memory kl_bits_pool kl_bits_full parameters steps
+train_seconds compile_seconds tokens_per_second verdict status""".split()
+
+Json = dict[str, Any]
+
+
+def writable(runs: Path) -> None:
+    """Refuse a runs folder that cannot be written to, before anything is computed."""
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        probe = runs / f".writable-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(f"runs={runs}: cannot be written to ({error.strerror}); give a folder that can") from None
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Json) -> None:
+    write(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Json:
+    return json.loads(path.read_text())
+
+
+def write_curves(path: Path, curves: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **curves)
+    write(path, buffer.getvalue())
+
+
+def read_curves(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def write_learning_curve(path: Path, kl_bits: np.ndarray, lines: int = 200) -> None:
+    """`train.jsonl`: the KL to the exact posterior (bits), averaged over windows of steps; `step` is a window's last."""
+    window = max(1, len(kl_bits) // lines)
+    means = [(end, kl_bits[end - window : end].mean()) for end in range(window, len(kl_bits) + 1, window)]
+    rows = [{"step": end, "kl_bits": float(mean) if np.isfinite(mean) else None} for end, mean in means]
+    write(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def studies(root: Path) -> list[Path]:
+    """The study folders of a root (or the one that the root is), in the order of `sweep.json` where there is one."""
+    if (root / "study.json").exists():
+        return [root]
+    if (root / "sweep.json").exists():
+        return [root / point["study_id"] for point in read_json(root / "sweep.json")["points"]]
+    found = sorted(path.parent for path in root.glob("*/study.json")) if root.is_dir() else []
+    if not found:
+        raise BadInput(f"{root}: no records here; give a folder that `windtunnel run` wrote")
+    return found
+
+
+def status(folder: Path) -> str:
+    """`done`, `failed` or `waiting`."""
+    return "done" if (folder / "result.json").exists() else "failed" if (folder / "error.txt").exists() else "waiting"
+
+
+def row(folder: Path) -> Json:
+    """One study as a row: its facts, its swept overrides, its verdict. Missing where not yet known."""
+    state = status(folder)
+    made: Json = {"study_id": folder.name, "status": state}
+    if (folder / "study.json").exists():
+        record = read_json(folder / "study.json")
+        made = {**record["overrides"], **record["facts"], **made}
+    if state == "done":
+        made |= read_json(folder / "result.json")
+    return made
+
+
+def rows(root: Path) -> list[Json]:
+    return [row(folder) for folder in studies(root)]
+
+
+def write_results(root: Path) -> Path:
+    """Derive `results.csv` from the records; returns its path."""
+    table = rows(root)
+    swept = [read_json(folder / "study.json")["overrides"] for folder in studies(root) if (folder / "study.json").exists()]
+    columns = COLUMNS + sorted({key for overrides in swept for key in overrides} - set(COLUMNS))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _cell(row.get(key)) for key in columns} for row in table)
+    write(root / "results.csv", out.getvalue())
+    return root / "results.csv"
+
+
+def _cell(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else value

@@ -1,0 +1,78 @@
+"""Records put together over seeds."""
+
+import math
+from typing import Any, NamedTuple
+
+from windtunnel.statistics import Interval, interval, median_censored
+
+Row = dict[str, Any]
+
+
+class Group(NamedTuple):
+    """Studies that differ in nothing but their seed."""
+
+    key: dict[str, str]
+    rows: list[Row]
+
+    @property
+    def done(self) -> list[Row]:
+        return [row for row in self.rows if row["status"] == "done"]
+
+    def interval(self, metric: str) -> Interval:
+        return interval([row[metric] for row in self.done if row.get(metric) is not None])
+
+    @property
+    def ratio(self) -> tuple[float | None, bool]:
+        """Median extrapolation ratio, and whether it is censored."""
+        return median_censored(
+            [row["extrapolation_ratio"] for row in self.done], [row["censored"] for row in self.done]
+        )
+
+    @property
+    def critical_length(self) -> tuple[float | None, bool]:
+        return median_censored([row["critical_length"] for row in self.done], [row["censored"] for row in self.done])
+
+    @property
+    def verdict(self) -> str:
+        """The verdict of its studies, each with its count where they differ."""
+        said = [row["verdict"] for row in self.done] + [row["status"] for row in self.rows if row["status"] != "done"]
+        kinds = sorted(set(said), key=said.index)
+        return kinds[0] if len(kinds) == 1 else ", ".join(f"{said.count(kind)} {kind}" for kind in kinds)
+
+
+def groups(rows: list[Row], swept: list[str]) -> list[Group]:
+    """Group by every swept key but the seed, in order of appearance."""
+    made: dict[tuple[str, ...], Group] = {}
+    keys = [key for key in swept if key != "seed"] or ["tunnel"]
+    for row in rows:
+        key = {name: str(row.get(name, "")) for name in keys}
+        made.setdefault(tuple(key.values()), Group(key, [])).rows.append(row)
+    return list(made.values())
+
+
+def answer(groups: list[Group]) -> str:
+    """The sweep's outcome in one sentence: who holds how far past the horizon, best first."""
+
+    def rank(group: Group) -> tuple[float, float]:
+        return -(group.ratio[0] or 0), _or(group.interval("kl_bits_past").mean, group.interval("kl_bits").mean)
+
+    def says(group: Group) -> str:
+        name = ", ".join(group.key.values())
+        ratio, censored = group.ratio
+        if not group.done:
+            return f"{name} did not finish"
+        if ratio is None:
+            return f"{name} fails in range"
+        if "vacuous" in group.verdict:
+            return f"{name} proves nothing (too little headroom)"
+        if not group.done[0]["reach"] > 1:
+            return f"{name} is exact in range (KL {group.interval('kl_bits').mean:.2g} bits)"
+        if ratio == 1:
+            return f"{name} stops at the horizon"
+        return f"{name} holds to {'at least ' if censored else ''}{ratio:.3g} × the horizon"
+
+    return "; ".join(says(group) for group in sorted(groups, key=rank)) + "."
+
+
+def _or(value: float, other: float) -> float:
+    return other if math.isnan(value) else value

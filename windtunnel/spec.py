@@ -1,0 +1,64 @@
+"""A study is a pytree: its knobs are leaves, its sizes are structure.
+
+`@spec` turns a class into a frozen dataclass that JAX sees as a pytree. A field marked `Knob` is a leaf (a number that
+a compiled program takes as an argument), a field holding other specs is a child, every other field is static
+structure. So two studies share one compiled program if and only if `jax.tree.structure` calls them equal.
+"""
+
+import dataclasses
+import typing
+from typing import Annotated, Any, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from pydantic import ConfigDict, Field
+
+class Knob:
+    """Marks a dataclass field as a pytree leaf."""
+
+
+Real = Annotated[float, Field(allow_inf_nan=False), Knob]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Knob]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Knob]
+Noise = Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False), Knob]
+Seed = Annotated[int, Field(ge=0, lt=2**31), Knob]
+Size = Annotated[int, Field(ge=1)]  # static: it shapes the program
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def spec(cls: type) -> Any:
+    """Make `cls` a frozen, keyword-only dataclass, validated at the door and registered as a JAX pytree."""
+    cls.__pydantic_config__ = ConfigDict(extra="forbid", validate_default=True)  # type: ignore[attr-defined]
+    made: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
+    names = [field.name for field in dataclasses.fields(made)]
+    data = [name for name in names if _is_data(hints[name])]
+    return jax.tree_util.register_dataclass(made, data, [name for name in names if name not in data])
+
+
+def _is_data(hint: Any) -> bool:
+    """Whether a field of this type holds knobs: it is one, or it is built from specs."""
+    if typing.get_origin(hint) is Annotated:
+        return Knob in hint.__metadata__ or _is_data(hint.__origin__)
+    return dataclasses.is_dataclass(hint) or any(_is_data(part) for part in typing.get_args(hint))
+
+
+def stack(trees: list[Any]) -> Any:
+    """Stack specs of one structure into a pack: every knob becomes an array over S.
+
+    The one place where numbers become arrays: Python numbers and arrays would compile twice. Whole numbers become
+    int32, others the float type in force (float32 unless x64 is enabled).
+    """
+
+    def leaf(*values: Any) -> Array:
+        whole = all(isinstance(value, (int, np.integer)) for value in values)
+        return jnp.asarray(values, jnp.int32 if whole else jnp.result_type(float))
+
+    return jax.tree.map(leaf, *trees)
+
+
+def arrays(tree: Any) -> Any:
+    """One spec with arrays for knobs: what is inside a program, for use outside of one."""
+    return jax.tree.map(lambda leaf: leaf[0], stack([tree]))

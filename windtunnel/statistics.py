@@ -1,0 +1,51 @@
+"""Over seeds: intervals on a logarithmic scale, and censored lengths as median and count."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+BOOTSTRAP = 8  # from so many seeds on, BCa bootstrap instead of Student's t
+
+
+class Interval(NamedTuple):
+    """A geometric mean over n seeds with its 95 % interval (NaN below 3 seeds)."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Of positive numbers such as KL: mean and interval of the logarithm, taken back.
+
+    Below 8 seeds mean ± t₀.₉₇₅ s/√n; from 8 on the BCa bootstrap of the mean.
+    """
+    n = len(values)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    logs = np.log(np.maximum(np.asarray(values, float), 1e-300))
+    mean = logs.mean()
+    if n < 3:
+        low = high = math.nan
+    elif n < BOOTSTRAP or np.ptp(logs) == 0:
+        from scipy.special import stdtrit
+
+        half = stdtrit(n - 1, 0.975) * logs.std(ddof=1) / math.sqrt(n)
+        low, high = mean - half, mean + half
+    else:
+        from scipy.stats import bootstrap
+
+        low, high = bootstrap((logs,), np.mean, method="BCa", rng=0).confidence_interval
+    return Interval(*(float(np.exp(x)) for x in (mean, low, high)), n)
+
+
+def median_censored(values: Sequence[float | None], censored: Sequence[bool | None]) -> tuple[float | None, bool]:
+    """Median of lengths, those undefined counting as 0; and whether it is itself only a lower bound."""
+    pairs = sorted((value or 0.0, bool(flag)) for value, flag in zip(values, censored, strict=True))
+    if not pairs:
+        return None, False
+    value, flag = pairs[(len(pairs) - 1) // 2]
+    return (value or None), flag

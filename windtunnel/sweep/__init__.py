@@ -1,0 +1,1 @@
+"""Sweeps: points grouped into packs, driven on this machine, written down as records."""

@@ -1,0 +1,53 @@
+"""The packed launcher: receives all points of a multirun at once, so that studies of one structure share a program."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from omegaconf import OmegaConf
+
+from windtunnel.config import Settings, digest, door
+from windtunnel.errors import StudyFailed
+from windtunnel.sweep.driver import Point
+from windtunnel.sweep.run import fixed_part, run
+
+
+def launch(config: Any, loader: Any, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
+    """Compose and validate every point, then run them in packs."""
+    composed = [loader.load_sweep_config(config, list(overrides)) for overrides in job_overrides]
+    made = [door(as_plain(one)) for one in composed]
+    overrides = [dict(item.split("=", 1) for item in filter_overrides(job)) for job in job_overrides]
+    varying = [key for key in overrides[0] if len({job[key] for job in overrides}) > 1]
+    points = [Point(study, {key: job[key] for key in varying}) for (study, _), job in zip(made, overrides, strict=True)]
+    settings = made[0][1]
+    fixed = fixed_part(points)
+    name = config.hydra.runtime.choices.get("sweep") or f"multirun-{digest(fixed)}"
+    if not run(points, Path(settings.runs) / name, settings, fixed):
+        raise StudyFailed
+    return [JobReturn(overrides=list(job), cfg=one, status=JobStatus.COMPLETED, _return_value=None)
+            for job, one in zip(job_overrides, composed, strict=True)]  # fmt: skip
+
+
+def single(config: Any) -> None:
+    """One study: a pack of one. Also what other launchers call for each point of a multirun."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    study, settings = door(as_plain(config))
+    hydra = HydraConfig.get()
+    name, overrides = "single", {}
+    if hydra.mode == RunMode.MULTIRUN:
+        name = hydra.runtime.choices.get("sweep") or "multirun"
+        overrides = dict(item.split("=", 1) for item in filter_overrides(hydra.overrides.task))
+    if not run([Point(study, overrides)], Path(settings.runs) / name, settings, None):
+        raise StudyFailed
+
+
+def as_plain(config: Any) -> dict[str, Any]:
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain.pop("hydra", None)
+    return plain
+
+
+__all__ = ["Settings", "launch", "single"]

@@ -1,0 +1,29 @@
+"""Reading finished studies back."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from windtunnel import checkpoint, records
+from windtunnel.config import Study, study
+from windtunnel.models import with_parameters
+from windtunnel.spec import arrays
+from windtunnel.train import START, build, start, stream
+
+
+def load(folder: Path) -> tuple[Study, Callable[..., Any], Any]:
+    """(study, model, params) of a study folder; the study's knobs are arrays, ready for pure functions."""
+    made = arrays(read_study(folder))
+    params = checkpoint.load(folder / "checkpoint", jax.eval_shape(start, made).params)
+    module = build(made, stream(made, START))
+
+    def model(params: Any, inputs: Any, at: Any, **options: Any) -> Any:
+        return with_parameters(module, params)(inputs, at, **options)
+
+    return made, model, params
+
+
+def read_study(folder: Path) -> Study:
+    return study(records.read_json(folder / "study.json")["study"])

@@ -1,0 +1,111 @@
+"""Packs: studies of one structure, stacked into one tree, compiled once, spread over the devices."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+from windtunnel import evaluate, train
+from windtunnel.config import Study
+from windtunnel.spec import stack
+
+STUDY, BATCH = "study", "batch"
+SPLITTING = 0.77  # r devices on one study's batch do r^0.77 times the work of one (measured for r = 2, CPU)
+
+
+def use_all_cores() -> None:
+    """Make every CPU core a device. Must come before JAX's first computation."""
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def group(studies: list[Study]) -> list[list[int]]:
+    """The packs of a sweep: indices of studies that share one compiled program, in order of first appearance."""
+    packs: dict[Any, list[int]] = {}
+    for index, study in enumerate(studies):
+        packs.setdefault(jax.tree.structure(study), []).append(index)
+    return list(packs.values())
+
+
+def layout(studies: int, devices: int, divides: Callable[[int], bool]) -> tuple[int, int]:
+    """(g, r): g groups of devices take studies in turn, the r devices of a group share a study's batch.
+
+    The fastest of all g × r ≤ devices: ⌈studies/g⌉ rounds, each r^0.77 times as fast. An r must divide the batch.
+    """
+    shapes = [(g, r) for g, r in itertools.product(range(1, devices + 1), repeat=2) if g * r <= devices and divides(r)]
+    return min(shapes, key=lambda shape: (-(-studies // shape[0]) / shape[1] ** SPLITTING, shape[0] * shape[1]))
+
+
+class Program:
+    """`start`, `advance` and `predict` of one structure, compiled for a pack of S studies on this machine's devices.
+
+    A pack may be padded with copies of its last study, so that it fills the devices.
+    """
+
+    def __init__(self, studies: list[Study]):
+        examples, batch = studies[0].evaluate.examples, studies[0].train.batch
+        groups, shards = layout(len(studies), jax.device_count(), lambda r: batch % r == 0 and examples % r == 0)
+        devices = np.asarray(jax.devices()[: groups * shards]).reshape(groups, shards)
+        self.mesh = Mesh(devices, (STUDY, BATCH), axis_types=(AxisType.Auto, AxisType.Auto))
+        self.axis = BATCH if shards > 1 else None
+        self.pack = self.place(stack(studies + studies[-1:] * (-len(studies) % groups)))
+        self.state = jax.eval_shape(jax.vmap(train.start), self.pack)
+        self.compile_seconds = 0.0
+
+    def start(self) -> train.State:
+        return self._start(self.pack)
+
+    def advance(self, state: train.State, steps: int) -> tuple[train.State, Array]:
+        """Every study `steps` steps on; also [S, CHUNK], the KL (bits) at each."""
+        return self._advance(self.pack, state, jnp.int32(steps))
+
+    def predict(self, params: Any) -> Array:
+        """[S, B, P, V]: log-predictives (nats) at the scored positions."""
+        return self._predict(self.pack, params)
+
+    def place(self, tree: Any) -> Any:
+        """A stacked tree, on the devices."""
+        return jax.device_put(tree, NamedSharding(self.mesh, P(STUDY)))
+
+    @cached_property
+    def _start(self) -> Any:
+        return self._compile(lambda pack: each(train.start, pack), (self.pack,), (P(STUDY),), P(STUDY))
+
+    @cached_property
+    def _advance(self) -> Any:
+        def advance(pack: Study, state: train.State, steps: Array) -> Any:
+            return each(lambda study, state: train.advance(study, state, steps, self.axis), pack, state)
+
+        specs = (P(STUDY), P(STUDY), P())
+        return self._compile(advance, (self.pack, self.state, jnp.int32(1)), specs, P(STUDY), donate_argnums=1)
+
+    @cached_property
+    def _predict(self) -> Any:
+        def predict(pack: Study, params: Any) -> Array:
+            return each(lambda study, params: evaluate.predict(study, params, self.axis), pack, params)
+
+        return self._compile(predict, (self.pack, self.state.params), (P(STUDY), P(STUDY)), P(STUDY, BATCH))
+
+    def _compile(self, function: Any, arguments: Any, in_specs: Any, out_specs: Any, **options: Any) -> Any:
+        """Compiled when first called, and only then: a study that is merely judged compiles no training step."""
+        began = time.perf_counter()
+        spread = jax.shard_map(function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+        compiled = jax.jit(spread, **options).lower(*arguments).compile()
+        self.compile_seconds += time.perf_counter() - began
+        return compiled
+
+
+def each(function: Callable[..., Any], *stacked: Any) -> Any:
+    """Apply `function` to every study of a pack: in turn on a CPU, all at once elsewhere."""
+    if jax.default_backend() == "cpu":
+        return lax.map(lambda one: function(*one), stacked)
+    return jax.vmap(function)(*stacked)

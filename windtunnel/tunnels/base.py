@@ -1,0 +1,99 @@
+"""What every tunnel promises. A tunnel knows no model: it makes sequences and says what exact inference would say."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+Tables = Any  # whatever `prepare` returned
+
+
+class Batch(NamedTuple):
+    """B sequences of `tokens(observations)` inputs and, per observation, an outcome to predict.
+
+    The exact reasoners read `inputs` and nothing else, so they see exactly what the model sees.
+    """
+
+    inputs: Array  # int32[B, T], or float32[B, T, F]
+    outcome_BP: Array  # int32: the outcome drawn at each observation
+    weight_BP: Array  # float32: 1 where the prediction counts, 0 where it does not
+
+
+class Tunnel:
+    """The contract. Observations count from 1, positions `at` are their indices from 0.
+
+    Static facts: `features` F (0 when inputs are tokens), `vocabulary` (0 when inputs are features), `outcomes` V,
+    `capacity` (the longest possible sequence in observations, None where there is no end), `hypotheses` (an exact
+    int, or inf) and `hypothesis`, what they are in a word. `limit_bits` is the closed form, where one is known, of
+    the limit of the exact predictive's mean entropy.
+    """
+
+    hypothesis: str
+
+    @property
+    def features(self) -> int:
+        return 0
+
+    @property
+    def vocabulary(self) -> int:
+        return 0
+
+    @property
+    def outcomes(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def hypotheses(self) -> float:
+        raise NotImplementedError
+
+    @property
+    def capacity(self) -> int | None:
+        return None
+
+    @property
+    def limit_bits(self) -> float | None:
+        return None
+
+    def tokens(self, observations: int) -> int:
+        """The length T of the input that holds so many observations, headers included."""
+        return observations
+
+    def scored(self, observations: int) -> np.ndarray:
+        """int[observations]: the token at which each observation's outcome is predicted."""
+        return np.arange(observations)
+
+    def prepare(self) -> Tables:
+        """What is computed once per study, outside the step loop."""
+        return ()
+
+    def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
+        """Draw `batch` sequences. Pure and jittable."""
+        raise NotImplementedError
+
+    def log_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
+        """[B, P, V]: exact log-probability (nats) of each outcome, given what the model has seen at `at`."""
+        raise NotImplementedError
+
+    def log_posterior(self, tables: Tables, batch: Batch, at: Array) -> Array:
+        """[B, P, H]: exact log-posterior (nats) over hypotheses. For instruments and `verify`: H can be large."""
+        raise NotImplementedError
+
+    def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
+        """{name: [B, P, V]}: what a reasoner with less would say, exact for what it sees and marginalising the rest.
+
+        `prior` has seen nothing, `last-w` the last w observations (w = 1, 2, 4, … and `last-horizon`); some tunnels
+        add `content-only` and `position-only`.
+        """
+        raise NotImplementedError
+
+
+def windows(horizon: int) -> dict[str, int]:
+    """The windows w of the `last-w` baselines: powers of two below the horizon, and the horizon itself."""
+    powers = [2**i for i in range(horizon.bit_length()) if 2**i < horizon]
+    return {**{f"last-{w}": w for w in powers}, "last-horizon": horizon}
+
+
+def uniform_log_predictive(batch: int, at: Array, outcomes: int) -> Array:
+    """[B, P, V] of log 1/V."""
+    return jnp.full((batch, at.shape[0], outcomes), -jnp.log(float(outcomes)))

@@ -1,0 +1,126 @@
+"""`recall` (bind): look a value up by a noisy cue, when the prior says how far back the pair lies."""
+
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp, xlog1py, xlogy
+from jaxtyping import Array
+from pydantic import Field
+
+from windtunnel.priors import GeneralizedGaussian, Prior
+from windtunnel.spec import Noise, spec
+from windtunnel.tunnels.base import Batch, Tables, Tunnel, uniform_log_predictive, windows
+
+
+@spec
+class Recall(Tunnel):
+    """Observation t stores a pair (key k_t ∈ {±1}^b, value v_t) and asks a cue: the key of a stored pair j ≤ t, each
+    bit flipped with probability ε, where the lag t − j is drawn from the prior over the pairs that exist.
+    Predict v_j. With m_j the number of bits in which cue and key agree,
+
+        P(j | cue) ∝ prior(t − j) (1−ε)^m_j ε^(b−m_j),      p(v) = Σ_j P(j | cue) 1[v_j = v].
+
+    One attention head can be exactly this: a content score m_j log((1−ε)/ε) plus the log-prior of the distance.
+    One observation is one token of 2b + V features: the key's bits, the value one-hot, the cue's bits. Keys may
+    collide; the posterior counts every pair that has the key.
+
+    The hypotheses are the 2^b cues; those alive at observation t are the t stored pairs, and `log_posterior` is over
+    them. With b = 2, ε = 0 and keys ++ then +−, the cue ++ at t = 2 leaves j = 1: the value of the first pair.
+    """
+
+    name: Literal["recall"] = "recall"
+    bits: Annotated[int, Field(ge=1, le=24)] = 12
+    symbols: Annotated[int, Field(ge=2, le=1000)] = 8
+    noise: Noise = 0.1
+    prior: Prior = GeneralizedGaussian()
+
+    hypothesis = "cue"
+
+    @property
+    def outcomes(self) -> int:
+        return self.symbols
+
+    @property
+    def features(self) -> int:
+        return 2 * self.bits + self.symbols
+
+    @property
+    def hypotheses(self) -> int:
+        return 2**self.bits
+
+    def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
+        key_keys, key_values, key_lags, key_flips = jax.random.split(key, 4)
+        bit_BTb = jax.random.rademacher(key_keys, (batch, observations, self.bits), jnp.result_type(float))
+        value_BT = jax.random.randint(key_values, (batch, observations), 0, self.symbols)
+        # A lag from the prior, cut off at the pairs that exist: the inverse of its cumulative sum.
+        lag_T = self.prior.log_density(jnp.arange(observations, dtype=bit_BTb.dtype))
+        cumulative_T = jnp.cumsum(jnp.exp(lag_T - jnp.max(lag_T)))
+        level_BT = jax.random.uniform(key_lags, value_BT.shape) * cumulative_T
+        time_T = jnp.arange(observations)
+        lag_BT = jnp.minimum(jnp.searchsorted(cumulative_T, level_BT, side="right"), time_T)
+        source_BT = time_T - lag_BT
+        flip_BTb = jnp.where(jax.random.bernoulli(key_flips, self.noise, bit_BTb.shape), -1.0, 1.0)
+        cue_BTb = jnp.take_along_axis(bit_BTb, source_BT[:, :, None], axis=1) * flip_BTb
+        one_hot_BTV = jax.nn.one_hot(value_BT, self.symbols)
+        inputs = jnp.concatenate([bit_BTb, one_hot_BTV, cue_BTb], axis=2)
+        outcome_BT = jnp.take_along_axis(value_BT, source_BT, axis=1)
+        return Batch(inputs, outcome_BT, jnp.ones(outcome_BT.shape))
+
+    def _split(self, batch: Batch) -> tuple[Array, Array, Array]:
+        """Keys [B,T,b], one-hot values [B,T,V] and cues [B,T,b], read off the inputs."""
+        b, v = self.bits, self.symbols
+        return batch.inputs[..., :b], batch.inputs[..., b : b + v], batch.inputs[..., b + v :]
+
+    def _log_likelihood(self, batch: Batch, at: Array) -> Array:
+        """[B, P, T]: log of (1−ε)^m ε^(b−m), the probability of the cue asked at `at` if it came from each pair."""
+        key_BTb, _, cue_BTb = self._split(batch)
+        match_BPT = (self.bits + jnp.einsum("bpi,bti->bpt", cue_BTb[:, at], key_BTb)) / 2
+        return xlog1py(match_BPT, -self.noise) + xlogy(self.bits - match_BPT, self.noise)
+
+    def _log_prior(self, batch: Batch, at: Array) -> Array:
+        """[P, T]: log-prior, not normalised, of each pair at the positions `at`; −inf for pairs still to come."""
+        lag_PT = at[:, None] - jnp.arange(batch.inputs.shape[1])
+        density_PT = self.prior.log_density(jnp.maximum(lag_PT, 0).astype(jnp.result_type(float)))
+        return jnp.where(lag_PT >= 0, density_PT, -jnp.inf)
+
+    def log_posterior(self, tables: Tables, batch: Batch, at: Array) -> Array:
+        """[B, P, T]: over the stored pairs, the hypotheses that are alive; −inf for those still to come."""
+        return jax.nn.log_softmax(self._log_likelihood(batch, at) + self._log_prior(batch, at)[None], axis=-1)
+
+    def log_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
+        return self._predict(self.log_posterior(tables, batch, at), batch)
+
+    def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
+        """`last-w` sees the cue and the last w pairs. Under a pair it does not see, the cue is uniform over 2^b and
+        the value uniform over V. `content-only` does not know the order of the pairs, `position-only` not the cue.
+        """
+        log_prior_PT = self._log_prior(batch, at)
+        log_likelihood_BPT = self._log_likelihood(batch, at)
+        log_joint_BPT = log_likelihood_BPT + log_prior_PT[None]
+        stored_PT = jnp.arange(batch.inputs.shape[1]) <= at[:, None]
+        content_BPT = jnp.where(stored_PT[None], log_likelihood_BPT, -jnp.inf)
+        position_BPT = jnp.broadcast_to(log_prior_PT[None], content_BPT.shape)
+        predictions = {
+            "prior": uniform_log_predictive(batch.inputs.shape[0], at, self.symbols),
+            "content-only": self._predict(jax.nn.log_softmax(content_BPT, axis=-1), batch),
+            "position-only": self._predict(jax.nn.log_softmax(position_BPT, axis=-1), batch),
+        }
+        for name, w in windows(horizon).items():
+            seen_PT = jnp.arange(batch.inputs.shape[1]) > (at - w)[:, None]
+            seen_BPV = self._predict(jnp.where(seen_PT[None], log_joint_BPT, -jnp.inf), batch)
+            beyond_P = logsumexp(jnp.where(seen_PT, -jnp.inf, log_prior_PT), axis=-1) - self.bits * jnp.log(2.0)
+            joint_BPV = jnp.logaddexp(seen_BPV, beyond_P[None, :, None] - jnp.log(float(self.symbols)))
+            predictions[name] = jax.nn.log_softmax(joint_BPV, axis=-1)
+        return predictions
+
+    def _predict(self, log_weight_BPT: Array, batch: Batch) -> Array:
+        """[B, P, V]: log Σ_j exp(log_weight_j) 1[v_j = v], from log-weights over the pairs."""
+        _, value_BTV, _ = self._split(batch)
+        # Each value is shifted by its own largest weight, so that none underflows; one exponential a pair.
+        is_value_BVT = jnp.moveaxis(value_BTV, 1, 2) > 0
+        top_BPV = jnp.max(jnp.where(is_value_BVT[:, None], log_weight_BPT[:, :, None], -jnp.inf), axis=-1)
+        shift_BPV = jnp.where(jnp.isfinite(top_BPV), top_BPV, 0.0)
+        shift_BPT = jnp.take_along_axis(shift_BPV, jnp.argmax(value_BTV, axis=-1)[:, None, :], axis=2)
+        total_BPV = jnp.einsum("bpt,btv->bpv", jnp.exp(log_weight_BPT - shift_BPT), value_BTV)
+        return jnp.log(total_BPV) + shift_BPV
