@@ -3,10 +3,12 @@
 import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 from windtunnel import __version__
-from windtunnel.errors import BadInput, StudyFailed
+from windtunnel.errors import BadInput, StudyFailed, no_such
 
 EPILOG = """\
 windtunnel run                                              the default study, judged, in about a minute
@@ -15,6 +17,9 @@ windtunnel run +sweep=extrapolation                         a named sweep
 windtunnel run -m tunnel.noise=0.01,0.1 'seed=range(8)'     any Hydra multirun
 windtunnel evaluate runs/extrapolation reach=500            judge again, at a longer reach
 """
+
+# Hydra's flags that are passed on.
+FLAGS = frozenset("-m --multirun -c --cfg -i --info --resolve -p --package -cd --config-dir --hydra-help".split())
 
 
 def main() -> None:
@@ -34,7 +39,7 @@ def main() -> None:
 def dispatch(arguments: list[str]) -> None:
     if arguments[:1] == ["run"] and arguments[1:] not in (["-h"], ["--help"]):
         return run(arguments[1:])
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="windtunnel",
         description="Is attention Bayesian inference? Small models against exact posteriors, in bits.",
         epilog=EPILOG,
@@ -67,6 +72,9 @@ def dispatch(arguments: list[str]) -> None:
 
 def run(arguments: list[str]) -> None:
     """Hand over to Hydra. It reads sys.argv itself, prints its own errors and knows no `+sweep` without `-m`."""
+    unknown = [argument for argument in arguments if argument[:1] == "-" and argument.split("=")[0] not in FLAGS]
+    if unknown:
+        raise BadInput(f"{unknown[0]}: {no_such(unknown[0], sorted(FLAGS))}")
     if any(argument.startswith("+sweep=") for argument in arguments) and not {"-m", "--multirun"} & set(arguments):
         arguments = ["-m", *arguments]
     sys.argv = ["windtunnel", *arguments]
@@ -77,17 +85,33 @@ def run(arguments: list[str]) -> None:
 
     from windtunnel.conf import folder
 
+    ended: list[Exception] = []
+
     def task(config: object) -> None:
         from windtunnel.sweep.launcher import single
 
-        single(config)
+        try:
+            single(config)
+        except (BadInput, StudyFailed) as error:  # Hydra would print lines of its own around it
+            ended.append(error)
 
-    try:
-        hydra.main(version_base="1.3", config_path=str(folder()), config_name="config")(task)()
-    except (HydraException, OmegaConfBaseException) as error:
-        from windtunnel.messages import one_line
+    with tempfile.TemporaryDirectory(prefix="windtunnel-") as scratch:
+        os.environ["WINDTUNNEL_SCRATCH"] = scratch
+        try:
+            hydra.main(version_base="1.3", config_path=str(folder()), config_name="config")(task)()
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            if isinstance(error, BadInput) or (type(error) is ValueError and "Config group" not in str(error)):
+                raise
+            from windtunnel.messages import one_line
 
-        raise BadInput(one_line(error)) from None
+            raise BadInput(one_line(error, arguments)) from None
+    if ended:
+        raise ended[0]
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (windtunnel --help)")
 
 
 if __name__ == "__main__":

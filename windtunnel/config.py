@@ -1,7 +1,6 @@
 """The study, and the door through which every configuration comes in: validated once, trusted ever after."""
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import typing
@@ -11,7 +10,7 @@ import pydantic
 import pydantic.dataclasses
 from pydantic import Field
 
-from windtunnel.errors import BadInput
+from windtunnel.errors import BadInput, no_such
 from windtunnel.models import AnyModel
 from windtunnel.models.position import AnyPosition, PerLayer
 from windtunnel.spec import NonNegative, Positive, Seed, Size, spec
@@ -185,10 +184,3 @@ def _one_line(error: pydantic.ValidationError) -> str:
         return f"{key}: missing"
     shown = value.get("name", value) if isinstance(value, dict) else "null" if value is None else value
     return f"{key}={shown}: {first['msg'].replace('Input should', 'should')}"
-
-
-def no_such(name: str, valid: list[str]) -> str:
-    """What to say of a name that does not exist."""
-    valid = [other for other in valid if other != "name"]
-    close = difflib.get_close_matches(str(name), valid, 1)
-    return f"no such name{f'; did you mean {close[0]}?' if close else ''}; valid: {', '.join(valid) or 'none'}"

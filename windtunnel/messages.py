@@ -2,22 +2,33 @@
 
 import re
 
-from windtunnel.config import no_such
+from windtunnel.conf import folder
+from windtunnel.errors import no_such
 
 _GROUP = re.compile(r"Could not find '(?P<group>[\w/]+)/(?P<name>[^']+)'.*?Available options in '[^']+':\n(?P<valid>.*?)(\n\S|$)", re.S)
-_KEY = re.compile(r"(?:Could not override|Error merging override) '?(?P<key>[\w.+/@=-]+)'?")
+_KEY = re.compile(r"is not in struct.*?full_key: (?P<key>[\w.]+)", re.S)
 
 
-def one_line(error: Exception) -> str:
-    """What went wrong, in one line."""
-    text = str(error)
-    group = _GROUP.search(text)
-    if group:
-        valid = group["valid"].split()
-        return f"{group['group']}={group['name']}: {no_such(group['name'], valid)}"
-    lines = [line.strip() for line in (text + "\n" + str(error.__cause__ or "")).splitlines() if line.strip()]
-    key = _KEY.search(text)
-    if key and "is not in struct" in text + str(error.__cause__):
-        name = key["key"].split("=")[0]
-        return f"{name}: no such key; `windtunnel run --cfg job` shows all keys"
-    return " ".join(lines)
+def one_line(error: Exception, arguments: list[str]) -> str:
+    """What went wrong, in one line; `arguments` are the command line's."""
+    text = "\n".join([str(error), str(error.__cause__ or "")])
+    if group := _GROUP.search(text):
+        return f"{group['group']}={group['name']}: {no_such(group['name'], group['valid'].split())}"
+    if key := _KEY.search(text):
+        return f"{key['key']}: {no_such(key['key'].split('.')[-1], _siblings(key['key'], arguments))}"
+    if "group override must be a string" in text:
+        return "a group takes a name, not null; `windtunnel list` shows them"
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _siblings(key: str, arguments: list[str]) -> list[str]:
+    """The keys that do exist where `key` does not: of the configuration with the chosen groups alone."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    chosen = [argument for argument in arguments if re.fullmatch(r"(tunnel|prior|model|position|train)=\w+", argument)]
+    with initialize_config_dir(str(folder()), version_base="1.3"):
+        config = compose("config", overrides=chosen)
+    parent = key.rpartition(".")[0]
+    node = OmegaConf.select(config, parent) if parent else config
+    return sorted(node) if node is not None else []

@@ -7,16 +7,17 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from omegaconf import OmegaConf
 
-from windtunnel.config import Settings, digest, door
+from windtunnel.config import digest, door
 from windtunnel.errors import StudyFailed
-from windtunnel.sweep.driver import Point
-from windtunnel.sweep.run import fixed_part, run
 
 
 def launch(config: Any, loader: Any, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
     """Compose and validate every point, then run them in packs."""
     composed = [loader.load_sweep_config(config, list(overrides)) for overrides in job_overrides]
     made = [door(as_plain(one)) for one in composed]
+    from windtunnel.sweep.driver import Point  # imported late: bad input is answered before JAX is at work
+    from windtunnel.sweep.run import fixed_part, run
+
     overrides = [dict(item.split("=", 1) for item in filter_overrides(job)) for job in job_overrides]
     varying = [key for key in overrides[0] if len({job[key] for job in overrides}) > 1]
     points = [Point(study, {key: job[key] for key in varying}) for (study, _), job in zip(made, overrides, strict=True)]
@@ -35,6 +36,9 @@ def single(config: Any) -> None:
     from hydra.types import RunMode
 
     study, settings = door(as_plain(config))
+    from windtunnel.sweep.driver import Point
+    from windtunnel.sweep.run import run
+
     hydra = HydraConfig.get()
     name, overrides = "single", {}
     if hydra.mode == RunMode.MULTIRUN:
@@ -48,6 +52,3 @@ def as_plain(config: Any) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(config, resolve=True)
     plain.pop("hydra", None)
     return plain
-
-
-__all__ = ["Settings", "launch", "single"]

@@ -1,7 +1,9 @@
 """What every tunnel promises. A tunnel knows no model: it makes sequences and says what exact inference would say."""
 
+import math
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -86,6 +88,11 @@ class Tunnel:
         add `content-only` and `position-only`.
         """
         raise NotImplementedError
+
+
+def uniform(key: Array, shape: tuple[int, ...]) -> Array:
+    """Uniform draws from [0, 1). Drawn flat: over a short last axis XLA unrolls the generator, seconds of compiling."""
+    return jax.lax.optimization_barrier(jax.random.uniform(key, (math.prod(shape),))).reshape(shape)
 
 
 def windows(horizon: int) -> dict[str, int]:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from windtunnel.priors import GeneralizedGaussian, Prior
 from windtunnel.spec import Noise, spec
-from windtunnel.tunnels.base import Batch, Tables, Tunnel, uniform_log_predictive, windows
+from windtunnel.tunnels.base import Batch, Tables, Tunnel, uniform, uniform_log_predictive, windows
 
 
 @spec
@@ -50,17 +50,17 @@ class Recall(Tunnel):
         return 2**self.bits
 
     def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
-        key_keys, key_values, key_lags, key_flips = jax.random.split(key, 4)
-        bit_BTb = jax.random.rademacher(key_keys, (batch, observations, self.bits), jnp.result_type(float))
-        value_BT = jax.random.randint(key_values, (batch, observations), 0, self.symbols)
+        drawn = uniform(key, (batch, observations, 2 * self.bits + 2))
+        value_BT = (drawn[..., 0] * self.symbols).astype(jnp.int32)
+        level_BT = drawn[..., 1]
+        bit_BTb = jnp.where(drawn[..., 2 : 2 + self.bits] < 0.5, -1.0, 1.0)
+        flip_BTb = jnp.where(drawn[..., 2 + self.bits :] < self.noise, -1.0, 1.0)
         # A lag from the prior, cut off at the pairs that exist: the inverse of its cumulative sum.
         lag_T = self.prior.log_density(jnp.arange(observations, dtype=bit_BTb.dtype))
         cumulative_T = jnp.cumsum(jnp.exp(lag_T - jnp.max(lag_T)))
-        level_BT = jax.random.uniform(key_lags, value_BT.shape) * cumulative_T
         time_T = jnp.arange(observations)
-        lag_BT = jnp.minimum(jnp.searchsorted(cumulative_T, level_BT, side="right"), time_T)
+        lag_BT = jnp.minimum(jnp.searchsorted(cumulative_T, level_BT * cumulative_T, side="right"), time_T)
         source_BT = time_T - lag_BT
-        flip_BTb = jnp.where(jax.random.bernoulli(key_flips, self.noise, bit_BTb.shape), -1.0, 1.0)
         cue_BTb = jnp.take_along_axis(bit_BTb, source_BT[:, :, None], axis=1) * flip_BTb
         one_hot_BTV = jax.nn.one_hot(value_BT, self.symbols)
         inputs = jnp.concatenate([bit_BTb, one_hot_BTV, cue_BTb], axis=2)
