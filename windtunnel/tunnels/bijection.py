@@ -68,7 +68,7 @@ class Bijection(Tunnel):
     def _unused(self, batch: Batch, at: Array, window: int) -> Array:
         """bool[B, P, V]: which values do not occur among the last `window` pairs before each position."""
         value_BK = batch.inputs[:, 1::2] - self.symbols
-        back_PK = at[:, None] - jnp.arange(value_BK.shape[1])
+        back_PK = at[:, None] - jnp.arange(value_BK.shape[1])[None]
         seen_PK = (back_PK > 0) & (back_PK <= window)
         used_BPV = jnp.einsum("pk,bkv->bpv", seen_PK.astype(float), jax.nn.one_hot(value_BK, self.symbols))
         return used_BPV == 0
@@ -83,7 +83,7 @@ class Bijection(Tunnel):
         bijection_HV = jnp.asarray(list(itertools.permutations(range(self.symbols))))
         key_BK, value_BK = batch.inputs[:, 0:-1:2], batch.inputs[:, 1::2] - self.symbols
         agrees_BKH = jnp.moveaxis(bijection_HV[:, key_BK], 0, -1) == value_BK[:, :, None]
-        seen_PK = jnp.arange(key_BK.shape[1]) < at[:, None]
+        seen_PK = jnp.arange(key_BK.shape[1])[None] < at[:, None]
         return _log_uniform(jnp.all(agrees_BKH[:, None] | ~seen_PK[None, :, :, None], axis=2))
 
     def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:

@@ -58,9 +58,9 @@ class Recall(Tunnel):
         # A lag from the prior, cut off at the pairs that exist: the inverse of its cumulative sum.
         lag_T = self.prior.log_density(jnp.arange(observations, dtype=bit_BTb.dtype))
         cumulative_T = jnp.cumsum(jnp.exp(lag_T - jnp.max(lag_T)))
-        time_T = jnp.arange(observations)
-        lag_BT = jnp.minimum(jnp.searchsorted(cumulative_T, level_BT * cumulative_T, side="right"), time_T)
-        source_BT = time_T - lag_BT
+        time_1T = jnp.arange(observations)[None]
+        lag_BT = jnp.searchsorted(cumulative_T, level_BT * cumulative_T[None], side="right")
+        source_BT = time_1T - jnp.minimum(lag_BT, time_1T)
         cue_BTb = jnp.take_along_axis(bit_BTb, source_BT[:, :, None], axis=1) * flip_BTb
         one_hot_BTV = jax.nn.one_hot(value_BT, self.symbols)
         inputs = jnp.concatenate([bit_BTb, one_hot_BTV, cue_BTb], axis=2)
@@ -80,7 +80,7 @@ class Recall(Tunnel):
 
     def _log_prior(self, batch: Batch, at: Array) -> Array:
         """[P, T]: log-prior, not normalised, of each pair at the positions `at`; −inf for pairs still to come."""
-        lag_PT = at[:, None] - jnp.arange(batch.inputs.shape[1])
+        lag_PT = at[:, None] - jnp.arange(batch.inputs.shape[1])[None]
         density_PT = self.prior.log_density(jnp.maximum(lag_PT, 0).astype(jnp.result_type(float)))
         return jnp.where(lag_PT >= 0, density_PT, -jnp.inf)
 
@@ -98,7 +98,7 @@ class Recall(Tunnel):
         log_prior_PT = self._log_prior(batch, at)
         log_likelihood_BPT = self._log_likelihood(batch, at)
         log_joint_BPT = log_likelihood_BPT + log_prior_PT[None]
-        stored_PT = jnp.arange(batch.inputs.shape[1]) <= at[:, None]
+        stored_PT = jnp.arange(batch.inputs.shape[1])[None] <= at[:, None]
         content_BPT = jnp.where(stored_PT[None], log_likelihood_BPT, -jnp.inf)
         position_BPT = jnp.broadcast_to(log_prior_PT[None], content_BPT.shape)
         predictions = {
@@ -107,7 +107,7 @@ class Recall(Tunnel):
             "position-only": self._predict(jax.nn.log_softmax(position_BPT, axis=-1), batch),
         }
         for name, w in windows(horizon).items():
-            seen_PT = jnp.arange(batch.inputs.shape[1]) > (at - w)[:, None]
+            seen_PT = jnp.arange(batch.inputs.shape[1])[None] > (at - w)[:, None]
             seen_BPV = self._predict(jnp.where(seen_PT[None], log_joint_BPT, -jnp.inf), batch)
             beyond_P = logsumexp(jnp.where(seen_PT, -jnp.inf, log_prior_PT), axis=-1) - self.bits * jnp.log(2.0)
             joint_BPV = jnp.logaddexp(seen_BPV, beyond_P[None, :, None] - jnp.log(float(self.symbols)))
