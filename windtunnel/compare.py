@@ -111,7 +111,8 @@ def compare(
     """The verdict on one study, and its curves over bins. Arrays are [B, P, V] nats and [B, P] weights."""
     metrics = divergences(log_p, log_q)
     entropies = {"entropy_bits": entropy_bits(log_q), "entropy_bits_exact": entropy_bits(log_p)}
-    gaps = {name: kl_bits(log_p, log_b) for name, log_b in baselines.items()}
+    names = sorted(baselines, key=lambda name: (window(name, binned.horizon), name))
+    gaps = {name: kl_bits(log_p, baselines[name]) for name in names}
     inside, past = weight * binned.inside_P, weight * binned.past_P
 
     numbers: Numbers = {}
@@ -128,15 +129,17 @@ def compare(
         numbers[f"{name}_past"], numbers[f"{name}_past_se"] = mean_and_error(values, past)
 
     curves["headroom_bits"] = headroom_curve(binned, curves)
-    less = [name for name in gaps if name != "last-horizon"]  # in range, one horizon is everything
-    numbers["headroom_bits"] = min(mean_and_error(gaps[name], inside)[0] for name in less)
-    numbers["headroom_bits_past"] = _or_none(min(mean_and_error(values, past)[0] for values in gaps.values()))
+    means = {name: [mean_and_error(gap, where)[0] for where in (inside, past)] for name, gap in gaps.items()}
+    numbers["baselines"] = {name: {"kl_bits": a, "kl_bits_past": _or_none(b)} for name, (a, b) in means.items()}
+    less = [name for name in gaps if window(name, binned.horizon) != binned.horizon]  # which is everything in range
+    numbers["headroom_bits"] = min(means[name][0] for name in less)
+    numbers["headroom_bits_past"] = min(past for _, past in means.values())
 
     numbers |= extrapolation(binned, curves["kl_bits"], curves["kl_bits_se"], numbers["kl_bits"], tolerance)
     numbers |= convergence(binned, curves, settled, limit_bits)
-    where = past if binned.beyond else inside
-    memory = {_window(name, binned.horizon): mean_and_error(gaps[name], where)[0] for name in gaps if "last-" in name}
-    numbers |= equivalent_memory(memory, mean_and_error(metrics["kl_bits"], where)[0])
+    memory = {window(name, binned.horizon): pair[bool(binned.beyond)] for name, pair in means.items()}
+    memory = {w: gap for w, gap in memory.items() if 0 < w < math.inf}
+    numbers |= equivalent_memory(memory, numbers["kl_bits_past" if binned.beyond else "kl_bits"])
     numbers["verdict"] = verdict(binned, curves, numbers, tolerance)
     return {key: _or_none(value) for key, value in numbers.items()}, curves
 
@@ -144,12 +147,13 @@ def compare(
 def headroom_curve(binned: Binned, curves: Curves) -> np.ndarray:
     """Per bin, the smallest KL of any baseline that sees less than everything there."""
 
-    def sees_less(name: str, first: int) -> bool:
-        return "last-" not in name or _window(name, binned.horizon) < first
+    gaps = {key.removeprefix("baseline/"): curve for key, curve in curves.items() if key.startswith("baseline/")}
 
-    names = [key.removeprefix("baseline/") for key in curves if key.startswith("baseline/")]
+    def sees_less(name: str, first: int) -> bool:
+        return not first <= window(name, binned.horizon) < math.inf
+
     return np.asarray(
-        [min(curves[f"baseline/{n}"][i] for n in names if sees_less(n, b.first)) for i, b in enumerate(binned.bins)]
+        [min(gap[i] for name, gap in gaps.items() if sees_less(name, b.first)) for i, b in enumerate(binned.bins)]
     )
 
 
@@ -195,7 +199,7 @@ def convergence(binned: Binned, curves: Curves, settled: float, limit_bits: floa
     return {"convergence_length": since(curves["entropy_bits"]), "convergence_length_exact": since(entropy)}
 
 
-def equivalent_memory(memory: dict[int, float], kl: float) -> Numbers:
+def equivalent_memory(memory: dict[float, float], kl: float) -> Numbers:
     """The smallest window w whose reasoner is at least as close as the model; censored above the largest."""
     enough = [w for w, gap in sorted(memory.items()) if gap <= kl]
     return {
@@ -205,19 +209,29 @@ def equivalent_memory(memory: dict[int, float], kl: float) -> Numbers:
 
 
 def verdict(binned: Binned, curves: Curves, numbers: Numbers, tolerance: float) -> str:
-    """In a few words. It is `vacuous` where it rests on bins whose headroom is below 10 τ."""
+    """In a few words. A bin proves something where its headroom is at least 10 τ; what merely holds is `vacuous`.
+
+    `fails in range` · `exact in range` (nothing past the horizon was asked) · `extrapolates` (holds to the reach) ·
+    `extrapolates in part` (holds where that proves something, then fails) · `stops near the horizon` (fails before any
+    such place).
+    """
     if numbers["critical_length"] is None:
         return "fails in range"
     if not binned.beyond:
         return "exact in range" if numbers["headroom_bits"] >= PROVES * tolerance else "vacuous"
     held = [i for i in binned.beyond if binned.bins[i].last <= numbers["critical_length"]]
-    if not held:
-        return "stops at the horizon"
-    return "extrapolates" if curves["headroom_bits"][held].min() >= PROVES * tolerance else "vacuous"
+    proven = bool(held) and curves["headroom_bits"][held].max() >= PROVES * tolerance
+    if numbers["censored"]:
+        return "extrapolates" if proven else "vacuous"
+    return "extrapolates in part" if proven else "stops near the horizon"
 
 
-def _window(name: str, horizon: int) -> int:
-    return horizon if name == "last-horizon" else int(name.removeprefix("last-"))
+def window(name: str, horizon: int) -> float:
+    """How many observations a baseline sees: w for `last-w`, 0 for `prior`, ∞ for one that sees all in another way."""
+    if name == "prior":
+        return 0
+    seen = name.removeprefix("last-")
+    return math.inf if seen == name else horizon if seen == "horizon" else int(seen)
 
 
 def _or_none(value: Any) -> Any:

@@ -56,22 +56,22 @@ def answer(groups: list[Group]) -> str:
     def rank(group: Group) -> tuple[float, float]:
         return -(group.ratio[0] or 0), _or(group.interval("kl_bits_past").mean, group.interval("kl_bits").mean)
 
-    def says(group: Group) -> str:
-        name = ", ".join(group.key.values())
-        ratio, censored = group.ratio
-        if not group.done:
-            return f"{name} did not finish"
-        if ratio is None:
-            return f"{name} fails in range"
-        if "vacuous" in group.verdict:
-            return f"{name} proves nothing (too little headroom)"
-        if not group.done[0]["reach"] > 1:
-            return f"{name} is exact in range (KL {group.interval('kl_bits').mean:.2g} bits)"
-        if ratio == 1:
-            return f"{name} stops at the horizon"
-        return f"{name} holds to {'at least ' if censored else ''}{ratio:.3g} × the horizon"
+    said: dict[str, list[str]] = {}
+    for group in sorted(groups, key=rank):
+        said.setdefault(_outcome(group), []).append(", ".join(group.key.values()))
+    return "; ".join(f"{', '.join(names)}: {outcome}" for outcome, names in said.items()) + "."
 
-    return "; ".join(says(group) for group in sorted(groups, key=rank)) + "."
+
+def _outcome(group: Group) -> str:
+    if not group.done:
+        return "did not finish"
+    kinds = {row["verdict"] for row in group.done}
+    if len(kinds) > 1:
+        return group.verdict
+    (kind,), (ratio, censored) = kinds, group.ratio
+    if kind.startswith("extrapolates"):
+        return f"exact to {'at least ' if censored else ''}{ratio:.3g} × the horizon"
+    return kind if kind != "vacuous" else "exact, which proves nothing here (too little headroom)"
 
 
 def _or(value: float, other: float) -> float:

@@ -43,7 +43,7 @@ def summary(root: Path) -> tuple[Table, list[Group]]:
 
 def verdict(folder: Path) -> tuple[Table, str]:
     """One study in full, with the baselines it is held against."""
-    row, curves = records.row(folder), records.read_curves(folder / "curves.npz")
+    row = records.row(folder)
     table = Table(title=row["study_id"], title_justify="left")
     for name in ("", "in range", "past the horizon"):
         table.add_column(name, justify="right" if name else "left")
@@ -52,11 +52,8 @@ def verdict(folder: Path) -> tuple[Table, str]:
     for metric, label in labels.items():
         cells = [plus_minus(row[f"{metric}{where}"], row[f"{metric}{where}_se"]) for where in ("", "_past")]
         table.add_row(label, *cells, end_section=metric == "impossible_mass")
-    horizon = row["horizon"]
-    inside = curves["last"] <= horizon
-    for key in [key for key in curves if key.startswith("baseline/")]:
-        cells = [number(float(curves[key][where].mean())) if where.any() else "" for where in (inside, ~inside)]
-        table.add_row(f"KL of {key.removeprefix('baseline/')}", *cells, style="dim")
+    for name, gap in row["baselines"].items():
+        table.add_row(f"KL of {name}", number(gap["kl_bits"]), number(gap["kl_bits_past"]), style="dim")
     facts = [row["verdict"]]
     if row["critical_length"] is not None and row["reach"] > 1:
         ratio = length(row["extrapolation_ratio"], row["censored"])
@@ -67,7 +64,13 @@ def verdict(folder: Path) -> tuple[Table, str]:
 
 
 def number(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.2g}" if abs(value) < 10 else f"{value:.0f}"
+    """`6.1e-4`, `0.035`, `2.3`, `41`"""
+    if value is None or math.isnan(value):
+        return ""
+    if 0 < abs(value) < 0.00995:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    return f"{value:#.2g}" if 0 < abs(value) < 9.95 else f"{value:.0f}"
 
 
 def plus_minus(value: float | None, error: float | None) -> str:
@@ -75,7 +78,7 @@ def plus_minus(value: float | None, error: float | None) -> str:
 
 
 def shown(interval: Interval) -> str:
-    """`6.1e-04 [5.2e-04, 7.3e-04]`"""
+    """`6.1e-4 [5.2e-4, 7.3e-4]`"""
     mean = number(interval.mean)
     return mean if math.isnan(interval.low) else f"{mean} [{number(interval.low)}, {number(interval.high)}]"
 

@@ -54,6 +54,8 @@ class Driver:
         """Train what is not trained, judge it, write it down. A study that fails does so alone."""
         program = Program([point.study for point in points])
         fresh = [point for point in points if not checkpoint.exists(self._checkpoint(point))]
+        if checkpoint.exists(self._saved(points)):  # cut off while it trained, or while it was split into studies
+            fresh = points
         if fresh:
             training = program if fresh == points else Program([point.study for point in fresh])
             self._train(number, fresh, training)
@@ -66,7 +68,7 @@ class Driver:
         for point in points:
             write_study(self.root / point.id, point)
         size, steps = len(points), points[0].study.train.steps
-        what, saved = title(points), self.root / "packs" / digest([point.id for point in points])
+        what, saved = title(points), self._saved(points)
         self.display.show(number, f"{what} · compiling", 0)
         state, kl_bits, done, seconds = program.start(), np.full((size, steps), np.nan, np.float32), 0, 0.0
         if checkpoint.exists(saved):
@@ -87,7 +89,7 @@ class Driver:
             done, seconds = done + count, seconds + took
             self.display.show(number, what, count * size, float(np.median(kl_bits[:, max(0, done - 20) : done])))
             count = int(np.clip(count * CALL_SECONDS / took, 1, min(CHUNK, 4 * count)))
-            if time.monotonic() - last_saved >= self.checkpoint_seconds and done < steps:
+            if time.monotonic() - last_saved >= self.checkpoint_seconds or done == steps:
                 tree = {"state": state, "kl_bits": kl_bits, "done": np.int32(done), "seconds": np.float32(seconds)}
                 checkpoint.save(saved, tree)
                 last_saved = time.monotonic()
@@ -154,6 +156,10 @@ class Driver:
 
     def _checkpoint(self, point: Point) -> Path:
         return self.root / point.id / "checkpoint"
+
+    def _saved(self, points: list[Point]) -> Path:
+        """Where a pack is checkpointed while it trains."""
+        return self.root / "packs" / digest([point.id for point in points])
 
 
 exact_program = jax.jit(exact)

@@ -1,0 +1,37 @@
+# Every target sets up what it needs: `make run` on a fresh machine with Python 3.11 and make is enough.
+PYTHON ?= python3
+BIN := .venv/bin
+
+help: ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
+
+run: .venv/ready ## the main study: which positional priors let exact inference extrapolate?
+	$(BIN)/windtunnel run +sweep=extrapolation
+
+test: .venv/ready ## the fast tests, under five minutes on two cores
+	$(BIN)/pytest
+
+test-slow: .venv/ready ## the long tests: whole trainings, a wheel in an empty environment
+	$(BIN)/pytest -m slow --timeout 1500
+
+check: .venv/ready ## lint, format and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyrefly check
+
+bench: .venv/ready ## steps a second, compile seconds, and the cost of a long evaluation
+	$(BIN)/python scripts/benchmark.py
+
+figures: .venv/ready ## the README's table and figure, from the records of `make run`
+	$(BIN)/python scripts/readme.py
+
+wheel: .venv/ready ## a wheel in dist/
+	$(BIN)/pip wheel -q --no-deps -w dist .
+
+clean: ## remove what make made, but not the records in runs/
+	rm -rf .venv dist .pytest_cache .ruff_cache .hypothesis
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e '.[report,test,dev]'
+	touch $@
+
+.PHONY: help run test test-slow check bench figures wheel clean

@@ -1,0 +1,115 @@
+"""The transformer: causal, the same in chunks as at once, and open to taps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.models.small import FEATURES, LENGTH, POSITIONS, built
+from windtunnel.models import Shape, Transformer, attention, parameters, with_parameters
+from windtunnel.models.position import Alibi, PerLayer, Uniform
+
+AT = jnp.arange(LENGTH)
+
+
+@pytest.fixture(params=POSITIONS.values(), ids=list(POSITIONS))
+def position(request):
+    return request.param
+
+
+@pytest.fixture
+def inputs():
+    return jax.random.normal(jax.random.key(1), (2, LENGTH, FEATURES))
+
+
+def test_no_logit_depends_on_a_later_token(position, inputs):
+    """By gradients that are exactly zero, not small."""
+    module, _ = built(position)
+    jacobian = jax.jit(jax.jacrev(lambda x: module(x[None], AT)[0]))(inputs[0])  # [P, V, T, F]
+    size_PT = np.abs(np.asarray(jacobian)).sum(axis=(1, 3))
+    assert (size_PT[np.triu_indices(LENGTH, 1)] == 0).all()
+    assert (size_PT[np.tril_indices(LENGTH)] > 0).all(), "and on every earlier one it does"
+
+
+def test_in_chunks_as_at_once_and_some_queries_as_all(position, inputs, monkeypatch):
+    module, _ = built(position)
+    whole = module(inputs, AT)
+    for at in (jnp.asarray([1, 4, 6]), np.asarray([0, 2, 4, 6]), np.asarray([3])):
+        np.testing.assert_allclose(module(inputs, at), whole[:, at], atol=1e-6)
+    monkeypatch.setattr(attention, "CHUNK", 3)  # 7 queries: the last chunk is padded
+    np.testing.assert_allclose(module(inputs, AT), whole, atol=1e-6)
+
+
+def test_a_tap_that_changes_nothing_changes_nothing(position, inputs):
+    module, _ = built(position)
+    seen = {}
+
+    def tap(name, value):
+        seen[name] = value
+        return value
+
+    at = jnp.asarray([2, 5])
+    np.testing.assert_allclose(module(inputs, at, tap=tap), module(inputs, at), atol=1e-6)
+    rows = np.asarray(seen["0.attention"])
+    assert rows.shape == (2, 2, 2, LENGTH), "[B, N, P, T], for the queries `at` only"
+    np.testing.assert_allclose(rows.sum(-1), 1, atol=1e-6)
+    assert (rows[:, :, 0, 3:] == 0).all() and (rows[:, :, 1, 6:] == 0).all()
+    layer = ("queries", "keys", "values", "scores", "attention", "context", "residual")
+    assert list(seen) == ["embedding", *(f"{i}.{name}" for i in (0, 1) for name in layer), "logits"]
+
+
+def test_a_tap_intervenes(inputs):
+    module, _ = built(Uniform(), layers=1)
+    at = jnp.asarray([6])
+
+    def first_only(name, value):
+        return jax.nn.one_hot(jnp.zeros(value.shape[:-1], int), LENGTH) if name == "0.attention" else value
+
+    looks_at_first = module(inputs, at, tap=first_only)
+    # What it does not look at, it does not see: only its own residual stream and the first token remain.
+    changed = inputs.at[:, 1:6].set(0.0)
+    np.testing.assert_allclose(module(changed, at, tap=first_only), looks_at_first, atol=1e-6)
+    assert not np.allclose(module(inputs, at), looks_at_first)
+
+
+def test_gradients_with_respect_to_an_intermediate(inputs):
+    """Adding a zero is enough: ∂L/∂s = α (b − E_α[b]) with b = ⟨∂L/∂context, v⟩ (SCIENCE §6)."""
+    module, _ = built(Alibi(), layers=1)
+    kept = {}
+
+    def loss(zeros):
+        def tap(name, value):
+            kept[name] = value
+            return value + zeros[name] if name in zeros else value
+
+        return jnp.sum(jnp.square(module(inputs, jnp.asarray([4]), tap=tap)))
+
+    loss({})
+    zeros = {name: jnp.zeros(kept[name].shape) for name in ("0.scores", "0.context")}
+    attention_BNPT, values_BNTd = kept["0.attention"], kept["0.values"]
+    gradient = jax.grad(loss)(zeros)
+    b_BNPT = jnp.einsum("bnpd,bntd->bnpt", gradient["0.context"], values_BNTd)
+    expected = attention_BNPT * (b_BNPT - jnp.sum(attention_BNPT * b_BNPT, axis=-1, keepdims=True))
+    np.testing.assert_allclose(gradient["0.scores"], expected, atol=1e-6)
+    assert np.abs(expected).max() > 1e-4
+
+
+def test_one_position_per_layer_is_the_single_one_when_they_agree(inputs):
+    single, _ = built(Alibi())
+    listed, _ = built(PerLayer(layers=(Alibi(), Alibi())))
+    np.testing.assert_array_equal(single(inputs, AT), listed(inputs, AT))
+
+
+def test_tokens_in_place_of_features():
+    spec = Transformer(layers=1, heads=2, width=8, hidden=8)
+    module = spec.build(Uniform(), Shape(0, 5, 4, 7), jax.random.key(0))
+    assert module(jnp.asarray([[0, 4, 2]]), jnp.asarray([2])).shape == (1, 1, 4)
+
+
+def test_parameters_go_out_and_come_back(position, inputs):
+    module, params = built(position)
+    again = with_parameters(module, jax.tree.map(jnp.asarray, params))
+    np.testing.assert_array_equal(again(inputs, AT), module(inputs, AT))
+    changed = with_parameters(module, jax.tree.map(lambda leaf: leaf + 1.0, params))
+    assert not np.allclose(changed(inputs, AT), module(inputs, AT))
+    assert jax.tree.structure(parameters(again)) == jax.tree.structure(params)
