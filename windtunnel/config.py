@@ -167,7 +167,9 @@ def _specs(hint: Any) -> list[Any]:
 def _one_line(error: pydantic.ValidationError) -> str:
     """The first thing that is wrong, in one line: the key, the value, what would be valid."""
     first = error.errors(include_url=False)[0]
-    path, specs = [], [Study]
+    path: list[str] = []
+    specs: list[Any] = [Study]
+    owner: Any = Study
     for part in first["loc"]:
         chosen = [spec for spec in specs if len(specs) > 1 and spec.name == part]
         if chosen:  # pydantic puts the name of a union's member into the path; the user did not write it

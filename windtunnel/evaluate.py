@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array
 
@@ -36,7 +35,7 @@ def scored_bins(study: Study) -> list[Bin]:
 
 def exact(study: Study) -> Exact:
     """The oracle's answers. They depend on the tunnel, the horizon and the evaluation, not on the model."""
-    at = scored(scored_bins(study))
+    at = jnp.asarray(scored(scored_bins(study)))
     tables = study.tunnel.prepare()
 
     def one(batch: Batch) -> Exact:

@@ -5,7 +5,9 @@ import re
 from windtunnel.conf import folder
 from windtunnel.errors import no_such
 
-_GROUP = re.compile(r"Could not find '(?P<group>[\w/]+)/(?P<name>[^']+)'.*?Available options in '[^']+':\n(?P<valid>.*?)(\n\S|$)", re.S)
+_GROUP = re.compile(
+    r"Could not find '(?P<group>[\w/]+)/(?P<name>[^']+)'.*?Available options in '[^']+':\n(?P<valid>.*?)(\n\S|$)", re.S
+)
 _KEY = re.compile(r"is not in struct.*?full_key: (?P<key>[\w.]+)", re.S)
 
 

@@ -41,10 +41,15 @@ class GeneralizedGaussian:
     beta: Positive = 0.5
 
     def log_density(self, distance: Array) -> Array:
-        return -power(distance / self.scale, self.beta)
+        return generalized_gaussian(distance, self.scale, self.beta)
 
 
 Prior = Annotated[Uniform | Gaussian | GeneralizedGaussian, Field(discriminator="name")]
+
+
+def generalized_gaussian(distance: Array, scale: Array | float, beta: Array | float) -> Array:
+    """−(d / scale)^beta, with a scale and a beta of any shape that fits the distances."""
+    return -power(distance / scale, beta)
 
 
 def power(base: Array, exponent: Array | float) -> Array:

@@ -69,7 +69,7 @@ def read_curves(path: Path) -> dict[str, np.ndarray]:
 
 
 def write_learning_curve(path: Path, kl_bits: np.ndarray, lines: int = 200) -> None:
-    """`train.jsonl`: the KL to the exact posterior (bits), averaged over windows of steps; `step` is a window's last."""
+    """`train.jsonl`: KL to the exact posterior (bits), averaged over windows of steps; `step` is a window's last."""
     window = max(1, len(kl_bits) // lines)
     means = [(end, kl_bits[end - window : end].mean()) for end in range(window, len(kl_bits) + 1, window)]
     rows = [{"step": end, "kl_bits": float(mean) if np.isfinite(mean) else None} for end, mean in means]
@@ -112,7 +112,9 @@ def rows(root: Path) -> list[Json]:
 def write_results(root: Path) -> Path:
     """Derive `results.csv` from the records; returns its path."""
     table = rows(root)
-    swept = [read_json(folder / "study.json")["overrides"] for folder in studies(root) if (folder / "study.json").exists()]
+    swept = [
+        read_json(folder / "study.json")["overrides"] for folder in studies(root) if (folder / "study.json").exists()
+    ]
     columns = COLUMNS + sorted({key for overrides in swept for key in overrides} - set(COLUMNS))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array
 from pydantic import ConfigDict, Field
 
+
 class Knob:
     """Marks a dataclass field as a pytree leaf."""
 

@@ -39,7 +39,7 @@ def interval(values: Sequence[float]) -> Interval:
         from scipy.stats import bootstrap
 
         low, high = bootstrap((logs,), np.mean, method="BCa", rng=0).confidence_interval
-    return Interval(*(float(np.exp(x)) for x in (mean, low, high)), n)
+    return Interval(float(np.exp(mean)), float(np.exp(low)), float(np.exp(high)), n)
 
 
 def median_censored(values: Sequence[float | None], censored: Sequence[bool | None]) -> tuple[float | None, bool]:

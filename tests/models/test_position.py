@@ -68,7 +68,7 @@ def test_scores_under_rope_depend_on_distance_and_turn_by_the_published_angles()
         return rope.rotate({}, x[None, None, None], jnp.asarray([at]))[0, 0, 0]
 
     near, far = (turned(q, i) @ turned(k, i - 3) for i in (5, 1000))
-    assert near == pytest.approx(far, abs=1e-4)
+    assert float(near) == pytest.approx(float(far), abs=1e-4)
     # The first half of a vector is the real part, the second the imaginary: pair i turns by at × base^(−2i/d).
     z = complex(q[1], q[3]) * np.exp(1j * 7 * 100.0 ** (-2 * 1 / 4))
     np.testing.assert_allclose(turned(q, 7)[jnp.asarray([1, 3])], [z.real, z.imag], rtol=1e-5)

@@ -5,7 +5,6 @@ A model is used through two functions of plain pytrees: `build` makes the module
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-import jax
 from jaxtyping import Array
 from pydantic import Field
 

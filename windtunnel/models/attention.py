@@ -12,10 +12,11 @@ from jaxtyping import Array
 
 from windtunnel.models.position import Position
 
+Rows = Array | np.ndarray  # which tokens; as numpy where they are known beforehand
 CHUNK = 256  # queries at once: memory is CHUNK × T a head, linear in the length
 
 Tap = Callable[[str, Any], Any]  # tap(name, value) -> value: how everything else looks in or intervenes
-Bias = Callable[[Array, Array], Array | None]
+Bias = Callable[[Rows, Array], Array | None]
 
 
 def no_tap(name: str, value: Any) -> Any:
@@ -38,16 +39,16 @@ class Attention(nnx.Module):
     def learned_parameters(self) -> dict[str, Array]:
         return {name: parameter[...] for name, parameter in self.learned.items()}
 
-    def __call__(self, x_BTD: Array, positions_T: Array, rows_Q: Array, tapped_P: Array | None, tap: Tap) -> Array:
+    def __call__(self, x_BTD: Array, positions_T: Array, rows_Q: Rows, tapped_P: Rows | None, tap: Tap) -> Array:
         """[B, Q, D]: what attention adds at the tokens `rows_Q`; with a tap, its rows at `tapped_P` are shown to it."""
-        batch, length, width = x_BTD.shape
+        batch, _, width = x_BTD.shape
         learned = self.learned_parameters()
 
         def project(linear: nnx.Linear, x: Array) -> Array:  # tokens flat, heads first: 2 to 5 times faster on a CPU
             y = linear(x.reshape(-1, width)).reshape(batch, -1, self.heads, width // self.heads)
             return y.transpose(0, 2, 1, 3)
 
-        def bias(query_at: Array, key_at: Array) -> Array | None:
+        def bias(query_at: Rows, key_at: Array) -> Array | None:
             return self.position.bias(learned, self.heads, positions_T[query_at], positions_T[key_at])
 
         q = self.position.rotate(learned, project(self.query, take(x_BTD, rows_Q)), positions_T[rows_Q])
@@ -64,14 +65,14 @@ class Attention(nnx.Module):
         return self.output(flat).reshape(batch, -1, width)
 
 
-def take(x_BTD: Array, rows: Array | np.ndarray) -> Array:
+def take(x_BTD: Array, rows: Rows) -> Array:
     """x[:, rows]; evenly spaced rows known beforehand are a slice, whose gradient is not a (slow) scatter."""
     if isinstance(rows, np.ndarray) and len(rows) and len(set(np.diff(rows))) <= 1:
         return x_BTD[:, rows[0] : rows[-1] + 1 : rows[1] - rows[0] if len(rows) > 1 else 1]
     return x_BTD[:, rows]
 
 
-def scores(q: Array, k: Array, rows_Q: Array, bias: Bias) -> Array:
+def scores(q: Array, k: Array, rows_Q: Rows, bias: Bias) -> Array:
     """[B, N, Q, T]: q·k/√d plus the log-prior, −inf for keys after the query."""
     key_at = jnp.arange(k.shape[2])
     content = jnp.einsum("bnqd,bnkd->bnqk", q, k) / jnp.sqrt(q.shape[-1]).astype(q.dtype)
@@ -80,10 +81,10 @@ def scores(q: Array, k: Array, rows_Q: Array, bias: Bias) -> Array:
     return jnp.where((key_at[None, :] <= rows_Q[:, None])[None, None], total, -jnp.inf)
 
 
-def attend(q: Array, k: Array, v: Array, rows_Q: Array, bias: Bias, chunk: int | None = None) -> Array:
+def attend(q: Array, k: Array, v: Array, rows_Q: Rows, bias: Bias, chunk: int | None = None) -> Array:
     """[B, N, Q, d]: softmax(scores) v, `chunk` queries at a time."""
 
-    def block(q: Array, rows_Q: Array) -> Array:
+    def block(q: Array, rows_Q: Rows) -> Array:
         return jax.nn.softmax(scores(q, k, rows_Q, bias), axis=-1) @ v
 
     chunk = chunk or CHUNK

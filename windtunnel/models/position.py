@@ -6,14 +6,14 @@ their embedding (`embed`), how queries and keys are turned (`rotate`), and the l
 started from knobs, trained without weight decay.
 """
 
-from typing import Annotated, Literal, Union
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 from pydantic import Field
 
-from windtunnel import priors
+from windtunnel.priors import generalized_gaussian
 from windtunnel.spec import Positive, Size, spec
 
 Parameters = dict[str, Array]  # what is learned of a layer's positional prior
@@ -116,8 +116,7 @@ class GeneralizedGaussian(Position):
 
     def bias(self, learned: Parameters, heads: int, query_at: Array, key_at: Array) -> Array:
         scale_N = jnp.exp(learned["log_scale"]) if self.learn else jnp.asarray(self.scale)[None]
-        prior = priors.GeneralizedGaussian(scale=scale_N[:, None, None], beta=self.beta)
-        return prior.log_density(distance(query_at, key_at)[None])
+        return generalized_gaussian(distance(query_at, key_at)[None], scale_N[:, None, None], self.beta)
 
 
 @spec
@@ -141,7 +140,7 @@ class Bam(Position):
 
 
 Single = Annotated[
-    Union[Uniform, Learned, Rope, Alibi, GeneralizedGaussian, Bam],
+    Uniform | Learned | Rope | Alibi | GeneralizedGaussian | Bam,
     Field(discriminator="name"),
 ]
 
@@ -155,12 +154,12 @@ class PerLayer:
 
 
 AnyPosition = Annotated[
-    Union[Uniform, Learned, Rope, Alibi, GeneralizedGaussian, Bam, PerLayer],
+    Uniform | Learned | Rope | Alibi | GeneralizedGaussian | Bam | PerLayer,
     Field(discriminator="name"),
 ]
 
 
-def per_layer(position: AnyPosition, layers: int) -> tuple[Position, ...]:
+def per_layer(position: AnyPosition, layers: int) -> tuple[Single, ...]:
     """One position for each layer. A single one embeds only at the bottom; `PerLayer` ones wherever they stand."""
     return position.layers if isinstance(position, PerLayer) else (position,) * layers
 

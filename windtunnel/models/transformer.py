@@ -7,8 +7,8 @@ from jaxtyping import Array
 
 from windtunnel.models import Shape
 from windtunnel.models import Transformer as Spec
-from windtunnel.models.attention import Attention, Tap, no_tap, take
-from windtunnel.models.position import AnyPosition, PerLayer, per_layer
+from windtunnel.models.attention import Attention, Rows, Tap, no_tap, take
+from windtunnel.models.position import AnyPosition, PerLayer, Single, per_layer
 
 
 class Transformer(nnx.Module):
@@ -29,7 +29,7 @@ class Transformer(nnx.Module):
         self.norm = nnx.RMSNorm(spec.width, rngs=rngs)
         self.head = nnx.Linear(spec.width, shape.outcomes, rngs=rngs)
 
-    def __call__(self, inputs: Array, at: Array, *, key: Array | None = None, tap: Tap | None = None) -> Array:
+    def __call__(self, inputs: Array, at: Rows, *, key: Array | None = None, tap: Tap | None = None) -> Array:
         """[B, P, V]: logits at the tokens `at` (ascending). `key` is given while training."""
         length = inputs.shape[1]
         tapped = at if tap is not None else None
@@ -49,14 +49,14 @@ class Transformer(nnx.Module):
 
 
 class Layer(nnx.Module):
-    def __init__(self, spec: Spec, position: AnyPosition, length: int, rngs: nnx.Rngs):
+    def __init__(self, spec: Spec, position: Single, length: int, rngs: nnx.Rngs):
         self.norm_attention = nnx.RMSNorm(spec.width, rngs=rngs)
         self.attention = Attention(spec.width, spec.heads, position, length, rngs)
         self.norm_mlp = nnx.RMSNorm(spec.width, rngs=rngs)
         self.up = nnx.Linear(spec.width, spec.hidden, rngs=rngs)
         self.down = nnx.Linear(spec.hidden, spec.width, rngs=rngs)
 
-    def __call__(self, x: Array, positions: Array, rows: Array, tapped: Array | None, tap: Tap) -> Array:
+    def __call__(self, x: Array, positions: Array, rows: Rows, tapped: Rows | None, tap: Tap) -> Array:
         x = take(x, rows) + self.attention(self.norm_attention(x), positions, rows, tapped, tap)
         x = x + dense(self.down, jax.nn.gelu(dense(self.up, self.norm_mlp(x))))
         return tap("residual", x)

@@ -35,7 +35,15 @@ def kl_against_length(root: Path) -> Path:
         kl = np.maximum([curve["kl_bits"] for curve in curves], FLOOR)
         colour = COLOURS[index % len(COLOURS)]
         label = ", ".join(group.key.values())
-        axes.plot(x, np.exp(np.log(kl).mean(0)), color=colour, marker=MARKERS[index % len(MARKERS)], markevery=6, ms=5, label=label)
+        axes.plot(
+            x,
+            np.exp(np.log(kl).mean(0)),
+            color=colour,
+            marker=MARKERS[index % len(MARKERS)],
+            markevery=6,
+            ms=5,
+            label=label,
+        )
         if len(kl) > 1:
             axes.fill_between(x, kl.min(0), kl.max(0), color=colour, alpha=0.2, lw=0)
         first = first or (x, curves[0])
@@ -49,7 +57,9 @@ def kl_against_length(root: Path) -> Path:
     axes.axhline(tolerance, color="0.3", lw=0.8)
     axes.annotate(f"τ = {tolerance:g}", (0.01, tolerance), xycoords=("axes fraction", "data"), va="bottom", fontsize=9)
     axes.axvline(1, color="0.3", lw=0.8)
-    axes.annotate("horizon", (1, 0.99), xycoords=("data", "axes fraction"), rotation=90, va="top", ha="right", fontsize=9)
+    axes.annotate(
+        "horizon", (1, 0.99), xycoords=("data", "axes fraction"), rotation=90, va="top", ha="right", fontsize=9
+    )
     axes.set(xscale="log", yscale="log", xlabel="position ÷ horizon", ylabel="KL(exact ‖ model), bits")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.spines[["top", "right"]].set_visible(False)

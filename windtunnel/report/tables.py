@@ -14,14 +14,21 @@ from windtunnel.statistics import Interval
 
 def swept_keys(root: Path) -> list[str]:
     """The overrides that the records of a folder carry, in order of appearance."""
-    found = [records.read_json(f / "study.json")["overrides"] for f in records.studies(root) if (f / "study.json").exists()]
+    found = [
+        records.read_json(f / "study.json")["overrides"] for f in records.studies(root) if (f / "study.json").exists()
+    ]
     return list(dict.fromkeys(key for overrides in found for key in overrides))
 
 
 def summary(root: Path) -> tuple[Table, list[Group]]:
     """One line a group of seeds."""
     made = groups(records.rows(root), swept_keys(root))
-    table = Table(title=str(root), title_justify="left", caption="KL in bits: geometric mean over seeds [95 % interval]", caption_justify="left")
+    table = Table(
+        title=str(root),
+        title_justify="left",
+        caption="KL in bits: geometric mean over seeds [95 % interval]",
+        caption_justify="left",
+    )
     past = any(row.get("kl_bits_past") is not None for group in made for row in group.done)
     for name in made[0].key:
         table.add_column(name)
@@ -57,8 +64,11 @@ def verdict(folder: Path) -> tuple[Table, str]:
     facts = [row["verdict"]]
     if row["critical_length"] is not None and row["reach"] > 1:
         ratio = length(row["extrapolation_ratio"], row["censored"])
-        facts.append(f"critical length {length(row['critical_length'], row['censored'])} observations, {ratio} × the horizon")
-    facts.append(f"remembers like the last {'> ' if row['equivalent_memory_censored'] else ''}{row['equivalent_memory']} observations")
+        facts.append(
+            f"critical length {length(row['critical_length'], row['censored'])} observations, {ratio} × the horizon"
+        )
+    memory = f"{'> ' if row['equivalent_memory_censored'] else ''}{row['equivalent_memory']}"
+    facts.append(f"remembers like the last {memory} observations")
     facts.append(f"{row['parameters']:,} parameters, {row['steps']:,} steps in {row['train_seconds']:.0f} s")
     return table, " · ".join(facts)
 
@@ -84,7 +94,13 @@ def shown(interval: Interval) -> str:
 
 
 def length(value: float | None, censored: bool) -> str:
-    return "–" if value is None else f"{'≥ ' if censored else ''}{value:.3g}" if value < 1000 else f"{'≥ ' if censored else ''}{value:.0f}"
+    return (
+        "–"
+        if value is None
+        else f"{'≥ ' if censored else ''}{value:.3g}"
+        if value < 1000
+        else f"{'≥ ' if censored else ''}{value:.0f}"
+    )
 
 
 def show(folder: Path) -> None:
@@ -106,7 +122,16 @@ def show_choices() -> None:
     """Print what can be chosen on the command line."""
     out = console()
     for group in conf.GROUPS:
-        table = Table("", "", show_header=False, box=None, padding=(0, 2, 0, 0), title=f"{'+' if group == 'sweep' else ''}{group}=", title_justify="left", title_style="bold")
+        table = Table(
+            "",
+            "",
+            show_header=False,
+            box=None,
+            padding=(0, 2, 0, 0),
+            title=f"{'+' if group == 'sweep' else ''}{group}=",
+            title_justify="left",
+            title_style="bold",
+        )
         for name, head in conf.choices(group).items():
             table.add_row(f"  {name}", head)
         out.print(table)

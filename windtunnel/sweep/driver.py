@@ -14,7 +14,7 @@ import numpy as np
 from windtunnel import __version__, checkpoint, records
 from windtunnel.compare import Binned, compare
 from windtunnel.config import Study, digest, evaluate_id, plain, study_id
-from windtunnel.evaluate import Exact, exact, scored_bins
+from windtunnel.evaluate import exact, scored_bins
 from windtunnel.progress import Display
 from windtunnel.spec import arrays
 from windtunnel.sweep.packs import Program
@@ -48,7 +48,7 @@ class Driver:
 
     def __init__(self, root: Path, display: Display, checkpoint_seconds: float):
         self.root, self.display, self.checkpoint_seconds = root, display, checkpoint_seconds
-        self.exact: dict[str, Exact] = {}
+        self.exact: dict[str, Any] = {}
 
     def run(self, number: int, points: list[Point]) -> None:
         """Train what is not trained, judge it, write it down. A study that fails does so alone."""
@@ -148,7 +148,7 @@ class Driver:
             settings = {"evaluate": plain(study.evaluate), "evaluate_id": evaluate_id(study)}
             records.write_json(folder / "result.json", {**settings, "reach": study.evaluate.reach, **numbers})
 
-    def _exact(self, study: Study) -> Exact:
+    def _exact(self, study: Study) -> Any:  # an `Exact` of numpy arrays
         key = digest([plain(study.tunnel), plain(study.evaluate), study.horizon])
         if key not in self.exact:
             self.exact[key] = jax.tree.map(np.asarray, exact_program(arrays(study)))
@@ -172,7 +172,8 @@ def knobs_of(study: Study) -> list[Any]:
 def title(points: list[Point]) -> str:
     """What the studies of a pack have in common, in a few words."""
     shared = [f"{k}={v}" for k, v in points[0].overrides.items() if all(p.overrides.get(k) == v for p in points)]
-    return f"{', '.join(shared) or points[0].study.tunnel.name} ({len(points)} {'study' if len(points) == 1 else 'studies'})"
+    count = "1 study" if len(points) == 1 else f"{len(points)} studies"
+    return f"{', '.join(shared) or points[0].study.tunnel.name} ({count})"
 
 
 def write_study(folder: Path, point: Point) -> None:
