@@ -28,11 +28,11 @@ class Train:
     """
 
     steps: Size = 1000
-    batch: Size = 64
+    batch: Size = 32
     horizon: Size | None = None
     supervision: Literal["posterior", "sample"] = "posterior"
     optimizer: Literal["muon", "adamw"] = "muon"
-    learning_rate: Positive = 0.02
+    learning_rate: Positive = 0.05
     adam_rate: Positive = 0.25
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     weight_decay: NonNegative = 0.0

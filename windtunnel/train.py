@@ -45,12 +45,14 @@ def start(study: Study) -> State:
 def advance(study: Study, state: State, steps: Array, axis: str | None = None) -> tuple[State, Array]:
     """Take `steps` ≤ CHUNK steps; also float[CHUNK], the KL to the exact posterior (bits) at each, NaN after the last.
 
-    A step's data depend on (seed, step) alone, so how steps are cut into calls changes nothing. With `axis`, the
-    batch is split over the devices of that mesh axis and the gradients are summed.
+    An example depends on (seed, step, its number in the batch) alone: neither how steps are cut into calls nor how a
+    batch is split over devices changes what is seen. With `axis`, the batch is split over the devices of that mesh
+    axis and the gradients are summed.
     """
     module = build(study, stream(study, START))
     tables = study.tunnel.prepare()
-    shards = 1 if axis is None else lax.axis_size(axis)
+    share = study.train.batch // (1 if axis is None else lax.axis_size(axis))
+    first = 0 if axis is None else share * lax.axis_index(axis)
     transformation = optimizer(study.train)
 
     def total(tree: Any) -> Any:
@@ -58,10 +60,7 @@ def advance(study: Study, state: State, steps: Array, axis: str | None = None) -
 
     def step(index: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
         state, kl_bits = carry
-        key = jax.random.fold_in(stream(study, DATA), state.step)
-        if axis is not None:
-            key = jax.random.fold_in(key, lax.axis_index(axis))
-        batch = study.tunnel.sample(key, tables, study.train.batch // shards, study.horizon)
+        batch = examples(study, tables, jax.random.fold_in(stream(study, DATA), state.step), first + jnp.arange(share))
         weight = total(jnp.sum(batch.weight_BP))
         key_model = jax.random.fold_in(stream(study, MODEL), state.step)
 
@@ -78,6 +77,13 @@ def advance(study: Study, state: State, steps: Array, axis: str | None = None) -
         return State(params, memory, state.step + 1), kl_bits.at[index].set(kl / math.log(2))
 
     return lax.fori_loop(0, steps, step, (state, jnp.full(CHUNK, jnp.nan)))
+
+
+def examples(study: Study, tables: Any, key: Array, numbers: Array) -> Batch:
+    """The examples of a step that have these numbers, each drawn from a key of its own."""
+    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+    drawn = jax.vmap(lambda key: study.tunnel.sample(key, tables, 1, study.horizon))(keys)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn)
 
 
 def losses(study: Study, tables: Any, batch: Batch, logits_BPV: Array) -> tuple[Array, Array]:

@@ -29,7 +29,7 @@ class Transformer:
     layers: Size = 1
     heads: Size = 2
     width: Size = 64
-    hidden: Size = 256
+    hidden: Size = 128
 
     def build(self, position: AnyPosition, shape: Shape, key: Array) -> Any:
         from flax import nnx

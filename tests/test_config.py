@@ -1,0 +1,168 @@
+"""The door, and the study as a pytree: knobs are leaves, sizes are structure."""
+
+import dataclasses
+
+import jax
+import pytest
+import yaml
+
+from tests import composed
+from windtunnel import conf, config, models, tunnels
+from windtunnel.errors import BadInput
+from windtunnel.models import position
+from windtunnel.spec import Knob, Real, arrays, spec, stack
+
+DEFAULT = composed.plain()
+
+
+def changed(key: str, value: object) -> dict:
+    """The default configuration with one key (dotted) set."""
+    plain = composed.plain()
+    at = plain
+    *parents, last = key.split(".")
+    for part in parents:
+        at = at[part]
+    at[last] = value
+    return plain
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("tunnel.noise", 0.7, "tunnel.noise=0.7: should be less than or equal to 0.5"),
+        ("tunnel.noise", float("nan"), "tunnel.noise=nan: should be"),
+        ("tunnel.noise", "loud", "tunnel.noise=loud: should be a valid number"),
+        ("tunnel.nosie", 0.1, "tunnel.nosie: no such name; did you mean noise?"),
+        ("tunnel.name", "recal", "tunnel=recal: no such name; did you mean recall?"),
+        ("tunnel.prior", {"name": "cauchy"}, "tunnel.prior=cauchy: no such name; valid: uniform, gaussian"),
+        ("tunnel.prior.beta", 0, "tunnel.prior.beta=0: should be greater than 0"),
+        ("position.name", "ropes", "position=ropes: no such name; did you mean rope?"),
+        ("position", None, "position=null: model transformer needs one; valid: uniform, learned"),
+        ("position", {"name": "per_layer", "layers": [{"name": "alibi"}] * 2}, "lists 2 positions, and the model has"),
+        ("position", {"name": "per_layer", "layers": [{"name": "alibo"}]}, "alibo: no such name; did you mean alibi?"),
+        ("model.heads", 3, "model.heads=3: must divide model.width=64"),
+        ("model.layers", 0, "model.layers=0: should be greater than or equal to 1"),
+        ("train.horizon", None, "train.horizon=null: recall has no longest sequence"),
+        ("train.supervision", "both", "train.supervision=both: should be 'posterior' or 'sample'"),
+        ("train.steps", 1.5, "train.steps=1.5: should be a valid integer"),
+        ("evaluate.reach", 501, "evaluate.reach=501: should be less than or equal to 500"),
+        ("seed", -1, "seed=-1: should be greater than or equal to 0"),
+        ("runs", 3, "runs=3: should be a valid string"),
+        ("speed", 3, "speed: no such name; did you mean seed?"),
+    ],
+)
+def test_bad_input_is_one_line_with_key_value_and_what_is_valid(key, value, said):
+    with pytest.raises(BadInput) as error:
+        config.door(changed(key, value))
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_tunnel_that_ends_bounds_horizon_and_reach():
+    with pytest.raises(BadInput, match=r"train\.horizon=21: bijection holds at most 20 observations"):
+        composed.study("tunnel=bijection", "train.horizon=21")
+    with pytest.raises(BadInput, match=r"a reach of 2 at horizon 10"):
+        composed.study("tunnel=bijection", "train.horizon=10", "evaluate.reach=3")
+    assert composed.study("tunnel=bijection").horizon == 20
+
+
+def test_rope_needs_an_even_head_width():
+    with pytest.raises(BadInput, match="even head width"):
+        composed.study("position=rope", "model.width=6", "model.heads=2")
+
+
+@pytest.mark.parametrize(
+    "override",
+    "tunnel.noise=0.2 tunnel.prior.scale=3 tunnel.prior.beta=2 position.scale=3 position.beta=2 "
+    "train.learning_rate=0.1 train.weight_decay=0.1 train.clip=2 seed=5".split(),
+)
+def test_knobs_do_not_change_the_structure(override):
+    default, other = composed.study(), composed.study(override)
+    assert jax.tree.structure(default) == jax.tree.structure(other)
+    assert jax.tree.leaves(default) != jax.tree.leaves(other)
+
+
+@pytest.mark.parametrize(
+    "override",
+    "tunnel.bits=11 prior=uniform position=alibi position.learn=false model.layers=2 train.batch=8 train.horizon=32 "
+    "train.supervision=sample evaluate.reach=2".split(),
+)
+def test_sizes_do(override):
+    assert jax.tree.structure(composed.study()) != jax.tree.structure(composed.study(override))
+
+
+def test_a_nested_spec_is_a_child():
+    @spec
+    class Inner:
+        knob: Real = 1.0
+
+    @spec
+    class Outer:
+        inner: Inner | None = Inner()
+        several: tuple[Inner, ...] = (Inner(), Inner(knob=2.0))
+        size: int = 3
+
+    assert jax.tree.leaves(Outer()) == [1.0, 1.0, 2.0]
+    assert Outer(size=4) != Outer()
+    assert jax.tree.structure(Outer(size=4)) != jax.tree.structure(Outer())
+
+
+def test_numbers_become_arrays_of_one_type():
+    one, two = composed.study("tunnel.noise=0"), composed.study("seed=3")  # Hydra reads 0 as a whole number
+    pack = stack([one, two])
+    assert pack.tunnel.noise.dtype == "float32" and pack.seed.dtype == "int32"
+    assert pack.tunnel.noise.shape == pack.seed.shape == (2,)
+    assert arrays(one).seed.shape == ()
+
+
+def test_the_name_of_a_study_hashes_what_shapes_its_parameters():
+    name = config.study_id(composed.study())
+    assert name == config.study_id(composed.study("evaluate.reach=2", "evaluate.examples=3", "runs=elsewhere"))
+    others = [composed.study(key) for key in ("tunnel.noise=0.2", "seed=1", "train.steps=999", "position=alibi")]
+    assert len({name, *map(config.study_id, others)}) == 5
+    assert config.evaluate_id(composed.study()) != config.evaluate_id(composed.study("evaluate.reach=2"))
+
+
+def test_plain_goes_back_through_the_door():
+    for overrides in ([], ["tunnel=bijection"], ["position=rope", "prior=uniform"]):
+        made = composed.study(*overrides)
+        assert config.study(config.plain(made)) == made
+
+
+SPECS = {
+    "position": position.AnyPosition,
+    "prior": tunnels.recall.Prior,
+    "tunnel": tunnels.AnyTunnel,
+    "model": models.AnyModel,
+    "train": config.Train,
+}
+
+
+@pytest.mark.parametrize("group", SPECS)
+def test_every_choice_lists_the_fields_of_its_spec(group):
+    """Hydra refuses keys that a file does not list; and what code and file call the default is the same."""
+    specs = config._specs(SPECS[group])
+    by_name = {getattr(spec, "name", None): spec for spec in specs}
+    for path in sorted((conf.folder() / group).glob("*.yaml")):
+        assert conf.head(path), f"{path.name} does not say in its head what it is"
+        listed = yaml.safe_load(path.read_text())
+        if "@package _global_" in path.read_text():
+            listed = listed[group]
+        if "defaults" in listed:
+            continue
+        made = by_name.get(listed.get("name"), specs[0])
+        fields = {field.name: field.default for field in dataclasses.fields(made)}
+        missing = set(fields) - set(listed) - {"prior", "layers" if group == "position" else ""}
+        assert not missing, f"{path.name} does not list {missing}"
+        if path.stem in ("default", listed.get("name")):
+            assert {key: value for key, value in listed.items() if fields[key] != value} == {}, path.name
+
+
+def test_every_member_of_a_union_has_a_file():
+    for group in ("position", "prior", "tunnel", "model"):
+        missing = set(config.names(SPECS[group])) - set(conf.choices(group)) - {"per_layer"}
+        assert not missing, f"conf/{group} lacks {missing}"
+
+
+def test_knob_marks_only_numbers():
+    assert Knob not in config.Evaluate.__annotations__.values()
