@@ -10,7 +10,7 @@ from tests import composed
 from windtunnel import conf, config, models, tunnels
 from windtunnel.errors import BadInput
 from windtunnel.models import position
-from windtunnel.spec import Knob, Real, arrays, spec, stack
+from windtunnel.spec import Real, arrays, spec, stack
 
 DEFAULT = composed.plain()
 
@@ -36,6 +36,7 @@ def changed(key: str, value: object) -> dict:
         ("tunnel.name", "recal", "tunnel=recal: no such name; did you mean recall?"),
         ("tunnel.prior", {"name": "cauchy"}, "tunnel.prior=cauchy: no such name; valid: uniform, gaussian"),
         ("tunnel.prior.beta", 0, "tunnel.prior.beta=0: should be greater than 0"),
+        ("position", {"scale": 3}, "position: has no name; valid: uniform, learned"),
         ("position.name", "ropes", "position=ropes: no such name; did you mean rope?"),
         ("position", None, "position=null: model transformer needs one; valid: uniform, learned"),
         ("position", {"name": "per_layer", "layers": [{"name": "alibi"}] * 2}, "lists 2 positions, and the model has"),
@@ -162,7 +163,3 @@ def test_every_member_of_a_union_has_a_file():
     for group in ("position", "prior", "tunnel", "model"):
         missing = set(config.names(SPECS[group])) - set(conf.choices(group)) - {"per_layer"}
         assert not missing, f"conf/{group} lacks {missing}"
-
-
-def test_knob_marks_only_numbers():
-    assert Knob not in config.Evaluate.__annotations__.values()

@@ -181,7 +181,9 @@ def _one_line(error: pydantic.ValidationError) -> str:
     if kind == "unexpected_keyword_argument":
         return f"{key}: {no_such(path[-1], [field.name for field in dataclasses.fields(owner)])}"
     if kind == "union_tag_invalid":
-        return f"{key}={value['name']}: {no_such(value['name'], names(typing.get_type_hints(owner)[path[-1]]))}"
+        return f"{key}={value['name']}: {no_such(value['name'], [spec.name for spec in specs])}"
+    if kind == "union_tag_not_found":
+        return f"{key}: has no name; valid: {', '.join(spec.name for spec in specs)}"
     if kind.startswith("missing"):
         return f"{key}: missing"
     shown = value.get("name", value) if isinstance(value, dict) else "null" if value is None else value

@@ -15,10 +15,11 @@ from windtunnel.sweep.packs import group, use_all_cores
 def run(points: list[Point], root: Path, settings: Settings, fixed: dict[str, Any] | None) -> bool:
     """Run the points that are not done, pack by pack; show what came out. Whether every study ended well.
 
-    `fixed` is what all points of a sweep share: a folder that holds a sweep with another fixed part is refused.
+    `fixed` is what all points of a sweep share (None: this is no sweep): a folder that holds a sweep with another
+    fixed part is refused.
     """
     records.writable(root)
-    if root.name != "single":
+    if fixed is not None:
         _write_sweep(root, points, fixed)
     waiting = [point for point in points if not finished(root, point)]
     packs = [[waiting[i] for i in pack] for pack in group([point.study for point in waiting])]
@@ -99,18 +100,17 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {key: value for part in parts for key, value in part.items()}
 
 
-def _write_sweep(root: Path, points: list[Point], fixed: dict[str, Any] | None) -> None:
+def _write_sweep(root: Path, points: list[Point], fixed: dict[str, Any]) -> None:
     """`sweep.json`: all points (those of earlier calls too), the packs, and the fixed part."""
     path = root / "sweep.json"
     before = records.read_json(path) if path.exists() else {"points": [], "fixed": fixed}
-    for key in sorted(set(fixed or {}) & set(before["fixed"] or {})):
-        if (fixed or {})[key] != before["fixed"][key]:
+    for key in sorted(set(fixed) & set(before["fixed"])):
+        if fixed[key] != before["fixed"][key]:
             raise BadInput(
-                f"{key}={(fixed or {})[key]}: {root} holds a sweep with {key}={before['fixed'][key]}; "
+                f"{key}={fixed[key]}: {root} holds a sweep with {key}={before['fixed'][key]}; "
                 "give it a folder of its own with runs=…"
             )
     rows = {point["study_id"]: point for point in before["points"]}
     rows |= {point.id: {"study_id": point.id, "overrides": point.overrides} for point in points}
     packs = [[points[i].id for i in pack] for pack in group([point.study for point in points])]
-    fixed = fixed or before["fixed"]
     records.write_json(path, {"points": list(rows.values()), "packs": packs, "fixed": fixed})

@@ -1,0 +1,108 @@
+"""Packs: one program for studies of one structure, and the same numbers as alone."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.composed import tiny
+from windtunnel import train
+from windtunnel.spec import arrays
+from windtunnel.sweep.packs import Program, group, layout
+
+# Everything that is a number: noise, the prior's and the position's scale and shape, the rate, the seed.
+KNOBS = (
+    "tunnel.noise=0.2 tunnel.prior.scale=3 tunnel.prior.beta=1.5 position.scale=2 position.beta=1 "
+    "train.learning_rate=0.01 train.adam_rate=1 train.clip=0.5 seed=7"
+).split()
+
+
+def close(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-5), a, b)
+
+
+@pytest.fixture(scope="module")
+def pack():
+    """Three studies that differ in every knob, trained together: the program and the state after 3 steps."""
+    program = Program([tiny(), tiny(*KNOBS), tiny("seed=1")])
+    state, kl_bits = program.advance(program.start(), 3)
+    return program, jax.tree.map(np.asarray, state), np.asarray(kl_bits)
+
+
+def test_points_are_grouped_by_structure():
+    studies = [tiny(), tiny("position=alibi"), tiny("seed=1"), tiny("position=alibi", "seed=1"), tiny("tunnel.bits=4")]
+    assert group(studies) == [[0, 2], [1, 3], [4]]
+    assert group([tiny(), *(tiny(knob) for knob in KNOBS)]) == [list(range(len(KNOBS) + 1))]
+
+
+def test_one_compilation_whatever_the_knobs():
+    start = jax.jit(train.start)
+    advance = jax.jit(lambda study, state, steps: train.advance(study, state, steps))
+    for study in (tiny(), *(tiny(knob) for knob in KNOBS)):
+        made = arrays(study)
+        advance(made, start(made), np.int32(1))
+    assert start._cache_size() == 1 and advance._cache_size() == 1
+    start(arrays(tiny("model.hidden=9")))
+    assert start._cache_size() == 2, "and a size compiles anew"
+
+
+@pytest.mark.parametrize(
+    ("studies", "devices", "expected"),
+    [
+        (1, 2, (1, 2)),  # one study: its batch is split
+        (2, 2, (2, 1)),
+        (3, 2, (1, 2)),  # three: in turn, each split, rather than two rounds of which one half empty
+        (4, 2, (2, 1)),
+        (16, 2, (2, 1)),
+        (1, 8, (1, 8)),
+        (3, 8, (3, 2)),
+        (8, 8, (8, 1)),
+        (1, 1, (1, 1)),
+    ],
+)
+def test_layout(studies, devices, expected):
+    assert layout(studies, devices, lambda r: 32 % r == 0) == expected
+
+
+def test_a_batch_that_cannot_be_split_is_not():
+    assert layout(1, 2, lambda r: r == 1) == (1, 1)
+
+
+def test_a_study_trains_in_a_pack_as_alone(pack):
+    """Also across layouts: this pack splits batches over devices, two studies side by side do not."""
+    _, state, kl_bits = pack
+    program = Program([tiny(), tiny(*KNOBS)])
+    assert program.axis is None
+    pair, pair_kl_bits = program.advance(program.start(), 3)
+    for index in (0, 1):
+        close(jax.tree.map(lambda x, i=index: x[i], state.params), jax.tree.map(lambda x, i=index: x[i], pair.params))
+        np.testing.assert_allclose(kl_bits[index, :3], np.asarray(pair_kl_bits)[index, :3], rtol=1e-3)
+
+
+def test_steps_can_be_cut_anywhere(pack):
+    program, state, kl_bits = pack
+    again, first = program.advance(program.start(), 1)
+    again, rest = program.advance(again, 2)
+    jax.tree.map(np.testing.assert_array_equal, state, jax.tree.map(np.asarray, again))
+    np.testing.assert_array_equal(kl_bits[:, :3], np.concatenate([first[:, :1], rest[:, :2]], axis=1))
+    assert np.isnan(kl_bits[:, 3:]).all()
+
+
+def test_seeds_and_knobs_make_different_studies(pack):
+    _, state, _ = pack
+    kernel = state.params["head"]["kernel"]
+    assert not np.allclose(kernel[0], kernel[1]) and not np.allclose(kernel[0], kernel[2])
+
+
+def test_evaluation_is_the_same_for_every_study_and_pack(pack):
+    """Paired: the same sequences, in whatever pack."""
+    program, state, _ = pack
+    same = jax.tree.map(lambda leaf: np.stack([leaf[0]] * len(leaf)), state.params)
+    log_q = np.asarray(program.predict(program.place(same)))
+    np.testing.assert_array_equal(log_q[0], log_q[2])
+    np.testing.assert_allclose(np.exp(log_q).sum(-1), 1, rtol=1e-5)
+
+
+def test_training_lowers_kl():
+    program = Program([tiny("train.steps=100")])
+    _, kl_bits = program.advance(program.start(), 100)
+    assert np.asarray(kl_bits)[0, 90:100].mean() < 0.5 * np.asarray(kl_bits)[0, :10].mean()

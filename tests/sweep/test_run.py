@@ -1,0 +1,168 @@
+"""From points to records: what is written, what is not done twice, what fails alone, what survives a kill."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import windtunnel
+from tests.composed import TINY, tiny
+from windtunnel import checkpoint, records
+from windtunnel.config import Settings
+from windtunnel.errors import BadInput
+from windtunnel.sweep.driver import Point
+from windtunnel.sweep.run import evaluate, fixed_part, run
+
+POINTS = [Point(tiny(f"seed={seed}"), {"seed": str(seed)}) for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs") / "trial"
+    assert run(POINTS, root, Settings(), fixed_part(POINTS))
+    return root
+
+
+def modified(root):
+    """When each file of each study was written."""
+    return {path: path.stat().st_mtime_ns for path in root.glob("*/**/*") if path.is_file()}
+
+
+def test_every_study_has_its_record(root):
+    for point in POINTS:
+        folder = root / point.id
+        assert {p.name for p in folder.iterdir()} == {
+            "study.json", "result.json", "curves.npz", "train.jsonl", "checkpoint"}  # fmt: skip
+        record, result = records.read_json(folder / "study.json"), records.read_json(folder / "result.json")
+        assert record["versions"]["jax"] and record["device"]["platform"] == "cpu"
+        assert record["facts"]["hypotheses"] == 8 and record["facts"]["parameters"] > 0
+        assert result["verdict"] and result["kl_bits"] > 0 and result["baselines"]["prior"]["kl_bits"] > 0
+        curves = records.read_curves(folder / "curves.npz")
+        assert len(curves["kl_bits"]) == len(curves["first"]) and "baseline/last-horizon" in curves
+        steps = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in steps] == [1, 2, 3, 4]
+    assert not (root / "packs").exists(), "the pack was split into its studies"
+
+
+def test_sweep_json_holds_points_packs_and_what_is_fixed(root):
+    sweep = records.read_json(root / "sweep.json")
+    assert [point["study_id"] for point in sweep["points"]] == [point.id for point in POINTS]
+    assert sweep["packs"] == [[point.id for point in POINTS]]
+    assert sweep["fixed"]["tunnel.bits"] == 3 and "seed" not in sweep["fixed"]
+
+
+def test_results_csv_has_the_promised_columns(root):
+    with open(root / "results.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == records.COLUMNS, "the swept seed already is a column"
+    assert [row["seed"] for row in rows] == ["0", "1"] and rows[0]["status"] == "done"
+    assert rows[0]["kl_bits_pool"] == "" and float(rows[0]["kl_bits"]) > 0
+    assert rows[0]["censored"] in ("", "true", "false")
+
+
+def test_what_is_done_is_not_done_again(root):
+    before = modified(root)
+    assert run(POINTS, root, Settings(), fixed_part(POINTS))
+    assert modified(root) == before
+
+
+def test_a_longer_reach_judges_again_but_does_not_train(root):
+    before = modified(root)
+    evaluate(root, ["reach=8"])
+    after = modified(root)
+    touched = {path.name for path in after if after[path] != before.get(path)}
+    assert touched == {"result.json", "curves.npz"}
+    result = records.read_json(root / POINTS[0].id / "result.json")
+    assert result["reach"] == 8 and records.read_curves(root / POINTS[0].id / "curves.npz")["last"][-1] == 48
+    evaluate(root / POINTS[0].id, ["evaluate.reach=4"])
+    assert records.read_json(root / POINTS[0].id / "result.json")["reach"] == 4
+    assert records.read_json(root / POINTS[1].id / "result.json")["reach"] == 8
+
+
+def test_evaluate_answers_bad_input(root, tmp_path):
+    with pytest.raises(BadInput, match=r"evaluate\.reech: no such name; did you mean reach"):
+        evaluate(root, ["reech=8"])
+    with pytest.raises(BadInput, match="should be KEY=VALUE"):
+        evaluate(root, ["reach"])
+    with pytest.raises(BadInput, match="no records here"):
+        evaluate(tmp_path, ["reach=8"])
+
+
+def test_a_folder_takes_more_points_of_its_sweep_but_not_of_another(root):
+    other = [Point(tiny("seed=0", "tunnel.noise=0.2"), {"seed": "0"})]
+    with pytest.raises(BadInput, match=r"tunnel\.noise=0\.2: .* holds a sweep with tunnel\.noise=0\.1"):
+        run(other, root, Settings(), fixed_part(other))
+
+
+def test_load_gives_back_the_model(root):
+    import jax
+
+    folder = root / POINTS[0].id
+    study, model, params = windtunnel.load(folder)
+    batch = study.tunnel.sample(jax.random.key(0), study.tunnel.prepare(), 2, 6)
+    seen = {}
+    logits = model(params, batch.inputs, np.arange(6), tap=lambda name, value: seen.setdefault(name, value))
+    assert logits.shape == (2, 6, 2) and "0.attention" in seen
+
+
+def test_a_loss_that_is_not_finite_ends_its_study_alone(tmp_path):
+    """In one pack: an absurd rate breaks one study, its neighbour ends as if nothing had happened."""
+    points = [
+        Point(tiny("train.learning_rate=1e30", "train.clip=1e30"), {"train.learning_rate": "1e30"}),
+        Point(tiny("train.clip=1e30"), {"train.learning_rate": "0.05"}),
+    ]
+    assert points[0].study != points[1].study
+    assert not run(points, tmp_path / "trial", Settings(), fixed_part(points))
+    broken, sound = (tmp_path / "trial" / point.id for point in points)
+    assert records.status(broken) == "failed" and records.status(sound) == "done"
+    error = (broken / "error.txt").read_text()
+    assert "not finite at step" in error and "'train.learning_rate': 1e+30" in error
+    assert not checkpoint.exists(broken / "checkpoint")
+    rows = {row["study_id"]: row for row in records.rows(tmp_path / "trial")}
+    assert rows[broken.name]["status"] == "failed" and rows[sound.name]["kl_bits"] > 0
+
+
+def test_killed_in_the_middle_it_ends_where_it_would_have_ended(tmp_path):
+    """SIGKILL, for real, and the same command again: bit for bit the same parameters, curves and verdict."""
+
+    def command(name):
+        overrides = [*TINY, "train.steps=600", "train.batch=2", "evaluate.reach=1", "checkpoint_seconds=0"]
+        arguments = ["run", "-m", *overrides, "tunnel.noise=0.1,0.2", f"runs={tmp_path / name}"]
+        return [sys.executable, "-m", "windtunnel.cli", *arguments]
+
+    straight = subprocess.Popen(command("straight"), stdout=subprocess.DEVNULL)
+    cut = subprocess.Popen(command("cut"), stdout=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "cut").glob("*/packs/*/_CHECKPOINT_METADATA")):
+        assert cut.poll() is None and time.monotonic() < deadline, "it was not cut off while it trained"
+        time.sleep(0.01)
+    cut.send_signal(signal.SIGKILL)
+    cut.wait()
+    assert not list((tmp_path / "cut").glob("*/*/result.json"))
+    out = subprocess.run(command("cut"), capture_output=True, text=True, check=True).stdout
+    assert "goes on from step" in out
+    assert straight.wait(timeout=120) == 0
+
+    folders = sorted(path.parent for path in (tmp_path / "straight").glob("*/*/result.json"))
+    assert len(folders) == 2
+    for folder in folders:
+        twin = tmp_path / "cut" / folder.relative_to(tmp_path / "straight")
+        for name in ("result.json", "curves.npz", "train.jsonl"):
+            assert (folder / name).read_bytes() == (twin / name).read_bytes(), name
+        (_, _, params), (_, _, others) = windtunnel.load(folder), windtunnel.load(twin)
+        import jax
+
+        assert jax.tree.all(jax.tree.map(lambda a, b: a.tobytes() == b.tobytes(), params, others))
+
+
+def test_a_runs_folder_that_cannot_be_written_is_refused_before_anything_is_done(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match=r"runs=.*file/trial: cannot be written to"):
+        run(POINTS, tmp_path / "file" / "trial", Settings(), None)
+    assert os.listdir(tmp_path) == ["file"]

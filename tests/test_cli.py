@@ -1,0 +1,110 @@
+"""The command line as people meet it: one line and exit code 2 for bad input, whoever found it."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.composed import TINY
+
+COMMANDS = ("--help", "run --help", "list", "--version")
+
+
+def windtunnel(folder, *arguments):
+    """(exit code, stdout, stderr) of the command, typed in this folder."""
+    done = subprocess.run(
+        [sys.executable, "-m", "windtunnel.cli", *arguments], cwd=folder, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("run tunel=recall", "tunel: no such name; did you mean tunnel?"),
+        ("run tunnel=recal", "tunnel=recal: no such name; did you mean recall?"),
+        ("run tunnel.nosie=0.1", "tunnel.nosie: no such name; did you mean noise?"),
+        ("run tunnel.noise=0.7", "tunnel.noise=0.7: should be less than or equal to 0.5"),
+        ("run tunnel.noise=", "tunnel.noise"),
+        ("run tunnel=bijection prior=uniform", "tunnel.prior: no such name; valid: symbols"),
+        ("run position=null", "a group takes a name, not null"),
+        ("run +sweep=extrapolatoin", "sweep=extrapolatoin: no such name; did you mean extrapolation?"),
+        ("run -m seed=0,1 model.heads=3", "model.heads=3: must divide model.width=64"),
+        ("run -m model.heads=2,3", "model.heads=3: must divide model.width=64"),
+        ("run --fast", "--fast: no such name; valid: "),
+        ("run 'seed=(0'", "seed=(0"),
+        ("evaluate nowhere reach=3", "nowhere: no records here"),
+        ("table nowhere", "nowhere: no records here"),
+        ("evaluate", "the following arguments are required: folder"),
+        ("fly", "invalid choice: 'fly'"),
+        ("", "the following arguments are required: COMMAND"),
+        ("run runs=/dev/null/x", "runs=/dev/null/x/single: cannot be written to"),
+    ],
+)
+def test_bad_input_is_answered_in_one_line_with_exit_code_2(tmp_path, arguments, said):
+    code, out, err = windtunnel(tmp_path, *arguments.replace("'", "").split())
+    assert (code, out) == (2, "") and said in err
+    assert err.startswith("windtunnel: ") and err.count("\n") == 1
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_what_only_informs_needs_neither_jax_nor_hydra(arguments):
+    """Half a second is the promise, and those imports alone would break it."""
+    code = (
+        "import sys; from windtunnel.cli import main; sys.argv = ['windtunnel', *sys.argv[1:]]\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "assert not {'jax', 'hydra', 'flax', 'scipy', 'matplotlib'} & set(sys.modules), sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments.split()], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_list_names_every_choice(tmp_path):
+    code, out, _ = windtunnel(tmp_path, "list")
+    assert code == 0
+    for name in ("recall", "bijection", "generalized_gaussian", "bam", "rope", "extrapolation", "smoke", "long"):
+        assert name in out
+
+
+def test_a_study_from_command_to_verdict_and_again(tmp_path):
+    code, out, err = windtunnel(tmp_path, "run", *TINY)
+    assert code == 0, err
+    assert "KL (bits)" in out and "last-horizon" in out and "records in runs/single/" in out
+    folder = next((tmp_path / "runs" / "single").glob("recall-*"))
+    code, again, _ = windtunnel(tmp_path, "table", str(folder.relative_to(tmp_path)))
+    assert code == 0 and again in out, "the verdict is a function of the records"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"], "Hydra left nothing"
+
+
+def test_a_multirun_from_command_to_answer(tmp_path):
+    overrides = [*TINY, "position=uniform,alibi", "seed=range(2)", "question=Which?"]
+    code, out, err = windtunnel(tmp_path, "run", "-m", *overrides)
+    assert code == 0, err
+    assert "4 studies, 0 of them done; 2 packs to run" in out
+    assert "Which?" in out and "results.csv" in out and "kl_against_length.png" in out
+    root = next((tmp_path / "runs").iterdir())
+    assert root.name.startswith("multirun-")
+    code, again, _ = windtunnel(tmp_path, "table", str(root.relative_to(tmp_path)))
+    assert code == 0 and again.splitlines()[-1] == out.splitlines()[-1], "the answer is a function of the records"
+    code, out, _ = windtunnel(tmp_path, "run", "-m", *overrides)
+    assert code == 0 and "4 studies, 4 of them done; 0 packs to run" in out
+
+
+def test_hydras_own_launcher_works_too(tmp_path):
+    """Users bring launchers of their own: each point then runs alone and lands in the same folder."""
+    overrides = ["hydra/launcher=basic", "seed=0,1", "runs=out"]
+    code, _, err = windtunnel(tmp_path, "run", "-m", *TINY, *overrides)
+    assert code == 0, err
+    assert len(list((tmp_path / "out" / "multirun").glob("*/result.json"))) == 2
+
+
+def test_a_failed_study_is_exit_code_1(tmp_path):
+    code, out, _ = windtunnel(tmp_path, "run", *TINY, "train.learning_rate=1e30", "train.clip=1e30")
+    assert code == 1 and "failed, the loss was not finite at step" in out
+
+
+def test_the_command_is_installed():
+    assert shutil.which("windtunnel", path=str(sys.prefix + "/bin"))

@@ -1,0 +1,168 @@
+"""The comparator against planted truth."""
+
+import math
+
+import numpy as np
+import pytest
+
+from windtunnel import compare as c
+from windtunnel.bins import bins
+
+HORIZON, LENGTH, EXAMPLES, OUTCOMES = 32, 1024, 40, 5
+
+
+@pytest.fixture
+def binned():
+    return c.Binned(bins(HORIZON, LENGTH, EXAMPLES), HORIZON)
+
+
+@pytest.fixture
+def log_p(binned):
+    logits = np.random.default_rng(0).normal(size=(EXAMPLES, len(binned.number_P), OUTCOMES)) * 2
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+
+def uniform_log(like):
+    return np.full(like.shape, -math.log(OUTCOMES))
+
+
+def mixed_in(log_p, share):
+    """(1−share) p + share/V, with `share` per position."""
+    return np.log((1 - share)[None, :, None] * np.exp(log_p) + share[None, :, None] / OUTCOMES)
+
+
+def judged(binned, log_p, log_q, baselines=None, tolerance=0.01, limit=None):
+    baselines = baselines or {"prior": uniform_log(log_p), "last-horizon": uniform_log(log_p)}
+    weight = np.ones(log_p.shape[:2])
+    return c.compare(binned, log_p, log_q, baselines, weight, tolerance, 0.01, limit)
+
+
+def test_the_exact_posterior_is_at_zero(binned, log_p):
+    numbers, _ = judged(binned, log_p, log_p.copy())
+    assert abs(numbers["kl_bits"]) < 1e-9 and abs(numbers["kl_bits_past"]) < 1e-9
+    for metric in ("js_bits", "tv", "entropy_gap_bits", "impossible_mass"):
+        assert abs(numbers[metric]) < 1e-9
+    assert numbers["censored"] and numbers["extrapolation_ratio"] == LENGTH / HORIZON
+    assert numbers["verdict"] == "extrapolates"
+
+
+def test_divergences_of_known_distributions():
+    """p = (½, ½, 0) and q = (¼, ½, ¼): by hand."""
+    with np.errstate(divide="ignore"):
+        p, q = np.log([[[0.5, 0.5, 0.0]]]), np.log([[[0.25, 0.5, 0.25]]])
+    found = {name: float(value[0, 0]) for name, value in c.divergences(p, q).items()}
+    assert found["kl_bits"] == pytest.approx(0.5)
+    m = (0.375, 0.5, 0.125)
+    kl_p = 0.5 * math.log2(0.5 / m[0])
+    kl_q = 0.25 * math.log2(0.25 / m[0]) + 0.25 * math.log2(0.25 / m[2])
+    assert found["js_bits"] == pytest.approx((kl_p + kl_q) / 2)
+    assert found["tv"] == pytest.approx(0.25)
+    assert found["entropy_gap_bits"] == pytest.approx(0.5)
+    assert found["impossible_mass"] == pytest.approx(0.25)
+
+
+def test_kl_is_infinite_where_the_model_excludes_what_happens():
+    with np.errstate(divide="ignore"):
+        p, q = np.log([[[0.5, 0.5]]]), np.log([[[1.0, 0.0]]])
+    assert c.kl_bits(p, q)[0, 0] == np.inf
+
+
+def test_equal_entropies_hide_a_wrong_posterior_but_kl_does_not():
+    p, q = np.log([[[0.7, 0.2, 0.1]]]), np.log([[[0.1, 0.2, 0.7]]])
+    found = c.divergences(p, q)
+    assert found["entropy_gap_bits"][0, 0] == pytest.approx(0)
+    assert found["kl_bits"][0, 0] > 1
+
+
+@pytest.mark.parametrize("critical", [48, 100, 333])
+def test_a_planted_decay_gives_back_its_critical_length(binned, log_p, critical):
+    """The share of noise grows with length so that the expected KL crosses τ at a known place."""
+    position = np.concatenate([np.asarray(b.at, float) for b in binned.bins])
+    kl_of_share = {
+        s: c.kl_bits(log_p, mixed_in(log_p, np.full(len(position), s))).mean() for s in (0.0, 0.05, 0.1, 0.2)
+    }
+    share = np.interp(0.01, list(kl_of_share.values()), list(kl_of_share)) * (position / critical) ** 2
+    numbers, _ = judged(binned, log_p, mixed_in(log_p, np.minimum(share, 0.9)))
+    assert not numbers["censored"]
+    # To within a bin on either side: an eighth of an octave, and the allowance of two standard errors.
+    assert numbers["critical_length"] == pytest.approx(critical, rel=0.2)
+    assert numbers["extrapolation_ratio"] == numbers["critical_length"] / HORIZON
+    assert numbers["verdict"] == "extrapolates in part"
+
+
+def test_what_fails_in_range_has_no_critical_length(binned, log_p):
+    numbers, _ = judged(binned, log_p, uniform_log(log_p))
+    assert numbers["verdict"] == "fails in range"
+    assert numbers["critical_length"] is None and numbers["censored"] is None
+
+
+def test_what_stops_at_the_horizon(binned, log_p):
+    share = np.where(binned.past_P > 0, 0.5, 0.0)
+    numbers, _ = judged(binned, log_p, mixed_in(log_p, share))
+    assert numbers["critical_length"] == HORIZON and numbers["extrapolation_ratio"] == 1
+    assert numbers["verdict"] == "stops near the horizon"
+
+
+def test_without_headroom_the_verdict_is_vacuous(binned, log_p):
+    """A reasoner that sees only one horizon is nearly as good: holding proves nothing."""
+    nearly = mixed_in(log_p, np.full(log_p.shape[1], 0.02))
+    numbers, curves = judged(binned, log_p, log_p, {"prior": uniform_log(log_p), "last-horizon": nearly})
+    beyond = curves["first"] > HORIZON
+    assert (curves["headroom_bits"][beyond] < 0.1).all() and (curves["headroom_bits"][beyond] > 0).all()
+    assert numbers["censored"] and numbers["verdict"] == "vacuous"
+    assert numbers["headroom_bits_past"] == pytest.approx(
+        c.kl_bits(log_p, nearly)[:, binned.past_P > 0].mean(), rel=0.1
+    )
+
+
+def test_in_range_one_horizon_is_everything_and_does_not_count_as_headroom(binned, log_p):
+    numbers, curves = judged(binned, log_p, log_p, {"prior": uniform_log(log_p), "last-horizon": log_p})
+    inside = curves["last"] <= HORIZON
+    assert (curves["headroom_bits"][inside] > 0.1).all() and (curves["headroom_bits"][~inside] == 0).all()
+    assert numbers["headroom_bits"] > 0.1 and numbers["headroom_bits_past"] == 0
+
+
+def test_standard_error_covers_the_mean():
+    """Of 400 sets of examples whose positions are correlated, 95 % ± 4 % of intervals hold the true mean of 1."""
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        example = generator.gamma(2.0, 0.5, size=(30, 1))
+        values = example * generator.gamma(3.0, 1 / 3, size=(30, 6))
+        mean, error = c.mean_and_error(values, np.ones(values.shape))
+        covered += abs(mean - 1) < 2.045 * error
+    assert 0.88 < covered / 400 < 0.98
+
+
+def test_weights_leave_out_what_does_not_count():
+    values = np.asarray([[1.0, 100.0], [3.0, 100.0]])
+    mean, error = c.mean_and_error(values, np.asarray([[1.0, 0.0], [1.0, 0.0]]))
+    assert (mean, error) == (2.0, pytest.approx(1.0))
+    assert math.isnan(c.mean_and_error(values, np.zeros((2, 2)))[0])
+
+
+def test_equivalent_memory_is_the_smallest_window_as_good_as_the_model():
+    gaps = {1: 0.5, 2: 0.2, 4: 0.05, 8: 0.01}
+    assert c.equivalent_memory(gaps, 0.1) == {"equivalent_memory": 4, "equivalent_memory_censored": False}
+    assert c.equivalent_memory(gaps, 0.001) == {"equivalent_memory": 8, "equivalent_memory_censored": True}
+
+
+def entropy_curves(binned, exact, model):
+    position = np.sqrt([b.first * b.last for b in binned.bins])
+    first, last = (np.asarray([getattr(b, name) for b in binned.bins]) for name in ("first", "last"))
+    return {"first": first, "last": last, "entropy_bits_exact": exact(position), "entropy_bits": model(position)}
+
+
+def test_convergence_length_of_a_planted_curve(binned):
+    """1 + 1/n is within 0.01 of its limit from n = 100 on; the model lags behind by a factor of two."""
+    curves = entropy_curves(binned, lambda n: 1 + 1 / n, lambda n: 1 + 2 / n)
+    found = c.convergence(binned, curves, 0.01, 1.0)
+    assert found["convergence_length_exact"] == pytest.approx(100, rel=0.1)
+    assert found["convergence_length"] == pytest.approx(200, rel=0.1)
+    from_last_octave = c.convergence(binned, curves, 0.01, None)
+    assert from_last_octave["convergence_length_exact"] == pytest.approx(100, rel=0.2)
+
+
+def test_what_still_moves_has_not_converged(binned):
+    curves = entropy_curves(binned, lambda n: np.log2(n), lambda n: np.log2(n))
+    assert c.convergence(binned, curves, 0.01, None) == {"convergence_length": None, "convergence_length_exact": None}
