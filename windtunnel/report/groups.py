@@ -65,13 +65,14 @@ def answer(groups: list[Group]) -> str:
 def _outcome(group: Group) -> str:
     if not group.done:
         return "did not finish"
-    kinds = {row["verdict"] for row in group.done}
-    if len(kinds) > 1:
-        return group.verdict
-    (kind,), (ratio, censored) = kinds, group.ratio
-    if kind.startswith("extrapolates"):
-        return f"exact to {'at least ' if censored else ''}{ratio:.3g} × the horizon"
-    return kind if kind != "vacuous" else "exact, which proves nothing here (too little headroom)"
+    ratio, censored = group.ratio
+    if ratio is None:
+        return "fails in range"
+    if all(row["verdict"] == "vacuous" for row in group.done):
+        return "exact, which proves nothing here (too little headroom)"
+    if all(row["reach"] <= 1 for row in group.done):
+        return "exact in range"
+    return f"exact to {'at least ' if censored else ''}{ratio:.3g} × the horizon"
 
 
 def _or(value: float, other: float) -> float:

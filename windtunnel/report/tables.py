@@ -1,8 +1,10 @@
 """Tables for the terminal."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+from rich import box
 from rich.table import Table
 
 from windtunnel import conf, records
@@ -10,6 +12,8 @@ from windtunnel.errors import BadInput
 from windtunnel.progress import console
 from windtunnel.report.groups import Group, answer, groups
 from windtunnel.statistics import Interval
+
+WIDE = 150  # columns of a terminal from which a table shows everything in lines of its own
 
 
 def swept_keys(root: Path) -> list[str]:
@@ -20,31 +24,41 @@ def swept_keys(root: Path) -> list[str]:
     return list(dict.fromkeys(key for overrides in found for key in overrides))
 
 
-def summary(root: Path) -> tuple[Table, list[Group]]:
-    """One line a group of seeds."""
+def summary(root: Path, width: int = WIDE) -> tuple[Table, list[Group]]:
+    """One line a group of seeds; where it is narrow, intervals go below and the critical length goes out."""
     made = groups(records.rows(root), swept_keys(root))
+    past = any(row.get("kl_bits_past") is not None for group in made for row in group.done)
+    wide = width >= WIDE
     table = Table(
         title=str(root),
         title_justify="left",
         caption="KL in bits: geometric mean over seeds [95 % interval]",
         caption_justify="left",
+        box=box.HEAVY_HEAD if wide else box.SIMPLE_HEAD,
+        collapse_padding=not wide,
+        pad_edge=wide,
     )
-    past = any(row.get("kl_bits_past") is not None for group in made for row in group.done)
-    for name in made[0].key:
-        table.add_column(name)
-    table.add_column("seeds", justify="right")
-    table.add_column("KL in range", justify="right")
+
+    def kl(group: Group, metric: str) -> str:
+        return shown(group.interval(metric), "" if wide else "\n")
+
+    columns: dict[str, Callable[[Group], str]] = {}
+    if wide:
+        columns["seeds"] = lambda group: str(len(group.done))
+    columns["KL in range"] = lambda group: kl(group, "kl_bits")
     if past:
-        for name in ("KL past horizon", "headroom past", "critical length", "ratio"):
-            table.add_column(name, justify="right")
-    table.add_column("verdict")
+        columns["KL past"] = lambda group: kl(group, "kl_bits_past")
+        columns["headroom"] = lambda group: number(group.interval("headroom_bits_past").mean)
+        if wide:
+            columns["critical length"] = lambda group: length(*group.critical_length)
+        columns["ratio"] = lambda group: length(*group.ratio)
+    for name in made[0].key:
+        table.add_column(name, overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold")
     for group in made:
-        cells = [*group.key.values(), str(len(group.done)), shown(group.interval("kl_bits"))]
-        if past:
-            headroom = group.interval("headroom_bits_past").mean
-            cells += [shown(group.interval("kl_bits_past")), number(headroom)]
-            cells += [length(*group.critical_length), length(*group.ratio)]
-        table.add_row(*cells, group.verdict)
+        table.add_row(*group.key.values(), *(cell(group) for cell in columns.values()), group.verdict)
     return table, made
 
 
@@ -87,10 +101,12 @@ def plus_minus(value: float | None, error: float | None) -> str:
     return "" if value is None else f"{number(value)} ± {number(error)}"
 
 
-def shown(interval: Interval) -> str:
+def shown(interval: Interval, between: str = "") -> str:
     """`6.1e-4 [5.2e-4, 7.3e-4]`"""
     mean = number(interval.mean)
-    return mean if math.isnan(interval.low) else f"{mean} [{number(interval.low)}, {number(interval.high)}]"
+    if math.isnan(interval.low):
+        return mean
+    return f"{mean}{between or ' '}[{number(interval.low)}, {number(interval.high)}]"
 
 
 def length(value: float | None, censored: bool) -> str:
@@ -113,7 +129,7 @@ def show(folder: Path) -> None:
         out.print(table)
         out.print(facts, markup=False)
         return
-    table, made = summary(folder)
+    table, made = summary(folder, out.width)
     out.print(table)
     out.print(answer(made), markup=False)
 

@@ -50,7 +50,7 @@ def show(root: Path, folders: list[Path]) -> None:
             out.print(facts, markup=False)
         out.print(f"records in {folders[0]}", markup=False)
         return
-    table, groups = tables.summary(root)
+    table, groups = tables.summary(root, out.width)
     out.print(table)
     places = [str(records.write_results(root))]
     if any(group.done for group in groups):

@@ -1,0 +1,64 @@
+"""What the README claims, trained and judged for real; and the wheel, where nothing else is installed. All slow."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from windtunnel import records
+
+pytestmark = pytest.mark.slow
+HERE = Path(__file__).parent.parent
+
+
+def windtunnel(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "windtunnel.cli", *arguments], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def verdicts(folder: Path) -> dict[str, dict[str, float]]:
+    return {path.parent.name: records.row(path.parent) for path in folder.glob("runs/*/*/result.json")}
+
+
+def test_bijection_of_20_symbols_is_exact_to_a_thousandth_of_a_bit(tmp_path):
+    windtunnel(tmp_path, "run", "tunnel=bijection", "tunnel.symbols=20")
+    (verdict,) = verdicts(tmp_path).values()
+    assert verdict["kl_bits"] <= 1e-3 and verdict["verdict"] == "exact in range"
+
+
+def test_the_matched_prior_extrapolates_and_rope_does_not(tmp_path):
+    windtunnel(tmp_path, "run", "-m", "position=generalized_gaussian,rope", "evaluate.reach=128")
+    found = {row["position"]: (row, name) for name, row in verdicts(tmp_path).items()}
+    (matched, _), (rope, name) = found["generalized_gaussian"], found["rope"]
+    assert matched["kl_bits"] <= 1e-3 and matched["kl_bits_past"] <= 5e-3
+    assert matched["headroom_bits_past"] > 0.1 and matched["verdict"] == "extrapolates"
+    assert rope["kl_bits"] <= 2e-3
+    curves = records.read_curves(next(tmp_path.glob(f"runs/*/{name}/curves.npz")))
+    assert (curves["kl_bits"][curves["first"] > 32 * 64] > 0.3).all()
+
+
+def test_the_wheel_works_where_nothing_else_is(tmp_path):
+    """An empty environment, another folder, no extras: the smoke sweep runs and says that it drew no figure."""
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(tmp_path / "dist"), str(HERE)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    subprocess.run([*pip, "--python", str(tmp_path / "venv"), "install", str(wheel)], check=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(tmp_path / "venv/bin/windtunnel"), "run", "+sweep=smoke"],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no figure: matplotlib is not installed" in done.stderr
+    with open(elsewhere / "runs/smoke/results.csv") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["done"] * 4
