@@ -67,6 +67,28 @@ def test_a_tunnel_that_ends_bounds_horizon_and_reach():
     assert composed.study("tunnel=bijection").horizon == 20
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["tunnel.hypotheses=1000"], "tunnel.hypotheses=1000: recall has no such size; the nearest: 512 and 1024"),
+        (["tunnel.hypotheses=1000000000"], "no such size; the nearest: 16777216"),
+        (["tunnel.hypotheses=many"], "tunnel.hypotheses=many: recall has no such size"),
+        (["tunnel=bijection", "tunnel.hypotheses=40000"], "no such size; the nearest: 5040 and 40320"),
+        (["tunnel.hypotheses=1024", "tunnel.bits=10"], "tunnel.bits=10 sets it already; give one of the two"),
+    ],
+)
+def test_the_number_of_hypotheses_is_a_way_to_set_the_size(overrides, said):
+    with pytest.raises(BadInput) as error:
+        composed.study(*overrides)
+    assert said in str(error.value)
+
+
+def test_the_number_of_hypotheses_stands_for_the_size():
+    assert composed.study("tunnel.hypotheses=1024") == composed.study("tunnel.bits=10")
+    assert composed.study("tunnel=bijection", "tunnel.hypotheses=40320").tunnel.symbols == 8
+    assert composed.study().tunnel.hypotheses == 4096, "null is the tunnel's own default"
+
+
 def test_rope_needs_an_even_head_width():
     with pytest.raises(BadInput, match="even head width"):
         composed.study("position=rope", "model.width=6", "model.heads=2")
@@ -155,6 +177,8 @@ def test_every_choice_lists_the_fields_of_its_spec(group):
         fields = {field.name: field.default for field in dataclasses.fields(made)}
         missing = set(fields) - set(listed) - {"prior", "layers" if group == "position" else ""}
         assert not missing, f"{path.name} does not list {missing}"
+        if getattr(made, "size", None):  # null in the file: two keys can set it
+            assert listed.pop(made.size) is None and listed.pop("hypotheses") is None
         if path.stem in ("default", listed.get("name")):
             assert {key: value for key, value in listed.items() if fields[key] != value} == {}, path.name
 

@@ -107,9 +107,15 @@ def compare(
     tolerance: float,
     settled: float,
     limit_bits: float | None = None,
+    log_full: np.ndarray | None = None,
 ) -> tuple[Numbers, Curves]:
-    """The verdict on one study, and its curves over bins. Arrays are [B, P, V] nats and [B, P] weights."""
+    """The verdict on one study, and its curves over bins. Arrays are [B, P, V] nats and [B, P] weights.
+
+    Where the data come from a pool, p knows it; `log_full` is what the reasoner says that knows only the prior.
+    """
     metrics = divergences(log_p, log_q)
+    if log_full is not None:
+        metrics |= {"kl_bits_pool": metrics["kl_bits"], "kl_bits_full": kl_bits(log_full, log_q)}
     entropies = {"entropy_bits": entropy_bits(log_q), "entropy_bits_exact": entropy_bits(log_p)}
     names = sorted(baselines, key=lambda name: (window(name, binned.horizon), name))
     gaps = {name: kl_bits(log_p, baselines[name]) for name in names}

@@ -98,12 +98,43 @@ def door(plain: dict[str, Any]) -> tuple[Study, Settings]:
 
 def study(plain: dict[str, Any]) -> Study:
     """The door: a plain dict to a validated `Study`, or `BadInput` with one line."""
+    if isinstance(plain.get("tunnel"), dict):
+        plain = {**plain, "tunnel": _sized(plain["tunnel"])}
     try:
         made = pydantic.TypeAdapter(Study).validate_python(plain)
     except pydantic.ValidationError as error:
         raise BadInput(_one_line(error)) from None
     _agree(made)
     return made
+
+
+def _sized(tunnel: dict[str, Any]) -> dict[str, Any]:
+    """Resolve `hypotheses`, the one way to set the size of any finite hypothesis space, into the field it stands for.
+
+    A size that is null is the tunnel's own default.
+    """
+    spec = next((spec for spec in _specs(AnyTunnel) if spec.name == tunnel.get("name")), None)
+    if spec is None or spec.size is None:
+        return tunnel
+    given = {key: value for key, value in tunnel.items() if key not in ("hypotheses", spec.size) or value is not None}
+    if "hypotheses" not in given:
+        return given
+    wanted = given.pop("hypotheses")
+    if spec.size in given:
+        raise BadInput(
+            f"tunnel.hypotheses={wanted}: tunnel.{spec.size}={given[spec.size]} sets it already; give one of the two"
+        )
+    field = pydantic.TypeAdapter(typing.get_type_hints(spec, include_extras=True)[spec.size]).json_schema()
+    sizes = {spec.count(size): size for size in range(field["minimum"], field["maximum"] + 1)}
+    if wanted not in sizes:
+        number = wanted if isinstance(wanted, (int, float)) else 0
+        nearest = [
+            max((n for n in sizes if n <= number), default=None),
+            min((n for n in sizes if n > number), default=None),
+        ]
+        known = " and ".join(str(count) for count in nearest if count is not None)
+        raise BadInput(f"tunnel.hypotheses={wanted}: {spec.name} has no such size; the nearest: {known}")
+    return {**given, spec.size: sizes[wanted]}
 
 
 def plain(spec: Any) -> Any:

@@ -24,6 +24,7 @@ class Exact(NamedTuple):
     """What exact reasoners say of the evaluation sequences, at the scored positions."""
 
     log_predictive: Array  # [B, P, V] nats
+    full: Array | None  # the same of a reasoner that does not know the pool, where there is one
     baselines: dict[str, Array]  # each [B, P, V] nats
     outcome: Array  # int32[B, P]
     weight: Array  # [B, P]
@@ -36,11 +37,12 @@ def scored_bins(study: Study) -> list[Bin]:
 def exact(study: Study) -> Exact:
     """The oracle's answers. They depend on the tunnel, the horizon and the evaluation, not on the model."""
     at = jnp.asarray(scored(scored_bins(study)))
-    tables = study.tunnel.prepare()
+    tables = study.tunnel.prepare(study.length)
 
     def one(batch: Batch) -> Exact:
         return Exact(
             study.tunnel.log_predictive(tables, batch, at),
+            study.tunnel.log_full_predictive(tables, batch, at) if study.tunnel.pool else None,
             study.tunnel.baselines(tables, batch, at, study.horizon),
             batch.outcome_BP[:, at],
             batch.weight_BP[:, at],
@@ -58,7 +60,7 @@ def predict(study: Study, params: Any, axis: str | None = None) -> Array:
 
 def _each_example(study: Study, judge: Callable[[Batch], Any], axis: str | None = None) -> Any:
     """Apply `judge` to the evaluation sequences in turn, as batches of one, and put the results together."""
-    tables = study.tunnel.prepare()
+    tables = study.tunnel.prepare(study.length)
     root = jax.random.fold_in(jax.random.key(study.evaluate.seed), EVALUATION)
     share = study.evaluate.examples // (1 if axis is None else lax.axis_size(axis))
     first = 0 if axis is None else share * lax.axis_index(axis)

@@ -42,7 +42,12 @@ def start(study: Study) -> State:
     return State(params, optimizer(study.train).init(params), jnp.zeros((), jnp.int32))
 
 
-def advance(study: Study, state: State, steps: Array, axis: str | None = None) -> tuple[State, Array]:
+def prepare(study: Study) -> Any:
+    """What the tunnel computes once per study: the `tables` of `advance`."""
+    return study.tunnel.prepare(study.horizon)
+
+
+def advance(study: Study, tables: Any, state: State, steps: Array, axis: str | None = None) -> tuple[State, Array]:
     """Take `steps` ≤ CHUNK steps; also float[CHUNK], the KL to the exact posterior (bits) at each, NaN after the last.
 
     An example depends on (seed, step, its number in the batch) alone: neither how steps are cut into calls nor how a
@@ -50,7 +55,6 @@ def advance(study: Study, state: State, steps: Array, axis: str | None = None) -
     axis and the gradients are summed.
     """
     module = build(study, stream(study, START))
-    tables = study.tunnel.prepare()
     share = study.train.batch // (1 if axis is None else lax.axis_size(axis))
     first = 0 if axis is None else share * lax.axis_index(axis)
     transformation = optimizer(study.train)

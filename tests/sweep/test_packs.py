@@ -36,7 +36,7 @@ def test_points_are_grouped_by_structure():
 
 def test_one_compilation_whatever_the_knobs():
     start = jax.jit(train.start)
-    advance = jax.jit(lambda study, state, steps: train.advance(study, state, steps))
+    advance = jax.jit(lambda study, state, steps: train.advance(study, train.prepare(study), state, steps))
     for study in (tiny(), *(tiny(knob) for knob in KNOBS)):
         made = arrays(study)
         advance(made, start(made), np.int32(1))

@@ -105,7 +105,7 @@ def test_load_gives_back_the_model(root):
 
     folder = root / POINTS[0].id
     study, model, params = windtunnel.load(folder)
-    batch = study.tunnel.sample(jax.random.key(0), study.tunnel.prepare(), 2, 6)
+    batch = study.tunnel.sample(jax.random.key(0), study.tunnel.prepare(6), 2, 6)
     seen = {}
     logits = model(params, batch.inputs, np.arange(6), tap=lambda name, value: seen.setdefault(name, value))
     assert logits.shape == (2, 6, 2) and "0.attention" in seen

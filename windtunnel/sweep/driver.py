@@ -141,6 +141,7 @@ class Driver:
                 study.evaluate.tolerance,
                 study.evaluate.settled,
                 study.tunnel.limit_bits,
+                answers.full,
             )
             folder = self.root / point.id
             (folder / "error.txt").unlink(missing_ok=True)

@@ -4,7 +4,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -66,7 +66,12 @@ class Program:
 
     def advance(self, state: train.State, steps: int) -> tuple[train.State, Array]:
         """Every study `steps` steps on; also [S, CHUNK], the KL (bits) at each."""
-        return self._advance(self.pack, state, jnp.int32(steps))
+        return self._advance(self.pack, self.tables, state, jnp.int32(steps))
+
+    @cached_property
+    def tables(self) -> Any:
+        """What the tunnels compute once per study."""
+        return self._compile(lambda pack: each(train.prepare, pack), (self.pack,), (P(STUDY),), P(STUDY))(self.pack)
 
     def predict(self, params: Any) -> Array:
         """[S, B, P, V]: log-predictives (nats) at the scored positions."""
@@ -82,11 +87,11 @@ class Program:
 
     @cached_property
     def _advance(self) -> Any:
-        def advance(pack: Study, state: train.State, steps: Array) -> Any:
-            return each(lambda study, state: train.advance(study, state, steps, self.axis), pack, state)
+        def advance(pack: Study, tables: Any, state: train.State, steps: Array) -> Any:
+            return each(partial(train.advance, steps=steps, axis=self.axis), pack, tables, state)
 
-        specs = (P(STUDY), P(STUDY), P())
-        return self._compile(advance, (self.pack, self.state, jnp.int32(1)), specs, P(STUDY), donate_argnums=1)
+        specs, shapes = (P(STUDY), P(STUDY), P(STUDY), P()), (self.pack, self.tables, self.state, jnp.int32(1))
+        return self._compile(advance, shapes, specs, P(STUDY), donate_argnums=2)
 
     @cached_property
     def _predict(self) -> Any:

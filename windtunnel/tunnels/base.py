@@ -1,7 +1,8 @@
 """What every tunnel promises. A tunnel knows no model: it makes sequences and says what exact inference would say."""
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +28,15 @@ class Tunnel:
 
     Static facts: `features` F (0 when inputs are tokens), `vocabulary` (0 when inputs are features), `outcomes` V,
     `capacity` (the longest possible sequence in observations, None where there is no end), `hypotheses` (an exact
-    int, or inf) and `hypothesis`, what they are in a word. `limit_bits` is the closed form, where one is known, of
-    the limit of the exact predictive's mean entropy.
+    int, or inf) and `hypothesis`, what they are in a word. Where a field sets how many there are, `size` is its name
+    and `count` the function from one to the other: then `tunnel.hypotheses=…` is another way to set it. `limit_bits`
+    is the closed form, where one is known, of the limit of the exact predictive's mean entropy.
     """
 
     hypothesis: str
+    size: ClassVar[str | None] = None
+    count: ClassVar[Callable[[int], int]]
+    pool: int | None = None  # the number of hypotheses that the data come from, where that is not all (`finite.py`)
 
     @property
     def features(self) -> int:
@@ -47,7 +52,7 @@ class Tunnel:
 
     @property
     def hypotheses(self) -> float:
-        raise NotImplementedError
+        return math.inf if self.size is None else self.count(getattr(self, self.size))
 
     @property
     def capacity(self) -> int | None:
@@ -65,8 +70,8 @@ class Tunnel:
         """int[observations]: the token at which each observation's outcome is predicted."""
         return np.arange(observations)
 
-    def prepare(self) -> Tables:
-        """What is computed once per study, outside the step loop."""
+    def prepare(self, observations: int) -> Tables:
+        """What is computed once per study, outside the step loop, for sequences of at most so many observations."""
         return ()
 
     def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
@@ -77,8 +82,16 @@ class Tunnel:
         """[B, P, V]: exact log-probability (nats) of each outcome, given what the model has seen at `at`."""
         raise NotImplementedError
 
+    def log_full_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
+        """[B, P, V]: of the reasoner that knows the prior and not the pool, where there is one."""
+        return self.log_predictive(tables, batch, at)
+
     def log_posterior(self, tables: Tables, batch: Batch, at: Array) -> Array:
         """[B, P, H]: exact log-posterior (nats) over hypotheses. For instruments and `verify`: H can be large."""
+        raise NotImplementedError
+
+    def log_mixture(self, tables: Tables, batch: Batch, at: Array) -> Array:
+        """[B, P, V]: log Σ_h P(h | seen) p(v | h), where hypotheses can be listed: `log_predictive`, by another way."""
         raise NotImplementedError
 
     def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
@@ -99,6 +112,12 @@ def windows(horizon: int) -> dict[str, int]:
     """The windows w of the `last-w` baselines: powers of two below the horizon, and the horizon itself."""
     powers = [2**i for i in range(horizon.bit_length()) if 2**i < horizon]
     return {**{f"last-{w}": w for w in powers}, "last-horizon": horizon}
+
+
+def log_uniform(allowed: Array) -> Array:
+    """Log-probabilities of the uniform distribution over the allowed entries of the last axis."""
+    count = jnp.sum(allowed, axis=-1, keepdims=True)
+    return jnp.where(allowed, -jnp.log(count.astype(jnp.result_type(float))), -jnp.inf)
 
 
 def uniform_log_predictive(batch: int, at: Array, outcomes: int) -> Array:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,27 +11,36 @@ from jaxtyping import Array
 from pydantic import Field
 
 from windtunnel.spec import spec
-from windtunnel.tunnels.base import Batch, Tables, Tunnel, uniform_log_predictive, windows
+from windtunnel.tunnels.base import Batch, log_uniform, uniform_log_predictive, windows
+from windtunnel.tunnels.finite import Finite
 
-ENUMERABLE = 9  # 9! = 362,880 hypotheses is the most that `log_posterior` writes out
+ENUMERABLE = 9  # 9! = 362,880 hypotheses is the most that `support` writes out
 
 
 @spec
-class Bijection(Tunnel):
+class Bijection(Finite):
     """π is uniform over the V! bijections; a sequence is x₁ π(x₁) x₂ π(x₂) …, keys without replacement.
 
     Predict the value at each key. After k−1 pairs every bijection that agrees with them is equally likely, so
 
         p(π(x_k) = v | past) = 1 / (V − k + 1) for each value not yet used, 0 for the others;  H = log₂(V − k + 1).
 
-    Keys are tokens 0 … V−1 and values tokens V … 2V−1. With V = 3, the sequence `2 4 0 3` says π(2) = 1 and
-    π(0) = 0; predicting π(0) at the token `0` leaves values {0, 2}: one bit.
+    Entropy is then a function of position, and a model could get it right by counting. Two variants take content and
+    position apart: with `replacement` keys are drawn anew each time (a key seen before has a known value, the others
+    share what is unused), and with `random_start` a random number of blanks come first (they are not scored).
+
+    Keys are tokens 0 … V−1, values tokens V … 2V−1, a blank is 2V. With V = 3, the sequence `2 4 0 3` says π(2) = 1
+    and π(0) = 0; predicting π(0) at the token `0` leaves values {0, 2}: one bit.
     """
 
     name: Literal["bijection"] = "bijection"
     symbols: Annotated[int, Field(ge=2, le=1000)] = 20
+    replacement: bool = False
+    random_start: bool = False
 
     hypothesis = "bijection"
+    size = "symbols"
+    count = staticmethod(math.factorial)
 
     @property
     def outcomes(self) -> int:
@@ -39,15 +48,11 @@ class Bijection(Tunnel):
 
     @property
     def vocabulary(self) -> int:
-        return 2 * self.symbols
+        return 2 * self.symbols + self.random_start
 
     @property
-    def capacity(self) -> int:
-        return self.symbols
-
-    @property
-    def hypotheses(self) -> int:
-        return math.factorial(self.symbols)
+    def capacity(self) -> int | None:
+        return None if self.replacement else self.symbols
 
     def tokens(self, observations: int) -> int:
         return 2 * observations - 1  # the last value is never an input
@@ -55,44 +60,52 @@ class Bijection(Tunnel):
     def scored(self, observations: int) -> np.ndarray:
         return 2 * np.arange(observations)
 
-    def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
-        def pairs(key: Array) -> tuple[Array, Array]:
-            key_keys, key_values = jax.random.split(key)
-            keys, values = (jax.random.permutation(k, self.symbols)[:observations] for k in (key_keys, key_values))
-            return keys, values
-
-        key_BP, value_BP = jax.vmap(pairs)(jax.random.split(key, batch))
-        inputs = jnp.stack([key_BP, value_BP + self.symbols], axis=2).reshape(batch, -1)[:, :-1]
-        return Batch(inputs, value_BP, jnp.ones(value_BP.shape))
-
-    def _unused(self, batch: Batch, at: Array, window: int) -> Array:
-        """bool[B, P, V]: which values do not occur among the last `window` pairs before each position."""
-        value_BK = batch.inputs[:, 1::2] - self.symbols
-        back_PK = at[:, None] - jnp.arange(value_BK.shape[1])[None]
-        seen_PK = (back_PK > 0) & (back_PK <= window)
-        used_BPV = jnp.einsum("pk,bkv->bpv", seen_PK.astype(float), jax.nn.one_hot(value_BK, self.symbols))
-        return used_BPV == 0
-
-    def log_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
-        return _log_uniform(self._unused(batch, at, self.symbols))
-
-    def log_posterior(self, tables: Tables, batch: Batch, at: Array) -> Array:
-        """[B, P, V!]: uniform over the bijections, in lexicographic order, that agree with every pair seen."""
+    def support(self) -> tuple[Array, Array]:
+        """All V! bijections, in lexicographic order."""
         if self.symbols > ENUMERABLE:
             raise ValueError(f"{self.symbols}! bijections are too many to write out; use symbols ≤ {ENUMERABLE}")
         bijection_HV = jnp.asarray(list(itertools.permutations(range(self.symbols))))
-        key_BK, value_BK = batch.inputs[:, 0:-1:2], batch.inputs[:, 1::2] - self.symbols
-        agrees_BKH = jnp.moveaxis(bijection_HV[:, key_BK], 0, -1) == value_BK[:, :, None]
-        seen_PK = jnp.arange(key_BK.shape[1])[None] < at[:, None]
-        return _log_uniform(jnp.all(agrees_BKH[:, None] | ~seen_PK[None, :, :, None], axis=2))
+        return bijection_HV, jnp.full(len(bijection_HV), -math.log(len(bijection_HV)))
 
-    def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
-        """`last-w`: without replacement the key is new whatever it was, so any value outside the window may come."""
-        seen = {name: _log_uniform(self._unused(batch, at, w)) for name, w in windows(horizon).items()}
+    def draw(self, key: Array, own: Any, count: int) -> Array:
+        return jax.vmap(lambda key: jax.random.permutation(key, self.symbols))(jax.random.split(key, count))
+
+    def emit(self, key: Array, hypothesis: Array, own: Any, observations: int) -> Batch:
+        key_keys, key_start = jax.random.split(key)
+        if self.replacement:
+            key_P = jax.random.randint(key_keys, (observations,), 0, self.symbols)
+        else:
+            key_P = jax.random.permutation(key_keys, self.symbols)[:observations]
+        value_P = hypothesis[key_P]
+        start = jax.random.randint(key_start, (), 0, observations) if self.random_start else 0
+        shown_P = jnp.arange(observations) >= start
+        pair_P2 = jnp.where(shown_P[:, None], jnp.stack([key_P, value_P + self.symbols], axis=1), 2 * self.symbols)
+        return Batch(pair_P2.reshape(-1)[:-1], value_P, shown_P.astype(jnp.result_type(float)))
+
+    def log_channel(self, hypotheses: Array, batch: Batch, at: Array) -> Array:
+        """[B, P, H, V]: a bijection leaves no choice."""
+        value_BPH = jnp.moveaxis(hypotheses[:, batch.inputs[:, 0::2][:, at]], 0, -1)
+        return jnp.where(jax.nn.one_hot(value_BPH, self.symbols, dtype=bool), 0.0, -jnp.inf)
+
+    def log_exact(self, own: Any, batch: Batch, at: Array) -> Array:
+        return self._last(batch, at, batch.outcome_BP.shape[1])
+
+    def _last(self, batch: Batch, at: Array, window: int) -> Array:
+        """[B, P, V]: of a reasoner that sees the last `window` pairs: what the key had there, else what none had."""
+        key_BT, value_BK = batch.inputs[:, 0::2], batch.inputs[:, 1::2] - self.symbols
+        back_PK = at[:, None] - jnp.arange(value_BK.shape[1])[None]
+        seen_BPK = ((back_PK > 0) & (back_PK <= window))[None]
+        same_BPK = key_BT[:, at][:, :, None] == key_BT[:, None, :-1]
+        value_BKV = jax.nn.one_hot(value_BK, self.symbols)  # of a blank: nothing
+
+        def shown(pair_BPK: Array) -> Array:
+            return jnp.einsum("bpk,bkv->bpv", pair_BPK.astype(value_BKV.dtype), value_BKV) > 0
+
+        used_BPV, known_BPV = shown(jnp.broadcast_to(seen_BPK, same_BPK.shape)), shown(seen_BPK & same_BPK)
+        is_known_BP1 = jnp.any(known_BPV, axis=-1, keepdims=True)
+        return log_uniform(jnp.where(is_known_BP1, known_BPV, ~used_BPV))
+
+    def baselines(self, tables: Any, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
+        """`last-w`: a key that is not in the window may have any value that is not in it either."""
+        seen = {name: self._last(batch, at, w) for name, w in windows(horizon).items()}
         return {"prior": uniform_log_predictive(batch.inputs.shape[0], at, self.symbols), **seen}
-
-
-def _log_uniform(allowed: Array) -> Array:
-    """Log-probabilities of the uniform distribution over the allowed entries of the last axis."""
-    count = jnp.sum(allowed, axis=-1, keepdims=True)
-    return jnp.where(allowed, -jnp.log(count.astype(float)), -jnp.inf)

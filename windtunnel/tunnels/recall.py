@@ -36,6 +36,8 @@ class Recall(Tunnel):
     prior: Prior = GeneralizedGaussian()
 
     hypothesis = "cue"
+    size = "bits"
+    count = staticmethod(lambda bits: 2**bits)
 
     @property
     def outcomes(self) -> int:
@@ -44,10 +46,6 @@ class Recall(Tunnel):
     @property
     def features(self) -> int:
         return 2 * self.bits + self.symbols
-
-    @property
-    def hypotheses(self) -> int:
-        return 2**self.bits
 
     def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
         drawn = uniform(key, (batch, observations, 2 * self.bits + 2))
@@ -90,6 +88,11 @@ class Recall(Tunnel):
 
     def log_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
         return self._predict(self.log_posterior(tables, batch, at), batch)
+
+    def log_mixture(self, tables: Tables, batch: Batch, at: Array) -> Array:
+        _, value_BTV, _ = self._split(batch)
+        log_value_B1TV = jnp.where(value_BTV > 0, 0.0, -jnp.inf)[:, None]  # a pair leaves no choice
+        return logsumexp(self.log_posterior(tables, batch, at)[..., None] + log_value_B1TV, axis=2)
 
     def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
         """`last-w` sees the cue and the last w pairs. Under a pair it does not see, the cue is uniform over 2^b and

@@ -1,0 +1,46 @@
+"""`windtunnel verify`: every tunnel proves its exact posterior, before the eyes of whoever doubts it."""
+
+import numpy as np
+from rich.table import Table
+
+from windtunnel.errors import BadInput, StudyFailed, no_such
+from windtunnel.progress import console
+from windtunnel.verify.brute import BRUTES
+from windtunnel.verify.checks import Check, checks
+
+SIZES = 3  # random small sizes for each tunnel
+
+
+def verify(names: list[str]) -> None:
+    """Print the table of checks for these tunnels (none: all); `StudyFailed` where one does not hold."""
+    for name in names:
+        if name not in BRUTES:
+            raise BadInput(f"{name}: {no_such(name, list(BRUTES))}")
+    out = console()
+    table = Table(title="float64, several random small sizes each", title_justify="left")
+    for header in ("tunnel", "check", "largest deviation", "bound", ""):
+        table.add_column(header, justify="right" if header in ("largest deviation", "bound") else "left")
+    sound = True
+    for name in names or BRUTES:
+        worst = worst_of(name)
+        for i, check in enumerate(worst):
+            passed = "[green]pass" if check.passed else "[bold red]FAIL"
+            shown = f"{check.deviation:.1e}", f"{check.bound:.0e}" if check.bound < 1 else f"{check.bound:g}"
+            table.add_row(name if i == 0 else "", check.name, *shown, passed, end_section=check is worst[-1])
+        sound = sound and all(check.passed for check in worst)
+        out.print(f"{name}: {'sound' if all(check.passed for check in worst) else 'NOT SOUND'}", markup=False)
+    out.print(table)
+    if not sound:
+        raise StudyFailed
+
+
+def worst_of(name: str, sizes: int = SIZES) -> list[Check]:
+    """Each check of a tunnel at its worst over random small sizes."""
+    random = np.random.default_rng(0)
+    worst: dict[str, Check] = {}
+    for seed in range(sizes):
+        tunnel, observations = BRUTES[name].small(random)
+        for check in checks(tunnel, observations, seed):
+            if check.name not in worst or not check.deviation <= worst[check.name].deviation:
+                worst[check.name] = check
+    return list(worst.values())

@@ -1,0 +1,194 @@
+"""What every tunnel must prove: each check is a deviation and the bound that it must keep.
+
+In float64, on random small tunnels. Statistical checks state their level: a sound tunnel fails one in a million times.
+"""
+
+import itertools
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from windtunnel.spec import arrays
+from windtunnel.tunnels import Batch, Tunnel
+from windtunnel.tunnels.base import windows
+from windtunnel.verify.brute import BRUTES
+
+EXACT = 1e-9
+SIGMAS = 5.0  # five standard errors: one in a million
+LEVEL = 1e-6
+SAMPLES = 2000  # sequences for what is statistical
+JUDGED = 2  # sequences for what is enumerated
+SINGLE = 1e-4  # float32 against float64, in probability
+
+
+class Check(NamedTuple):
+    name: str
+    deviation: float
+    bound: float
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.deviation <= self.bound)
+
+
+class Said(NamedTuple):
+    """All that a tunnel says of its own sequences; log-probabilities in nats, [B, P, …]."""
+
+    batch: Batch
+    predictive: np.ndarray
+    full: np.ndarray | None
+    posterior: np.ndarray | None
+    mixture: np.ndarray | None
+    baselines: dict[str, np.ndarray]
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def said(tunnel: Any, seed: Any, sequences: int, observations: int, horizon: int, listed: bool) -> Said:
+    """Compiled once for each structure. `listed`: whether hypotheses can be listed."""
+    tables, at = tunnel.prepare(observations), jnp.arange(observations)
+    batch = tunnel.sample(jax.random.key(seed), tables, sequences, observations)
+    return Said(
+        batch,
+        tunnel.log_predictive(tables, batch, at),
+        tunnel.log_full_predictive(tables, batch, at) if tunnel.pool else None,
+        tunnel.log_posterior(tables, batch, at) if listed else None,
+        tunnel.log_mixture(tables, batch, at) if listed else None,
+        tunnel.baselines(tables, batch, at, horizon),
+    )
+
+
+def checks(tunnel: Tunnel, observations: int, seed: int = 0) -> Iterator[Check]:
+    """Every check of one tunnel, on its sequences of so many observations."""
+    Brute = BRUTES[tunnel.name]  # type: ignore[attr-defined]
+    horizon = max(1, observations - 1)
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
+        made = arrays(tunnel)
+        found = jax.tree.map(np.asarray, said(made, seed, SAMPLES, observations, horizon, Brute.listed))
+    yield Check("distributions sum to one", _sums(found), EXACT)
+    for name, deviation in _enumeration(Brute, tunnel, found, horizon).items():
+        yield Check(name, deviation, EXACT)
+    if found.mixture is not None:
+        yield Check("is the posterior's mixture of likelihoods", _apart(found.predictive, found.mixture, found), EXACT)
+    if Brute.static and found.posterior is not None:
+        yield Check("posterior entropy never rises (SE)", _entropy_rises(found), SIGMAS)
+        yield Check(
+            "posteriors average to the prior (SE)", _prior(_sequence(Brute, tunnel, found, 0), found), SIGMAS + 1
+        )
+    if tunnel.pool is None:
+        yield Check("KL of last-w falls with w (SE)", _windows(found, horizon), SIGMAS)
+    yield Check("outcomes follow the predictive (−log₁₀ p)", _calibration(found), -np.log10(LEVEL))
+    yield Check("float32 agrees", _single(tunnel, found), SINGLE)
+
+
+def _sequence(Brute: Any, tunnel: Tunnel, found: Said, b: int) -> Any:
+    return Brute(tunnel, np.asarray(found.batch.inputs[b]), np.asarray(found.batch.outcome_BP[b]))
+
+
+def _counts(found: Said) -> np.ndarray:
+    """bool[B, P]: what is scored."""
+    return np.asarray(found.batch.weight_BP) > 0
+
+
+def _apart(log_a: np.ndarray, log_b: np.ndarray, found: Said) -> float:
+    return float(np.abs(np.exp(log_a) - np.exp(log_b))[_counts(found)].max())
+
+
+def _sums(found: Said) -> float:
+    every = [found.predictive, found.full, found.posterior, *found.baselines.values()]
+    return max(float(np.abs(np.exp(log_p).sum(-1) - 1)[_counts(found)].max()) for log_p in every if log_p is not None)
+
+
+def _enumeration(Brute: Any, tunnel: Tunnel, found: Said, horizon: int) -> dict[str, float]:
+    """The largest deviation from plain loops, of everything that the tunnel says, and of the chain rule."""
+    worst = {"predictive equals enumeration": 0.0, "baselines equal enumeration": 0.0, "chain rule": 0.0}
+    if found.posterior is not None:
+        worst["posterior equals enumeration"] = 0.0
+
+    def compare(name: str, log_p: np.ndarray, expected: np.ndarray) -> None:
+        worst[name] = max(worst[name], float(np.abs(np.exp(log_p) - expected).max()))
+
+    counts = _counts(found)
+    for b in range(JUDGED):
+        brute, chain = _sequence(Brute, tunnel, found, b), 0.0
+        for t in np.flatnonzero(counts[b]):
+            compare("predictive equals enumeration", found.predictive[b, t], brute.predictive(t))
+            if found.full is not None:
+                compare("predictive equals enumeration", found.full[b, t], brute.full_predictive(t))
+            if found.posterior is not None:
+                compare("posterior equals enumeration", found.posterior[b, t], brute.posterior(t))
+            for name, expected in brute.baselines(int(t), windows(horizon)).items():
+                compare("baselines equal enumeration", found.baselines[name][b, t], expected)
+            chain += found.predictive[b, t, found.batch.outcome_BP[b, t]]
+        worst["chain rule"] = max(worst["chain rule"], abs(chain - np.log(brute.evidence())))
+    return worst
+
+
+def _rises(before: np.ndarray, after: np.ndarray) -> float:
+    """By how many standard errors the mean of [B] rises; what rises by less than rounding does not."""
+    rise = after - before
+    error = rise.std(ddof=1) / np.sqrt(len(rise))
+    return 0.0 if rise.mean() < EXACT else float(rise.mean() / max(error, EXACT))
+
+
+def _entropy_rises(found: Said) -> float:
+    """E[H(posterior)] can only fall as evidence comes in (conditioning lowers entropy on average)."""
+    log_p = np.asarray(found.posterior)
+    entropy_BP = -np.where(log_p > -np.inf, np.exp(log_p) * np.maximum(log_p, -1e30), 0.0).sum(-1)
+    return max([_rises(entropy_BP[:, t], entropy_BP[:, t + 1]) for t in range(entropy_BP.shape[1] - 1)], default=0.0)
+
+
+def _prior(brute: Any, found: Said) -> float:
+    """E[P(h | data)] = P(h): whatever was drawn too often pulls the average up."""
+    last = np.exp(np.asarray(found.posterior)[:, -1])
+    error = last.std(axis=0, ddof=1) / np.sqrt(len(last))
+    deviation = np.abs(last.mean(axis=0) - brute.prior(0))
+    return float((deviation / np.maximum(error, EXACT)).max())
+
+
+def _windows(found: Said, horizon: int) -> float:
+    p = np.exp(found.predictive)
+
+    def kl_B(name: str) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            terms = np.where(p > 0, p * (found.predictive - found.baselines[name]), 0.0)
+        return (terms.sum(-1) * _counts(found)).sum(-1)
+
+    gaps = [kl_B(name) for name in ("prior", *windows(horizon))]
+    return max(_rises(before, after) for before, after in itertools.pairwise(gaps))
+
+
+def _calibration(found: Said) -> float:
+    """Outcomes against their predicted probabilities: the smallest p-value over positions and outcomes, corrected.
+
+    Σ_b (1[o_b = v] − p_bv) has mean zero and variance Σ_b p_bv (1 − p_bv); only where that is large enough to be
+    normal.
+    """
+    from scipy.stats import norm
+
+    p = np.exp(found.predictive) * _counts(found)[..., None]
+    drawn = np.eye(p.shape[-1])[np.asarray(found.batch.outcome_BP)] * _counts(found)[..., None]
+    variance_PV = (p * (1 - p)).sum(0)
+    z = np.abs((drawn - p).sum(0)) / np.sqrt(np.maximum(variance_PV, 1e-12))
+    z = z[variance_PV > 20]
+    impossible = float((drawn * (p == 0)).sum())
+    if impossible or not len(z):
+        return np.inf if impossible else 0.0
+    return float(max(0.0, -(norm.logsf(z.max()) + np.log(2 * len(z))) / np.log(10)))
+
+
+def _single(tunnel: Tunnel, found: Said) -> float:
+    """The same sequences in float32."""
+    with jax.enable_x64(False):
+        batch = jax.tree.map(jnp.asarray, found.batch)
+        rough = _predict_single(arrays(tunnel), batch)
+    return float(np.abs(np.exp(found.predictive) - np.exp(np.asarray(rough)))[_counts(found)].max())
+
+
+@jax.jit
+def _predict_single(tunnel: Any, batch: Batch) -> Any:
+    observations = batch.outcome_BP.shape[1]
+    return tunnel.log_predictive(tunnel.prepare(observations), batch, jnp.arange(observations))
