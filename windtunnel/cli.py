@@ -16,6 +16,7 @@ windtunnel run tunnel=bijection tunnel.symbols=20           another tunnel
 windtunnel run +sweep=extrapolation                         a named sweep
 windtunnel run -m tunnel.noise=0.01,0.1 'seed=range(8)'     any Hydra multirun
 windtunnel evaluate runs/extrapolation reach=500            judge again, at a longer reach
+windtunnel verify recall                                    is this oracle exact?
 """
 
 # Hydra's flags that are passed on.
@@ -54,6 +55,8 @@ def dispatch(arguments: list[str]) -> None:
     sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="fields of `evaluate`, as in reach=500")
     sub = commands.add_parser("table", help="the table of a sweep or the verdict of a study")
     sub.add_argument("folder", type=Path)
+    sub = commands.add_parser("verify", help="let tunnels prove their exact posterior against brute force")
+    sub.add_argument("tunnels", nargs="*", metavar="TUNNEL", help="none: all")
     commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
     options = parser.parse_args(arguments)
     if options.command == "evaluate":
@@ -64,6 +67,10 @@ def dispatch(arguments: list[str]) -> None:
         from windtunnel.report.tables import show
 
         show(options.folder)
+    elif options.command == "verify":
+        from windtunnel.verify import verify
+
+        verify(options.tunnels)
     elif options.command == "list":
         from windtunnel.report.tables import show_choices
 
@@ -75,7 +82,8 @@ def run(arguments: list[str]) -> None:
     unknown = [argument for argument in arguments if argument[:1] == "-" and argument.split("=")[0] not in FLAGS]
     if unknown:
         raise BadInput(f"{unknown[0]}: {no_such(unknown[0], sorted(FLAGS))}")
-    if any(argument.startswith("+sweep=") for argument in arguments) and not {"-m", "--multirun"} & set(arguments):
+    modes = {"-m", "--multirun", "-c", "--cfg", "-i", "--info"}
+    if any(argument.startswith("+sweep=") for argument in arguments) and not modes & set(arguments):
         arguments = ["-m", *arguments]
     sys.argv = ["windtunnel", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions, not as printed pages
@@ -100,7 +108,8 @@ def run(arguments: list[str]) -> None:
         try:
             hydra.main(version_base="1.3", config_path=str(folder()), config_name="config")(task)()
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            if isinstance(error, BadInput) or (type(error) is ValueError and "Config group" not in str(error)):
+            hydras = any(phrase in str(error) for phrase in ("Config group", "Only one of"))
+            if isinstance(error, BadInput) or (type(error) is ValueError and not hydras):
                 raise
             from windtunnel.messages import one_line
 

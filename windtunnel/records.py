@@ -99,7 +99,7 @@ def row(folder: Path) -> Json:
     made: Json = {"study_id": folder.name, "status": state}
     if (folder / "study.json").exists():
         record = read_json(folder / "study.json")
-        made = {**record["overrides"], **record["facts"], **made}
+        made = {**record["facts"], **record["overrides"], **made}  # what was swept goes by the name that was typed
     if state == "done":
         made |= read_json(folder / "result.json")
     return made

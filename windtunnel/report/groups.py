@@ -56,15 +56,18 @@ def answer(groups: list[Group]) -> str:
     def rank(group: Group) -> tuple[float, float]:
         return -(group.ratio[0] or 0), _or(group.interval("kl_bits_past").mean, group.interval("kl_bits").mean)
 
-    said: dict[str, list[str]] = {}
-    for group in sorted(groups, key=rank):
-        said.setdefault(_outcome(group), []).append(", ".join(group.key.values()))
-    return "; ".join(f"{', '.join(names)}: {outcome}" for outcome, names in said.items()) + "."
+    outcomes = dict.fromkeys(_outcome(group) for group in sorted(groups, key=rank))
+    names = {outcome: [", ".join(g.key.values()) for g in groups if _outcome(g) == outcome] for outcome in outcomes}
+    return "; ".join(f"{', '.join(those)}: {outcome}" for outcome, those in names.items()) + "."
 
 
 def _outcome(group: Group) -> str:
     if not group.done:
         return "did not finish"
+    if group.done[0].get("kl_bits_full") is not None:
+        pool, full = group.interval("kl_bits_pool").mean, group.interval("kl_bits_full").mean
+        nearer = "the pool" if pool < full else "the prior"
+        return f"follows {nearer}" if min(pool, full) < max(pool, full) / 10 else f"between, nearer to {nearer}"
     ratio, censored = group.ratio
     if ratio is None:
         return "fails in range"

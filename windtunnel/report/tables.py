@@ -52,6 +52,9 @@ def summary(root: Path, width: int = WIDE) -> tuple[Table, list[Group]]:
         if wide:
             columns["critical length"] = lambda group: length(*group.critical_length)
         columns["ratio"] = lambda group: length(*group.ratio)
+    if any(row.get("kl_bits_full") is not None for group in made for row in group.done):
+        columns["KL to the pool"] = columns.pop("KL in range")
+        columns["KL to the prior"] = lambda group: kl(group, "kl_bits_full")
     for name in made[0].key:
         table.add_column(name, overflow="fold")
     for name in columns:

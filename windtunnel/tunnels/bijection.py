@@ -84,8 +84,15 @@ class Bijection(Finite):
 
     def log_channel(self, hypotheses: Array, batch: Batch, at: Array) -> Array:
         """[B, P, H, V]: a bijection leaves no choice."""
-        value_BPH = jnp.moveaxis(hypotheses[:, batch.inputs[:, 0::2][:, at]], 0, -1)
+        value_BPH = self._values(hypotheses, batch)[:, at]
         return jnp.where(jax.nn.one_hot(value_BPH, self.symbols, dtype=bool), 0.0, -jnp.inf)
+
+    def log_seen(self, hypotheses: Array, batch: Batch) -> Array:
+        return jnp.where(self._values(hypotheses, batch) == batch.outcome_BP[:, :, None], 0.0, -jnp.inf)
+
+    def _values(self, hypotheses: Array, batch: Batch) -> Array:
+        """[B, T, H]: what each bijection has at each key."""
+        return jnp.moveaxis(hypotheses[:, batch.inputs[:, 0::2]], 0, -1)
 
     def log_exact(self, own: Any, batch: Batch, at: Array) -> Array:
         return self._last(batch, at, batch.outcome_BP.shape[1])

@@ -1,0 +1,109 @@
+"""Every tunnel proves itself, and a broken oracle is found out."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from windtunnel.config import names
+from windtunnel.errors import BadInput, StudyFailed
+from windtunnel.priors import Gaussian, GeneralizedGaussian, Uniform
+from windtunnel.tunnels import AnyTunnel, Bijection, Recall
+from windtunnel.verify import verify, worst_of
+from windtunnel.verify.brute import BRUTES
+from windtunnel.verify.checks import _predict_single, checks, said
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Break an oracle on purpose; what was compiled of the sound one is forgotten, and then of the broken one."""
+
+    def forget():
+        for program in (said, _predict_single):
+            program.clear_cache()
+
+    def replace(owner, name, wrong):
+        forget()
+        right = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda self, *rest: wrong(right, self, *rest))
+
+    yield replace
+    forget()
+
+
+def failed(name, sizes=3):
+    return {check.name for check in worst_of(name, sizes) if not check.passed}
+
+
+@pytest.mark.parametrize("name", BRUTES)
+def test_every_oracle_is_exact(name):
+    worst = worst_of(name, sizes=2)
+    assert all(check.passed for check in worst), [check for check in worst if not check.passed]
+    assert {"predictive equals enumeration", "chain rule", "float32 agrees"} <= {check.name for check in worst}
+
+
+PRIORS = [Uniform(), Gaussian(scale=2.0), GeneralizedGaussian(scale=1.5, beta=0.5)]
+
+
+@pytest.mark.parametrize(
+    "tunnel",
+    [
+        *(Recall(bits=2, symbols=3, noise=0.1, prior=prior) for prior in PRIORS),
+        Recall(bits=2, symbols=3, noise=0.0, prior=PRIORS[2]),
+        Recall(bits=2, symbols=3, noise=0.5, prior=PRIORS[1]),
+        Recall(bits=1, symbols=2, noise=0.25, prior=PRIORS[2]),  # two keys for all pairs: collisions everywhere
+        Bijection(symbols=2),
+        Bijection(symbols=4, replacement=True, random_start=True, pool=3, pool_seed=5),
+    ],
+)
+def test_the_first_oracles_at_their_corners(tunnel):
+    found = list(checks(tunnel, observations=min(4, tunnel.capacity or 4)))
+    assert all(check.passed for check in found), found
+
+
+def test_no_tunnel_is_without_a_judge():
+    assert set(BRUTES) == set(names(AnyTunnel))
+
+
+def test_a_prior_that_is_forgotten_is_found_out(broken):
+    broken(Recall, "_log_prior", lambda right, *rest: jnp.where(right(*rest) > -jnp.inf, 0.0, -jnp.inf))
+    assert {"predictive equals enumeration", "posterior equals enumeration"} <= failed("recall")
+
+
+def test_a_likelihood_that_is_off_by_a_little_is_found_out(broken):
+    broken(Recall, "_log_likelihood", lambda right, *rest: 1.000001 * right(*rest))
+    assert "predictive equals enumeration" in failed("recall")
+
+
+def test_a_sampler_with_a_wrong_prior_is_found_out(broken):
+    """The oracle is right here; only the data do not come from where it believes."""
+
+    def skewed(right, tunnel, key, own, count):
+        few = jnp.arange(count)[:, None] % 10 == 0
+        return jnp.where(few, jnp.arange(tunnel.symbols)[None], right(tunnel, key, own, count))
+
+    broken(Bijection, "draw", skewed)
+    found = failed("bijection", sizes=4)
+    assert found & {"posteriors average to the prior (SE)", "outcomes follow the predictive (−log₁₀ p)"}
+
+
+def test_a_window_that_sees_too_much_is_found_out(broken):
+    broken(Bijection, "_last", lambda right, tunnel, batch, at, window: right(tunnel, batch, at, window + 1))
+    assert "baselines equal enumeration" in failed("bijection")
+
+
+def test_the_command_says_what_failed_and_ends_with_an_error(broken, capsys):
+    verify(["bijection"])
+    assert "bijection: sound" in capsys.readouterr().out
+    broken(Bijection, "log_exact", lambda right, *rest: 1.1 * right(*rest))
+    with pytest.raises(StudyFailed):
+        verify(["bijection"])
+    out = capsys.readouterr().out
+    assert "bijection: NOT SOUND" in out and "FAIL" in out
+    with pytest.raises(BadInput, match="recal: no such name; did you mean recall"):
+        verify(["recal"])
+
+
+def test_small_tunnels_are_many():
+    random = np.random.default_rng(0)
+    for name, Brute in BRUTES.items():
+        assert len({repr(Brute.small(random)) for _ in range(20)}) > 3, name
