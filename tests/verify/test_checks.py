@@ -87,7 +87,7 @@ def test_a_sampler_with_a_wrong_prior_is_found_out(broken):
 
 
 def test_a_window_that_sees_too_much_is_found_out(broken):
-    broken(Bijection, "_last", lambda right, tunnel, batch, at, window: right(tunnel, batch, at, window + 1))
+    broken(Bijection, "log_last", lambda right, tunnel, own, batch, at, w: right(tunnel, own, batch, at, w + 1))
     assert "baselines equal enumeration" in failed("bijection")
 
 

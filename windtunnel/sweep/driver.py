@@ -1,5 +1,6 @@
 """The host's part of a run: it drives packs through training, evaluation and comparison, and writes the records."""
 
+import math
 import platform
 import subprocess
 import time
@@ -188,7 +189,7 @@ def write_study(folder: Path, point: Point) -> None:
             "overrides": point.overrides,
             "facts": {
                 "tunnel": study.tunnel.name,
-                "hypotheses": study.tunnel.hypotheses,
+                "hypotheses": study.tunnel.hypotheses if study.tunnel.hypotheses < math.inf else "inf",
                 "noise": getattr(study.tunnel, "noise", None),
                 "prior": getattr(getattr(study.tunnel, "prior", None), "name", None),
                 "position": study.position.name if study.position else None,

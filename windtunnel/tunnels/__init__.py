@@ -6,8 +6,32 @@ from pydantic import Field
 
 from windtunnel.tunnels.base import Batch, Tables, Tunnel
 from windtunnel.tunnels.bijection import Bijection
+from windtunnel.tunnels.hmm import Hmm
+from windtunnel.tunnels.markov import Markov
+from windtunnel.tunnels.mixture import Mixture
+from windtunnel.tunnels.permutation import Permutation
 from windtunnel.tunnels.recall import Recall
+from windtunnel.tunnels.recurrence import Recurrence
+from windtunnel.tunnels.regression import Regression
+from windtunnel.tunnels.urn import Urn
 
-AnyTunnel = Annotated[Bijection | Recall, Field(discriminator="name")]
+AnyTunnel = Annotated[
+    Bijection | Hmm | Markov | Mixture | Permutation | Recall | Recurrence | Regression | Urn,
+    Field(discriminator="name"),
+]
 
-__all__ = ["AnyTunnel", "Batch", "Bijection", "Recall", "Tables", "Tunnel"]
+__all__ = [
+    "AnyTunnel",
+    "Batch",
+    "Bijection",
+    "Hmm",
+    "Markov",
+    "Mixture",
+    "Permutation",
+    "Recall",
+    "Recurrence",
+    "Regression",
+    "Tables",
+    "Tunnel",
+    "Urn",
+]

@@ -94,18 +94,23 @@ class Tunnel:
         """[B, P, V]: log Σ_h P(h | seen) p(v | h), where hypotheses can be listed: `log_predictive`, by another way."""
         raise NotImplementedError
 
+    def log_last(self, tables: Tables, batch: Batch, at: Array, window: int) -> Array:
+        """[B, P, V]: of a reasoner that sees the last `window` observations only, marginalising over the others."""
+        raise NotImplementedError
+
     def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
         """{name: [B, P, V]}: what a reasoner with less would say, exact for what it sees and marginalising the rest.
 
         `prior` has seen nothing, `last-w` the last w observations (w = 1, 2, 4, … and `last-horizon`); some tunnels
         add `content-only` and `position-only`.
         """
-        raise NotImplementedError
+        seen = {"prior": 0, **windows(horizon)}
+        return {name: self.log_last(tables, batch, at, w) for name, w in seen.items()}
 
 
-def uniform(key: Array, shape: tuple[int, ...]) -> Array:
+def uniform(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
     """Uniform draws from [0, 1). Drawn flat: over a short last axis XLA unrolls the generator, seconds of compiling."""
-    return jax.lax.optimization_barrier(jax.random.uniform(key, (math.prod(shape),))).reshape(shape)
+    return jax.lax.optimization_barrier(jax.random.uniform(key, (math.prod(shape),), dtype)).reshape(shape)
 
 
 def windows(horizon: int) -> dict[str, int]:

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from pydantic import Field
 
 from windtunnel.spec import spec
-from windtunnel.tunnels.base import Batch, log_uniform, uniform_log_predictive, windows
+from windtunnel.tunnels.base import Batch, log_uniform
 from windtunnel.tunnels.finite import Finite
 
 ENUMERABLE = 9  # 9! = 362,880 hypotheses is the most that `support` writes out
@@ -95,10 +95,10 @@ class Bijection(Finite):
         return jnp.moveaxis(hypotheses[:, batch.inputs[:, 0::2]], 0, -1)
 
     def log_exact(self, own: Any, batch: Batch, at: Array) -> Array:
-        return self._last(batch, at, batch.outcome_BP.shape[1])
+        return self.log_last(own, batch, at, batch.outcome_BP.shape[1])
 
-    def _last(self, batch: Batch, at: Array, window: int) -> Array:
-        """[B, P, V]: of a reasoner that sees the last `window` pairs: what the key had there, else what none had."""
+    def log_last(self, tables: Any, batch: Batch, at: Array, window: int) -> Array:
+        """What the key had in the window; else any value that none had there."""
         key_BT, value_BK = batch.inputs[:, 0::2], batch.inputs[:, 1::2] - self.symbols
         back_PK = at[:, None] - jnp.arange(value_BK.shape[1])[None]
         seen_BPK = ((back_PK > 0) & (back_PK <= window))[None]
@@ -111,8 +111,3 @@ class Bijection(Finite):
         used_BPV, known_BPV = shown(jnp.broadcast_to(seen_BPK, same_BPK.shape)), shown(seen_BPK & same_BPK)
         is_known_BP1 = jnp.any(known_BPV, axis=-1, keepdims=True)
         return log_uniform(jnp.where(is_known_BP1, known_BPV, ~used_BPV))
-
-    def baselines(self, tables: Any, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
-        """`last-w`: a key that is not in the window may have any value that is not in it either."""
-        seen = {name: self._last(batch, at, w) for name, w in windows(horizon).items()}
-        return {"prior": uniform_log_predictive(batch.inputs.shape[0], at, self.symbols), **seen}

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from windtunnel.priors import GeneralizedGaussian, Prior
 from windtunnel.spec import Noise, spec
-from windtunnel.tunnels.base import Batch, Tables, Tunnel, uniform, uniform_log_predictive, windows
+from windtunnel.tunnels.base import Batch, Tables, Tunnel, uniform, uniform_log_predictive
 
 
 @spec
@@ -94,28 +94,28 @@ class Recall(Tunnel):
         log_value_B1TV = jnp.where(value_BTV > 0, 0.0, -jnp.inf)[:, None]  # a pair leaves no choice
         return logsumexp(self.log_posterior(tables, batch, at)[..., None] + log_value_B1TV, axis=2)
 
-    def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
-        """`last-w` sees the cue and the last w pairs. Under a pair it does not see, the cue is uniform over 2^b and
-        the value uniform over V. `content-only` does not know the order of the pairs, `position-only` not the cue.
+    def log_last(self, tables: Tables, batch: Batch, at: Array, window: int) -> Array:
+        """Sees the cue and the last pairs. Under a pair that it does not see, the cue is uniform over 2^b and the value
+        uniform over V.
         """
         log_prior_PT = self._log_prior(batch, at)
-        log_likelihood_BPT = self._log_likelihood(batch, at)
-        log_joint_BPT = log_likelihood_BPT + log_prior_PT[None]
+        seen_PT = jnp.arange(batch.inputs.shape[1])[None] > (at - window)[:, None]
+        log_joint_BPT = self._log_likelihood(batch, at) + jnp.where(seen_PT, log_prior_PT, -jnp.inf)[None]
+        beyond_P = logsumexp(jnp.where(seen_PT, -jnp.inf, log_prior_PT), axis=-1) - self.bits * jnp.log(2.0)
+        log_unseen_BPV = beyond_P[None, :, None] + uniform_log_predictive(batch.inputs.shape[0], at, self.symbols)
+        return jax.nn.log_softmax(jnp.logaddexp(self._predict(log_joint_BPT, batch), log_unseen_BPV), axis=-1)
+
+    def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
+        """`content-only` does not know the order of the pairs, `position-only` not the cue."""
+        log_prior_PT, log_likelihood_BPT = self._log_prior(batch, at), self._log_likelihood(batch, at)
         stored_PT = jnp.arange(batch.inputs.shape[1])[None] <= at[:, None]
         content_BPT = jnp.where(stored_PT[None], log_likelihood_BPT, -jnp.inf)
         position_BPT = jnp.broadcast_to(log_prior_PT[None], content_BPT.shape)
-        predictions = {
-            "prior": uniform_log_predictive(batch.inputs.shape[0], at, self.symbols),
+        return {
+            **super().baselines(tables, batch, at, horizon),
             "content-only": self._predict(jax.nn.log_softmax(content_BPT, axis=-1), batch),
             "position-only": self._predict(jax.nn.log_softmax(position_BPT, axis=-1), batch),
         }
-        for name, w in windows(horizon).items():
-            seen_PT = jnp.arange(batch.inputs.shape[1])[None] > (at - w)[:, None]
-            seen_BPV = self._predict(jnp.where(seen_PT[None], log_joint_BPT, -jnp.inf), batch)
-            beyond_P = logsumexp(jnp.where(seen_PT, -jnp.inf, log_prior_PT), axis=-1) - self.bits * jnp.log(2.0)
-            joint_BPV = jnp.logaddexp(seen_BPV, beyond_P[None, :, None] - jnp.log(float(self.symbols)))
-            predictions[name] = jax.nn.log_softmax(joint_BPV, axis=-1)
-        return predictions
 
     def _predict(self, log_weight_BPT: Array, batch: Batch) -> Array:
         """[B, P, V]: log Σ_j exp(log_weight_j) 1[v_j = v], from log-weights over the pairs."""
@@ -125,5 +125,6 @@ class Recall(Tunnel):
         top_BPV = jnp.max(jnp.where(is_value_BVT[:, None], log_weight_BPT[:, :, None], -jnp.inf), axis=-1)
         shift_BPV = jnp.where(jnp.isfinite(top_BPV), top_BPV, 0.0)
         shift_BPT = jnp.take_along_axis(shift_BPV, jnp.argmax(value_BTV, axis=-1)[:, None, :], axis=2)
-        total_BPV = jnp.einsum("bpt,btv->bpv", jnp.exp(log_weight_BPT - shift_BPT), value_BTV)
+        weight_BPT = jnp.exp(log_weight_BPT - shift_BPT)
+        total_BPV = jnp.einsum("bpt,btv->bpv", weight_BPT, value_BTV, precision=jax.lax.Precision.HIGHEST)
         return jnp.log(total_BPV) + shift_BPV

@@ -46,9 +46,11 @@ class Said(NamedTuple):
     baselines: dict[str, np.ndarray]
 
 
-@partial(jax.jit, static_argnums=(2, 3, 4, 5))
+@partial(jax.jit, static_argnums=(2, 3, 4, 5), compiler_options={"xla_backend_optimization_level": 0})
 def said(tunnel: Any, seed: Any, sequences: int, observations: int, horizon: int, listed: bool) -> Said:
-    """Compiled once for each structure. `listed`: whether hypotheses can be listed."""
+    """Compiled once for each structure, in haste: that takes longer than the answers. `listed`: whether hypotheses can
+    be listed.
+    """
     tables, at = tunnel.prepare(observations), jnp.arange(observations)
     batch = tunnel.sample(jax.random.key(seed), tables, sequences, observations)
     return Said(
@@ -183,7 +185,7 @@ def _calibration(found: Said) -> float:
 def _single(tunnel: Tunnel, found: Said) -> float:
     """The same sequences in float32."""
     with jax.enable_x64(False):
-        batch = jax.tree.map(jnp.asarray, found.batch)
+        batch = jax.tree.map(lambda leaf: jnp.asarray(leaf.astype(leaf.dtype.name.replace("64", "32"))), found.batch)
         rough = _predict_single(arrays(tunnel), batch)
     return float(np.abs(np.exp(found.predictive) - np.exp(np.asarray(rough)))[_counts(found)].max())
 

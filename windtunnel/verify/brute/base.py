@@ -6,6 +6,7 @@ No arrays, no logarithms, no cleverness: numbers are fractions where they fit. O
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,8 @@ class Brute:
         raise NotImplementedError
 
     def baselines(self, t: int, windows: dict[str, int]) -> dict[str, np.ndarray]:
-        """[V] each: `last-w` for the windows given, and whatever else the tunnel promises."""
-        return {name: self.last(t, w) for name, w in windows.items()}
+        """[V] each: `prior`, `last-w` for the windows given, and whatever else the tunnel promises."""
+        return {"prior": self.last(t, 0), **{name: self.last(t, w) for name, w in windows.items()}}
 
     def last(self, t: int, w: int) -> np.ndarray:
         """[V]: of a reasoner that has seen only the last w observations."""
@@ -69,7 +70,11 @@ class Listed(Brute):
         """The hypotheses that the data come from: the pool's, where there is one."""
         if self.tunnel.pool is None:
             return self.hypotheses()
-        return [(member, Fraction(1)) for member in np.asarray(self.tunnel.prepare(len(self.outcomes)).pool).tolist()]
+        return [(member, Fraction(1)) for member in self.pool]
+
+    @cached_property
+    def pool(self) -> list[Any]:
+        return np.asarray(self.tunnel.prepare(len(self.outcomes)).pool).tolist()
 
     def weights(self, candidates: list[tuple[Any, Fraction]], first: int, last: int) -> list[tuple[Any, Fraction]]:
         """Every candidate with prior × likelihood of the outcomes first … last−1."""

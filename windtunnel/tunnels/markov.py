@@ -1,0 +1,108 @@
+"""`markov` (accumulate): the next symbol of a chain whose transitions are in the context. After Edelman et al. 2024."""
+
+import functools
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from pydantic import Field
+
+from windtunnel.spec import Positive, spec
+from windtunnel.tunnels.base import Batch, Tables, Tunnel, uniform
+
+
+@spec
+class Markov(Tunnel):
+    """Every context b (the last `order` symbols) has its own distribution over the next of k symbols, drawn from
+    Dirichlet(a, …, a) for each sequence; the first `order` symbols are uniform. Predict each symbol after them.
+    With n(b, c) the times that c has followed b,
+
+        p(c | past) = (a + n(b, c)) / (k a + n(b)),      P(x) = Π_b Γ(ka) / Γ(ka + n(b)) Π_c Γ(a + n(b, c)) / Γ(a).
+
+    The first symbols are uniform and not drawn from the stationary distribution (as in Edelman et al.), which would
+    tell something about the rows, and the rule would then be wrong. Nothing can be learnt about them: they are given.
+
+    A token is a symbol and an observation a transition: the t-th is from tokens t … t+order−1 to the symbol after.
+    With k = 2, a = 1 and order 1, `0 1 0 0` has seen 0→1, 1→0 and 0→0, so p(1) = (1 + 1) / (2 + 2).
+    """
+
+    name: Literal["markov"] = "markov"
+    symbols: Annotated[int, Field(ge=2, le=10)] = 3
+    order: Annotated[int, Field(ge=1, le=2)] = 1
+    concentration: Positive = 1.0
+
+    hypothesis = "transition matrix"
+
+    @property
+    def outcomes(self) -> int:
+        return self.symbols
+
+    @property
+    def vocabulary(self) -> int:
+        return self.symbols
+
+    @property
+    def contexts(self) -> int:
+        return self.symbols**self.order
+
+    def tokens(self, observations: int) -> int:
+        return observations + self.order - 1
+
+    def scored(self, observations: int) -> np.ndarray:
+        return np.arange(observations) + self.order - 1
+
+    def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
+        key_rows, key_start, key_chain = jax.random.split(key, 3)
+        concentration_k = jnp.full(self.symbols, self.concentration)
+        row_BCk = jax.random.dirichlet(key_rows, concentration_k, (batch, self.contexts))
+        start_B = jax.random.randint(key_start, (batch,), 0, self.contexts)
+        symbol_BP = self.chain(row_BCk, start_B, uniform(key_chain, (batch, observations)))
+        # The start, written in digits to the base k, is the first symbols.
+        place_o = self.symbols ** np.arange(self.order)[::-1]
+        first_Bo = start_B[:, None] // place_o[None] % self.symbols
+        inputs = jnp.concatenate([first_Bo, symbol_BP[:, :-1]], axis=1)
+        return Batch(inputs, symbol_BP, jnp.ones(symbol_BP.shape))
+
+    def chain(self, row_BCk: Array, start_B: Array, level_BP: Array) -> Array:
+        """int32[B, P]: the symbols that follow under these rows, at these levels of their cumulative sums."""
+        cumulative_BCk = jnp.cumsum(row_BCk, axis=-1)[..., :-1]  # without the last, so that rounding cannot pass it
+        above_BPCk = level_BP[:, :, None, None] >= cumulative_BCk[:, None]
+        next_BPC = jnp.sum(above_BPCk, axis=-1, dtype=jnp.int32)  # what would follow every context
+
+        def step(context: Array, next_C: Array) -> tuple[Array, Array]:
+            symbol = next_C[context]
+            return (context * self.symbols + symbol) % self.contexts, symbol
+
+        return jax.vmap(lambda start, next_PC: jax.lax.scan(step, start, next_PC)[1])(start_B, next_BPC)
+
+    def log_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
+        return self._rule(*self._seen(batch, at), batch.outcome_BP.shape[1])
+
+    def _seen(self, batch: Batch, at: Array) -> tuple[Array, Array, Array]:
+        """The positions `at`, one-hot contexts [B, P, C] there, and how often each symbol had followed each context
+        before every position [B, T, C, k]: all of it read off the inputs.
+        """
+        observations = batch.outcome_BP.shape[1]
+        symbols_oBT = [batch.inputs[:, i : i + observations] for i in range(self.order)]
+        context_BT = functools.reduce(lambda context_BT, symbol_BT: context_BT * self.symbols + symbol_BT, symbols_oBT)
+        pair_BS = context_BT[:, :-1] * self.symbols + batch.inputs[:, self.order :]
+        pair_BSp = jax.nn.one_hot(pair_BS, self.contexts * self.symbols, dtype=jnp.int32)
+        count_BTp = jnp.pad(jnp.cumsum(pair_BSp, axis=1), ((0, 0), (1, 0), (0, 0)))
+        count_BTCk = count_BTp.reshape(*count_BTp.shape[:2], self.contexts, self.symbols)
+        return at, jax.nn.one_hot(context_BT[:, at], self.contexts, dtype=jnp.int32), count_BTCk
+
+    def _rule(self, at: Array, context_BPC: Array, count_BTCk: Array, window: int) -> Array:
+        """[B, P, k]: Laplace's rule on the last `window` transitions."""
+        count_BPCk = count_BTCk[:, at] - count_BTCk[:, jnp.maximum(at - window, 0)]
+        followed_BPk = jnp.sum(context_BPC[..., None] * count_BPCk, axis=2)
+        weight_BPk = followed_BPk + self.concentration
+        return jnp.log(weight_BPk) - jnp.log(jnp.sum(weight_BPk, axis=-1, keepdims=True))
+
+    def log_last(self, tables: Tables, batch: Batch, at: Array, window: int) -> Array:
+        """Counts the last transitions only: it takes its window for a sequence of its own, whose first symbols are
+        given. (That a symbol is there at all says a little about rows that led to it; that has no closed form, and this
+        reasoner does not use it.)
+        """
+        return self._rule(*self._seen(batch, at), window)

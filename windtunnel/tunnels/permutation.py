@@ -1,0 +1,189 @@
+"""`permutation` (accumulate under noise): a secret permutation near the identity, shown by pairs that may be wrong."""
+
+import itertools
+import math
+from functools import cache
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array
+from pydantic import Field
+
+from windtunnel.priors import GeneralizedGaussian, Prior
+from windtunnel.spec import Noise, spec
+from windtunnel.tunnels.base import Batch, uniform, windows
+from windtunnel.tunnels.finite import Finite, FiniteTables
+
+ENUMERABLE = 8  # 8! = 40,320 hypotheses is the most that `support` writes out
+
+
+@spec
+class Permutation(Finite):
+    """P(π) ∝ Π_i exp(log_density(|i − π(i)|)) over the V! permutations; a sequence is x₁ y₁ x₂ y₂ …, where each key is
+    uniform (with replacement) and y is π(x), or with probability ε one of the V−1 other values. Predict y at each key.
+    With n_xv the number of times that key x came with value v, the posterior is a product too, over a weight matrix,
+
+        P(π | past) ∝ Π_i w_iπ(i),      log w_iv = log_density(|i − v|) + n_iv log((1−ε)(V−1)/ε),
+
+    and m_xv = P(π(x) = v | past) ∝ w_xv · perm(w without row x and column v), a permanent. `fill` sums it over sets of
+    columns, in V 2^(V−1) terms where enumeration has V!. Then p(y) = m_xy (1−ε) + (1 − m_xy) ε/(V−1).
+
+    Keys are tokens 0 … V−1, values tokens V … 2V−1, the last value is never an input. With V = 3, ε = 0.2 and a uniform
+    prior, after `0 4` (π(0) looks like 1) the six permutations weigh 8 where π(0) = 1 and 1 elsewhere. So the key 1 has
+    the marginal (9, 2, 9)/20, and its value is 0 with probability 0.45 · 0.8 + 0.55 · 0.1 = 0.415.
+    """
+
+    name: Literal["permutation"] = "permutation"
+    symbols: Annotated[int, Field(ge=2, le=10)] = 7
+    noise: Noise = 0.1
+    prior: Prior = GeneralizedGaussian(scale=3.0, beta=1.5)
+
+    hypothesis = "permutation"
+    size = "symbols"
+    count = staticmethod(math.factorial)
+
+    @property
+    def outcomes(self) -> int:
+        return self.symbols
+
+    @property
+    def vocabulary(self) -> int:
+        return 2 * self.symbols
+
+    @property
+    def limit_bits(self) -> float | None:
+        """In the end π is known and the noise remains: H₂(ε) + ε log₂(V−1)."""
+        noise, other = float(self.noise), float(self.noise) / (self.symbols - 1)
+        return -(1 - noise) * math.log2(1 - noise) - (noise * math.log2(other) if noise > 0 else 0.0)
+
+    def tokens(self, observations: int) -> int:
+        return 2 * observations - 1
+
+    def scored(self, observations: int) -> np.ndarray:
+        return 2 * np.arange(observations)
+
+    def support(self) -> tuple[Array, Array]:
+        """All V! permutations, in lexicographic order."""
+        if self.symbols > ENUMERABLE:
+            raise ValueError(f"{self.symbols}! permutations are too many to write out; use symbols ≤ {ENUMERABLE}")
+        permutation_HV = np.array(list(itertools.permutations(range(self.symbols))))
+        log_prior_HV = self._log_prior()[np.arange(self.symbols)[None], permutation_HV]
+        return jnp.asarray(permutation_HV), jax.nn.log_softmax(jnp.sum(log_prior_HV, axis=-1))
+
+    def _log_prior(self) -> Array:
+        """[V, V]: of each value of each key, not normalised."""
+        symbol_V = jnp.arange(self.symbols, dtype=jnp.result_type(float))
+        return self.prior.log_density(jnp.abs(symbol_V[:, None] - symbol_V[None]))
+
+    def tabulate(self, observations: int) -> list[Array]:
+        """[C, k] for k = 1 … V: for each set of k values that keys 0 … k−1 have, cumulative, which one has key k−1."""
+        cumulative = []
+        for terms in fill(self._log_prior()[:, :, None]):
+            total_Ck = jnp.cumsum(jax.nn.softmax(jnp.concatenate(terms, axis=1), axis=1), axis=1)
+            cumulative.append(total_Ck / total_Ck[:, -1:])
+        return cumulative
+
+    def draw(self, key: Array, own: list[Array], count: int) -> Array:
+        """int[count, V], exactly from the prior: the last key's value first, then the others from what it leaves."""
+        # From float32 always: the pool is the same in any precision.
+        level_VN = jax.random.uniform(key, (self.symbols * count,), jnp.float32).reshape(self.symbols, count)
+        set_N, value_NV = jnp.zeros(count, jnp.int32), []
+        for (before_kC, column_kC), cumulative_Ck, level_N in reversed(
+            list(zip(subsets(self.symbols), own, level_VN, strict=True))
+        ):
+            choice_N = jnp.sum(level_N[:, None] >= cumulative_Ck[set_N], axis=-1)
+            value_NV.append(jnp.asarray(column_kC)[choice_N, set_N])
+            set_N = jnp.asarray(before_kC)[choice_N, set_N]
+        return jnp.stack(value_NV[::-1], axis=1)
+
+    def emit(self, key: Array, hypothesis: Array, own: Any, observations: int) -> Batch:
+        key_level_P, flip_level_P, shift_level_P = uniform(key, (3, observations))
+        key_P = (key_level_P * self.symbols).astype(jnp.int32)
+        shift_P = jnp.where(flip_level_P < self.noise, 1 + (shift_level_P * (self.symbols - 1)).astype(jnp.int32), 0)
+        value_P = (hypothesis[key_P] + shift_P) % self.symbols
+        pair_P2 = jnp.stack([key_P, value_P + self.symbols], axis=1)
+        return Batch(pair_P2.reshape(-1)[:-1], value_P, jnp.ones(observations))
+
+    def _channel(self, same: Array) -> Array:
+        """log p(y | π), by whether y is π(x)."""
+        return jnp.where(same, jnp.log1p(-self.noise), jnp.log(self.noise / (self.symbols - 1)))
+
+    def log_channel(self, hypotheses: Array, batch: Batch, at: Array) -> Array:
+        value_BPH = jnp.moveaxis(hypotheses[:, batch.inputs[:, 0::2][:, at]], 0, -1)
+        return self._channel(jax.nn.one_hot(value_BPH, self.symbols, dtype=bool))
+
+    def log_seen(self, hypotheses: Array, batch: Batch) -> Array:
+        value_BTH = jnp.moveaxis(hypotheses[:, batch.inputs[:, 0::2]], 0, -1)
+        return self._channel(value_BTH == batch.outcome_BP[:, :, None])
+
+    def log_exact(self, own: Any, batch: Batch, at: Array) -> Array:
+        return self._last(batch, at, batch.outcome_BP.shape[1])
+
+    def baselines(self, tables: FiniteTables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
+        """`last-w` has the counts of its window, `prior` none: it knows the key that is asked."""
+        seen = {"prior": 0, **windows(horizon)}
+        log_p_WBPV = lax.map(lambda w: self._last(batch, at, w), jnp.asarray(list(seen.values())))
+        return dict(zip(seen, log_p_WBPV, strict=True))
+
+    def _last(self, batch: Batch, at: Array, window: Array | int) -> Array:
+        """[B, P, V]: of a reasoner that sees the last `window` pairs and the key."""
+        key_BT, value_BK = batch.inputs[:, 0::2], batch.inputs[:, 1::2] - self.symbols
+        (B, P), V = (key_BT.shape[0], at.shape[0]), self.symbols
+        pair_BKx = jax.nn.one_hot(key_BT[:, :-1] * V + value_BK, V * V, dtype=jnp.int32)
+        total_BTx = jnp.cumsum(jnp.pad(pair_BKx, ((0, 0), (1, 0), (0, 0))), axis=1)
+        seen_BPx = total_BTx[:, at] - total_BTx[:, jnp.maximum(at - window, 0)]
+        seen_VVN = jnp.moveaxis(seen_BPx.reshape(B * P, V, V), 0, -1)  # what is long comes last: the fastest on a CPU
+        # Against the value seen most often, so that what matters is near 0 and without noise nothing is 0 · ∞.
+        behind_VVN = jnp.max(seen_VVN, axis=1, keepdims=True) - seen_VVN
+        log_odds = jnp.log(self.noise / ((1 - self.noise) * (V - 1)))
+        log_weight_VVN = self._log_prior()[:, :, None] + jnp.where(behind_VVN > 0, behind_VVN * log_odds, 0.0)
+        # The row of the key that is asked, and all others in order.
+        row_V1N, asked_1N = jnp.arange(V)[:, None, None], key_BT[:, at].reshape(1, -1)
+        asked_VN = jnp.sum(jnp.where(row_V1N == asked_1N[None], log_weight_VVN, 0.0), axis=0)
+        others_RVN = jnp.where(row_V1N[:-1] < asked_1N[None], log_weight_VVN[:-1], log_weight_VVN[1:])
+        log_rest_VN = log_sum(fill(others_RVN)[-1])[::-1]  # in this order of sets, the v-th from behind lacks v
+        log_marginal_VN = jax.nn.log_softmax(asked_VN + log_rest_VN, axis=0)
+        log_kept, log_other = jnp.log1p(-self.noise * V / (V - 1)), jnp.log(self.noise / (V - 1))
+        return jnp.logaddexp(log_marginal_VN + log_kept, log_other).T.reshape(B, P, V)
+
+
+@cache
+def subsets(columns: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For k = 1 … V, of the C sets of k columns in lexicographic order: `before` int[k, C], the set (of size k−1) that
+    is left when its j-th column is taken out, and `column` int[k, C], which column that is.
+    """
+    sizes = [list(itertools.combinations(range(columns), k)) for k in range(columns + 1)]
+    index = {chosen: i for size in sizes for i, chosen in enumerate(size)}
+    return [
+        (np.array([[index[s[:j] + s[j + 1 :]] for s in size] for j in range(k)], np.int32), np.array(size, np.int32).T)
+        for k, size in enumerate(sizes[1:], 1)
+    ]
+
+
+def fill(log_weight_RVN: Array) -> list[list[Array]]:
+    """For k = 1 … R, k arrays [C, N]: log of Σ Π_i w_iσ(i) over all σ by which rows 0 … k−1 fill each set of k columns
+    and the last row takes its j-th column. N matrices at a time. Log space, for all the weight may lie on a way that
+    each row by itself finds impossible.
+    """
+    rows, columns, matrices = log_weight_RVN.shape
+    log_ways_CN, steps = jnp.zeros((1, matrices), log_weight_RVN.dtype), []
+    for (before_kC, column_kC), log_weight_VN in zip(subsets(columns)[:rows], log_weight_RVN, strict=True):
+        pairs = zip(before_kC, column_kC, strict=True)
+        steps.append([log_ways_CN[before_C] + log_weight_VN[column_C] for before_C, column_C in pairs])
+        log_ways_CN = log_sum(steps[-1])
+    return steps
+
+
+def log_sum(terms: list[Array]) -> Array:
+    """logsumexp over a list: several times faster than over an axis, since the terms are never stored."""
+    top = terms[0]
+    for term in terms[1:]:
+        top = jnp.maximum(top, term)
+    top = jnp.where(top == -jnp.inf, 0.0, top)
+    total = jnp.exp(terms[0] - top)
+    for term in terms[1:]:
+        total += jnp.exp(term - top)
+    return jnp.log(total) + top

@@ -1,0 +1,163 @@
+"""`recurrence` (select): is there a rule behind the sequence, and which? A linear recurrence, or chance."""
+
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from windtunnel.spec import spec
+from windtunnel.tunnels.base import Batch, uniform_log_predictive
+from windtunnel.tunnels.finite import Finite
+
+PRIMES = [n for n in range(2, 102) if all(n % divisor for divisor in range(2, n))]
+
+
+def _prime(modulus: int) -> int:
+    if modulus not in PRIMES:
+        raise PydanticCustomError("prime", "should be a prime number")
+    return modulus
+
+
+@spec
+class Recurrence(Finite):
+    """With probability ½ the sequence runs x_{t+1} = a x_t + b mod p from a uniform x_1, with a and b uniform and p
+    prime; else its symbols are i.i.d. uniform. Predict each symbol after the first.
+
+    If K of the p² programs agree with the n symbols seen (K = p², p, then mostly 1 or 0), and q is what they say next,
+
+        P(program | x) / P(chance | x) = K p^(n−3),      p(v | x) = P(program | x) q(v) + P(chance | x) / p.
+
+    Two symbols that differ and the one after name the program, since differences follow d_{t+1} = a d_t: it is on from
+    the fourth symbol that the classes part. Entropy is log₂ p until then, and after that nearly 0, or log₂ p for good.
+
+    A token is a symbol, and observation t is the symbol that follows token t. With p = 5, `0 1 3` is (a, b) = (2, 1)
+    or chance, one as likely as the other, so p(2) = ½ + ½ · ⅕; after `0 1 3 2` a program is 5 times as likely.
+    Hypotheses are rows (1, a, b), and (0, 0, 0) for chance.
+    """
+
+    name: Literal["recurrence"] = "recurrence"
+    modulus: Annotated[int, Field(ge=PRIMES[0], le=PRIMES[-1]), AfterValidator(_prime)] = 17
+
+    hypothesis = "program"
+    size = "modulus"
+    # A modulus that is not prime is refused, so it shares its number with the next that is.
+    count = staticmethod(lambda modulus: min(p for p in PRIMES if p >= modulus) ** 2 + 1)
+
+    @property
+    def outcomes(self) -> int:
+        return self.modulus
+
+    @property
+    def vocabulary(self) -> int:
+        return self.modulus
+
+    def tabulate(self, observations: int) -> Array:
+        """[p]: the inverse of each symbol modulo p, and 0 for 0."""
+        return jnp.asarray([0, *(pow(symbol, -1, self.modulus) for symbol in range(1, self.modulus))])
+
+    def support(self) -> tuple[Array, Array]:
+        """All programs by a and b, then chance."""
+        p = self.modulus
+        program_H3 = [(1, a, b) for a in range(p) for b in range(p)]
+        log_prior_H = np.log([1 / (2 * p**2)] * p**2 + [1 / 2])
+        return jnp.asarray([*program_H3, (0, 0, 0)]), jnp.asarray(log_prior_H, jnp.result_type(float))
+
+    def draw(self, key: Array, own: Array, count: int) -> Array:
+        key_class, key_program = jax.random.split(key)
+        # In int32 always: the pool is the same in any precision.
+        is_program_H1 = jax.random.randint(key_class, (count, 1), 0, 2, jnp.int32)
+        program_H2 = jax.random.randint(key_program, (count, 2), 0, self.modulus, jnp.int32)
+        return is_program_H1 * jnp.pad(program_H2, ((0, 0), (1, 0)), constant_values=1)
+
+    def emit(self, key: Array, hypothesis: Array, own: Array, observations: int) -> Batch:
+        chance_T = jax.random.randint(key, (observations + 1,), 0, self.modulus)
+
+        def step(symbol: Array, _: None) -> tuple[Array, Array]:
+            return (hypothesis[1] * symbol + hypothesis[2]) % self.modulus, symbol
+
+        _, program_T = jax.lax.scan(step, chance_T[0], length=observations + 1)
+        symbol_T = jnp.where(hypothesis[0] > 0, program_T, chance_T)
+        return Batch(symbol_T[:-1], symbol_T[1:], jnp.ones(observations))
+
+    def _says(self, hypotheses: Array, symbol_BP: Array) -> tuple[Array, Array]:
+        """Which hypotheses are programs [1, 1, H], and what they say follows each symbol [B, P, H]."""
+        is_program, a, b = (column[None, None] for column in hypotheses.T)
+        return is_program > 0, (a * symbol_BP[:, :, None] + b) % self.modulus
+
+    def log_channel(self, hypotheses: Array, batch: Batch, at: Array) -> Array:
+        """[B, P, H, V]: a program leaves no choice."""
+        is_program_11H, next_BPH = self._says(hypotheses, batch.inputs[:, at])
+        said_BPHV = jnp.where(jax.nn.one_hot(next_BPH, self.modulus, dtype=bool), 0.0, -jnp.inf)
+        return jnp.where(is_program_11H[..., None], said_BPHV, -jnp.log(float(self.modulus)))
+
+    def log_seen(self, hypotheses: Array, batch: Batch) -> Array:
+        """[B, T, H]: without the axis of outcomes, which is long here."""
+        is_program_11H, next_BTH = self._says(hypotheses, batch.inputs)
+        said_BTH = jnp.where(next_BTH == batch.outcome_BP[:, :, None], 0.0, -jnp.inf)
+        return jnp.where(is_program_11H, said_BTH, -jnp.log(float(self.modulus)))
+
+    def log_exact(self, own: Array, batch: Batch, at: Array) -> Array:
+        return self._last(own, batch, at, batch.outcome_BP.shape[1])
+
+    def log_last(self, tables: Any, batch: Batch, at: Array, window: int) -> Array:
+        """Sees the last transitions, and knows whether there were others before."""
+        return self._last(tables.own, batch, at, window)
+
+    def _last(self, inverse_p: Array, batch: Batch, at: Array, window: int) -> Array:
+        """[B, P, V]: of a reasoner that sees the last `window` transitions, that is window + 1 symbols.
+
+        Where there is a past that it does not see, the window's first symbol is evidence: it is uniform under every
+        program but those with a = 0, which say b from the second symbol on. So a = 0 weighs p times as much if all
+        symbols in the window are equal, and is impossible if two differ.
+        """
+        p, log_p = self.modulus, float(np.log(self.modulus))
+        symbol_BT = batch.inputs
+        step_BT = (symbol_BT - _shift(symbol_BT)) % p
+        # The step that follows two others is the square of the second over the first, and 0 follows 0.
+        next_step_BT = step_BT * (step_BT * inverse_p[_shift(step_BT)] % p) % p
+        broken_BT = jnp.cumsum(step_BT != _shift(next_step_BT), axis=1)
+
+        start_P = jnp.maximum(at - window, 0)
+        seen_BP = jnp.broadcast_to((at - start_P + 1)[None], (symbol_BT.shape[0], len(at)))  # symbols
+        hidden_BP = jnp.broadcast_to((start_P > 0)[None], seen_BP.shape)
+        first_P, second_P = (jnp.minimum(start_P + i, at) for i in (1, 2))  # steps of the window
+        moves_BP, moves_on_BP = step_BT[:, first_P] != 0, step_BT[:, second_P] != 0
+        still_BP = ~moves_BP & (seen_BP > 1)
+        # The first two steps make a; from then on each follows from those before.
+        made_BP = (moves_BP == moves_on_BP) | (moves_BP & ~hidden_BP)
+        agree_BP = made_BP & (broken_BT[:, at] == broken_BT[:, second_P])
+
+        # K, where programs agree at all: as many as all of a ≠ 0, and what those of a = 0 weigh.
+        many_BP = jnp.where(still_BP, jnp.where(hidden_BP, 2 * p - 1, p), jnp.where(hidden_BP, p - 1, p))
+        many_BP = jnp.select([seen_BP == 1, still_BP | (seen_BP == 2)], [jnp.full_like(many_BP, p**2), many_BP], 1)
+        log_odds_BP = jnp.where(agree_BP, jnp.log(many_BP) + (seen_BP - 3) * log_p, -jnp.inf)
+
+        # q: until a is known any symbol can follow, but none can be followed by itself when two differ and a ≠ 0.
+        known_BP = still_BP | (seen_BP > 2)
+        next_BP = jnp.where(known_BP, symbol_BT[:, at] + next_step_BT[:, at], symbol_BT[:, at]) % p
+        log_next_BP = jnp.where(known_BP, 0.0, jnp.where(hidden_BP, -jnp.inf, -log_p))
+        log_other_BP = jnp.where(known_BP, -jnp.inf, jnp.where(hidden_BP, -jnp.log(p - 1.0), -log_p))
+        # Of one symbol of many, a = 0 says that it stays (1 in p, all other a are as they were).
+        lone_BP = hidden_BP & (seen_BP == 1)
+        log_next_BP = jnp.where(lone_BP, float(np.log(2 * p - 1)) - 2 * log_p, log_next_BP)
+        log_other_BP = jnp.where(lone_BP, float(np.log(p - 1)) - 2 * log_p, log_other_BP)
+        is_next_BPV = jax.nn.one_hot(next_BP, p, dtype=bool)
+        log_program_BPV = jnp.where(is_next_BPV, log_next_BP[..., None], log_other_BP[..., None])
+        return jnp.logaddexp(
+            jax.nn.log_sigmoid(log_odds_BP)[..., None] + log_program_BPV,
+            jax.nn.log_sigmoid(-log_odds_BP)[..., None] - log_p,
+        )
+
+    def baselines(self, tables: Any, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
+        """`prior` does not see the current symbol either."""
+        prior = uniform_log_predictive(batch.inputs.shape[0], at, self.modulus)
+        return {**super().baselines(tables, batch, at, horizon), "prior": prior}
+
+
+def _shift(values_BT: Array) -> Array:
+    """What was one token before; at the first, 0."""
+    return jnp.pad(values_BT, ((0, 0), (1, 0)))[:, :-1]

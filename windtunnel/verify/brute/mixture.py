@@ -1,0 +1,81 @@
+"""`mixture`: every domain in turn, each judged by its own brute force."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from windtunnel import tunnels
+from windtunnel.verify.brute.base import Brute
+from windtunnel.verify.brute.markov import Markov
+from windtunnel.verify.brute.recurrence import Recurrence
+from windtunnel.verify.brute.urn import Urn
+
+JUDGES = {"markov": Markov, "recurrence": Recurrence, "urn": Urn}
+
+
+class Mixture(Brute):
+    """A segment at a time, as plain symbols."""
+
+    static = False  # the domain changes with the segment
+
+    def __init__(self, tunnel: Any, inputs: np.ndarray, outcomes: Sequence[int]):
+        super().__init__(tunnel, inputs, outcomes)
+        self.v = max(domain.outcomes for domain in tunnel.domains)
+        self.length = tunnel.segment or len(self.outcomes)
+
+    @staticmethod
+    def small(random: np.random.Generator) -> tuple[Any, int]:
+        kinds = [
+            tunnels.Markov(symbols=int(random.integers(2, 4)), order=int(random.integers(1, 3)), concentration=0.3),
+            tunnels.Recurrence(modulus=int(random.choice([2, 3]))),
+            tunnels.Urn(hypotheses=4, noise=float(random.uniform(0, 0.5))),
+        ]
+        random.shuffle(kinds)  # type: ignore[arg-type]
+        marked, segment = bool(random.integers(2)), int(random.integers(3, 5))
+        domains = tuple(kinds[: random.integers(2, 4)])
+        return tunnels.Mixture(domains=domains, marked=marked, segment=segment), 6
+
+    def now(self, t: int) -> tuple[list[int], int]:
+        """The symbols of the segment so far, and which domain its mark names (−1: none)."""
+        first = t - t % self.length
+        mark = int(self.inputs[first]) - self.v - 1
+        return self.outcomes[first:t], mark
+
+    def says(self, domain: Any, before: list[int], w: int) -> np.ndarray:
+        """[V]: a domain's predictive of what comes after these symbols, of which the last w are seen."""
+        v, n = domain.outcomes, len(before)
+        given = 0 if domain.name == "urn" else domain.order if domain.name == "markov" else 1
+        if any(symbol >= v for symbol in before) or n < given or w < given:  # ruled out: whatever it says
+            p = np.full(v, 1 / v)
+        else:
+            tokens = before if given else [v, *before]
+            judge = JUDGES[domain.name](domain, np.asarray(tokens), [*before[given:], 0])
+            p = judge.last(n - given, w - given)
+        return np.pad(p, (0, self.v - v))
+
+    def weigh(self, t: int, w: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Domains' probabilities from the last w symbols of the segment, and what each says."""
+        symbols, mark = self.now(t)
+        n = len(symbols)
+        w = min(w, n)
+        weights = []
+        for d, domain in enumerate(self.tunnel.domains):
+            weight = 1.0 if mark in (-1, d) else 0.0
+            for s in range(n - w, n):  # seen one after the other, from the window's first on
+                weight *= self.says(domain, symbols[:s], s - (n - w))[symbols[s]]
+            weights.append(weight)
+        return np.asarray(weights) / sum(weights), [self.says(domain, symbols, w) for domain in self.tunnel.domains]
+
+    def posterior(self, t: int) -> np.ndarray:
+        return self.weigh(t, t)[0]
+
+    def predictive(self, t: int) -> np.ndarray:
+        return self.last(t, t)
+
+    def last(self, t: int, w: int) -> np.ndarray:
+        weights, said = self.weigh(t, w)
+        return np.sum([weight * p for weight, p in zip(weights, said, strict=True)], axis=0)
+
+    def evidence(self) -> float:
+        return float(np.prod([self.predictive(t)[outcome] for t, outcome in enumerate(self.outcomes)]))
