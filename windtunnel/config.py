@@ -161,6 +161,8 @@ def _agree(study: Study) -> None:
     """The rules that hold between fields."""
     tunnel, model, position, train = study.tunnel, study.model, study.position, study.train
     capacity = tunnel.capacity
+    if tunnel.conflict is not None:
+        raise BadInput(f"tunnel.{tunnel.conflict}")
     if train.horizon is None and capacity is None:
         raise BadInput(f"train.horizon=null: {tunnel.name} has no longest sequence, so give a number of observations")
     if capacity is not None and study.horizon > capacity:

@@ -59,6 +59,11 @@ class Tunnel:
         return None
 
     @property
+    def conflict(self) -> str | None:
+        """What is wrong between fields that are each valid, as `key=value: …`; None where all is well."""
+        return None
+
+    @property
     def limit_bits(self) -> float | None:
         return None
 

@@ -64,6 +64,18 @@ class Hmm(Tunnel):
     count = staticmethod(lambda states: states)
 
     @property
+    def conflict(self) -> str | None:
+        if self.parameters == "tokens" and self.mixing is not None:
+            return "mixing: parameters=tokens has none, since its rows are floored; use features or fixed, or null"
+        if self.parameters == "tokens" and max(self.states, self.symbols) > 100 // FLOOR:
+            return f"parameters=tokens: rows of entries ≥ 0.0{FLOOR} hold at most {100 // FLOOR} states or symbols"
+        if self.preset == "mess3" and (self.states, self.symbols, self.parameters) != (3, 3, "fixed"):
+            return "preset=mess3: needs states=3, symbols=3 and parameters=fixed (tunnel=mess3 has them)"
+        if self.preset == "mess3" and self.mixing is not None:
+            return "mixing: preset=mess3 has its own; use null"
+        return None
+
+    @property
     def outcomes(self) -> int:
         return self.states if self.target == "state" else self.symbols
 

@@ -1,0 +1,66 @@
+"""`mixture`, beyond what `verify` proves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from windtunnel.spec import arrays
+from windtunnel.tunnels import Batch, Markov, Mixture, Recurrence, Urn
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def said(tunnel, batch, at):
+    tables = tunnel.prepare(batch.outcome_BP.shape[1])
+    return tunnel.log_predictive(tables, batch, at), tunnel.log_posterior(tables, batch, at)
+
+
+def drawn(tunnel, observations, sequences=200):
+    made = arrays(tunnel)
+
+    @jax.jit
+    def run(made):
+        batch = made.sample(jax.random.key(0), made.prepare(observations), sequences, observations)
+        return batch, *said(made, batch, jnp.arange(observations))
+
+    return jax.tree.map(np.asarray, run(made))
+
+
+def test_the_example_of_the_docstring():
+    """Chains of two and of four symbols: first 0 with ⅜, and then the small one is twice as likely."""
+    tunnel = arrays(Mixture(domains=(Markov(symbols=2), Markov(symbols=4)), segment=None))
+    batch = Batch(jnp.asarray([[4, 0, 1]]), jnp.asarray([[0, 1, 0]]), jnp.ones((1, 3)))
+    log_p, log_posterior = said(tunnel, batch, jnp.arange(3))
+    np.testing.assert_allclose(np.exp(log_p[0, 0]), [3 / 8, 3 / 8, 1 / 8, 1 / 8])
+    np.testing.assert_allclose(np.exp(log_posterior[0, 1]), [2 / 3, 1 / 3])
+
+
+def test_a_mark_names_the_domain_and_the_right_one():
+    """Symbols 3 and 4 come from the larger domain alone, so marks can be checked against what is shown."""
+    tunnel = Mixture(domains=(Markov(symbols=3), Recurrence(modulus=5)), marked=True, segment=6)
+    batch, _, log_posterior = drawn(tunnel, 18)
+    marks = batch.inputs[:, 0::6]
+    assert set(marks.ravel()) == {6, 7}
+    np.testing.assert_array_equal(
+        np.argmax(log_posterior, -1).reshape(-1, 3, 6), np.repeat((marks - 6)[..., None], 6, 2)
+    )
+    large = (batch.outcome_BP.reshape(-1, 3, 6) > 2).any(-1)
+    assert (marks[large] == 7).all() and large.any()
+
+
+def test_every_segment_is_a_fresh_start():
+    tunnel = Mixture(domains=(Markov(symbols=3, concentration=0.2), Urn()), segment=8)
+    _, log_p, log_posterior = drawn(tunnel, 24)
+    np.testing.assert_allclose(np.exp(log_posterior[:, 0::8]), 0.5)
+    np.testing.assert_allclose(log_p[:, 8], log_p[:, 0])
+    entropy = -(np.exp(log_posterior) * np.maximum(log_posterior, -1e30)).sum(-1).mean(0)
+    assert entropy[7] < entropy[1] < entropy[0] and entropy[8] == pytest.approx(entropy[0])
+
+
+def test_a_symbol_that_a_domain_lacks_rules_it_out():
+    tunnel = arrays(Mixture(domains=(Urn(hypotheses=10), Markov(symbols=3)), segment=None))
+    batch = Batch(jnp.asarray([[3, 0, 2, 1]]), jnp.asarray([[0, 2, 1, 0]]), jnp.ones((1, 4)))
+    log_p, log_posterior = said(tunnel, batch, jnp.arange(4))
+    np.testing.assert_array_equal(np.exp(log_posterior[0, 2:]), [[0, 1], [0, 1]])
+    assert np.isfinite(np.exp(log_p)).all()
