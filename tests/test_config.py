@@ -202,6 +202,7 @@ def test_every_choice_lists_the_fields_of_its_spec(group):
         if getattr(made, "size", None):  # null in the file: two keys can set it
             assert listed.pop(made.size) is None and listed.pop("hypotheses") is None
         if path.stem in ("default", listed.get("name")):
+            listed.pop("domains", None)  # specs in turn
             assert {key: value for key, value in listed.items() if fields[key] != value} == {}, path.name
 
 

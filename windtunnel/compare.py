@@ -223,10 +223,11 @@ def verdict(binned: Binned, curves: Curves, numbers: Numbers, tolerance: float) 
     """
     if numbers["critical_length"] is None:
         return "fails in range"
-    if not binned.beyond:
-        return "exact in range" if numbers["headroom_bits"] >= PROVES * tolerance else "vacuous"
     held = [i for i in binned.beyond if binned.bins[i].last <= numbers["critical_length"]]
-    proven = bool(held) and curves["headroom_bits"][held].max() >= PROVES * tolerance
+    rests_on = held if binned.beyond else slice(None)
+    proven = curves["headroom_bits"][rests_on].max(initial=0) >= PROVES * tolerance
+    if not binned.beyond:
+        return "exact in range" if proven else "vacuous"
     if numbers["censored"]:
         return "extrapolates" if proven else "vacuous"
     return "extrapolates in part" if proven else "stops near the horizon"

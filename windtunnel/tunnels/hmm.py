@@ -40,7 +40,7 @@ class Hmm(Tunnel):
     `preset` Mess3 with x = 0.05, a = 0.85 (Marzen & Crutchfield 2017; Shai et al. 2024): it emits on edges,
     T^(o)_ij = T_ij E_j(o), which is emission by the state that is reached.
 
-    How the model learns T and E is `parameters`. `features`: each token is the symbol one-hot, then all of T and E.
+    How the model learns T and E is `parameters`. `features`: each token is the symbol one-hot, log E_j(o_t), T and E.
     `tokens`: a header `trans` T `emit` E `obs`, an entry a token, and then the symbols; entries are at least 0.05 and
     in hundredths, rows sum to 1.00, and these rows are the truth (so |λ₂| ≤ 1 − 0.05 S). `fixed`: they are drawn once,
     from `parameters_seed`, and never shown. Symbols are tokens 0 … O−1; the start of `fixed` is O, in `features` it is
@@ -94,7 +94,7 @@ class Hmm(Tunnel):
 
     @property
     def features(self) -> int:
-        return self.symbols + self._entries if self.parameters == "features" else 0
+        return self.symbols + self.states + self._entries if self.parameters == "features" else 0
 
     @property
     def vocabulary(self) -> int:
@@ -156,7 +156,10 @@ class Hmm(Tunnel):
             return shown_BT
         entries_B1F = jnp.concatenate([rows.reshape(batch, 1, -1) for rows in chain], axis=2)
         entries_BTF = jnp.broadcast_to(entries_B1F, (batch, observations, self._entries))
-        return jnp.concatenate([jax.nn.one_hot(shown_BT, self.symbols), entries_BTF], axis=2)
+        symbol_BTO = jax.nn.one_hot(shown_BT, self.symbols)
+        log_emission_BSO = jnp.log(jnp.maximum(chain.emission, jnp.finfo(entries_BTF.dtype).tiny))
+        log_shown_BTS = jnp.einsum("bto,bso->bts", symbol_BTO, log_emission_BSO)
+        return jnp.concatenate([symbol_BTO, log_shown_BTS, entries_BTF], axis=2)
 
     def _seen(self, tables: Tables, batch: Batch) -> tuple[Chain, Array]:
         """The chain, and log P(o_t | z_t) [B, T, S] of every symbol that is in the inputs, 0 of one that is not."""
@@ -164,7 +167,7 @@ class Hmm(Tunnel):
         if self.parameters == "fixed":
             chain, symbol_BT = broadcast(tables, len(inputs)), inputs[:, blind:]
         elif self.parameters == "features":
-            chain = self._chain(*jnp.split(inputs[:, 0, self.symbols :], [split], axis=1))
+            chain = self._chain(*jnp.split(inputs[:, 0, -self._entries :], [split], axis=1))
             symbol_BT = jnp.argmax(inputs[:, blind:, : self.symbols], axis=-1)
         else:
             hundredths_BF = (inputs[:, : self._header] - self.symbols).astype(jnp.result_type(float))

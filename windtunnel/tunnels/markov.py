@@ -78,31 +78,25 @@ class Markov(Tunnel):
         return jax.vmap(lambda start, next_PC: jax.lax.scan(step, start, next_PC)[1])(start_B, next_BPC)
 
     def log_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
-        return self._rule(*self._seen(batch, at), batch.outcome_BP.shape[1])
-
-    def _seen(self, batch: Batch, at: Array) -> tuple[Array, Array, Array]:
-        """The positions `at`, one-hot contexts [B, P, C] there, and how often each symbol had followed each context
-        before every position [B, T, C, k]: all of it read off the inputs.
-        """
-        observations = batch.outcome_BP.shape[1]
-        symbols_oBT = [batch.inputs[:, i : i + observations] for i in range(self.order)]
-        context_BT = functools.reduce(lambda context_BT, symbol_BT: context_BT * self.symbols + symbol_BT, symbols_oBT)
-        pair_BS = context_BT[:, :-1] * self.symbols + batch.inputs[:, self.order :]
-        pair_BSp = jax.nn.one_hot(pair_BS, self.contexts * self.symbols, dtype=jnp.int32)
-        count_BTp = jnp.pad(jnp.cumsum(pair_BSp, axis=1), ((0, 0), (1, 0), (0, 0)))
-        count_BTCk = count_BTp.reshape(*count_BTp.shape[:2], self.contexts, self.symbols)
-        return at, jax.nn.one_hot(context_BT[:, at], self.contexts, dtype=jnp.int32), count_BTCk
-
-    def _rule(self, at: Array, context_BPC: Array, count_BTCk: Array, window: int) -> Array:
-        """[B, P, k]: Laplace's rule on the last `window` transitions."""
-        count_BPCk = count_BTCk[:, at] - count_BTCk[:, jnp.maximum(at - window, 0)]
-        followed_BPk = jnp.sum(context_BPC[..., None] * count_BPCk, axis=2)
-        weight_BPk = followed_BPk + self.concentration
-        return jnp.log(weight_BPk) - jnp.log(jnp.sum(weight_BPk, axis=-1, keepdims=True))
+        return self.log_last(tables, batch, at, batch.outcome_BP.shape[1])
 
     def log_last(self, tables: Tables, batch: Batch, at: Array, window: int) -> Array:
-        """Counts the last transitions only: it takes its window for a sequence of its own, whose first symbols are
-        given. (That a symbol is there at all says a little about rows that led to it; that has no closed form, and this
-        reasoner does not use it.)
+        """Laplace's rule on the last transitions only: it takes its window for a sequence of its own, whose first
+        symbols are given. (That a symbol is there at all says a little about rows that led to it; that has no closed
+        form, and this reasoner does not use it.)
         """
-        return self._rule(*self._seen(batch, at), window)
+        count_BTCk, context_BT = self._counts(batch)
+        count_BPCk = count_BTCk[:, at] - count_BTCk[:, jnp.maximum(at - window, 0)]
+        here_BPC = jax.nn.one_hot(context_BT[:, at], self.contexts, dtype=count_BPCk.dtype)
+        weight_BPk = jnp.sum(here_BPC[..., None] * count_BPCk, axis=2) + self.concentration
+        return jnp.log(weight_BPk) - jnp.log(jnp.sum(weight_BPk, axis=-1, keepdims=True))
+
+    def _counts(self, batch: Batch) -> tuple[Array, Array]:
+        """n(b, c) before every observation, int32[B, T, C, k], and its context, int32[B, T]; read off the inputs."""
+        observations = batch.outcome_BP.shape[1]
+        digits = [batch.inputs[:, i : i + observations] for i in range(self.order)]
+        context_BT = functools.reduce(lambda context_BT, symbol_BT: context_BT * self.symbols + symbol_BT, digits)
+        pair_BS = context_BT[:, :-1] * self.symbols + batch.inputs[:, self.order :]
+        is_pair_BSp = jax.nn.one_hot(pair_BS, self.contexts * self.symbols, dtype=jnp.int32)
+        count_BTp = jnp.pad(jnp.cumsum(is_pair_BSp, axis=1), ((0, 0), (1, 0), (0, 0)))
+        return count_BTp.reshape(*context_BT.shape, self.contexts, self.symbols), context_BT

@@ -144,7 +144,9 @@ class Permutation(Finite):
         row_V1N, asked_1N = jnp.arange(V)[:, None, None], key_BT[:, at].reshape(1, -1)
         asked_VN = jnp.sum(jnp.where(row_V1N == asked_1N[None], log_weight_VVN, 0.0), axis=0)
         others_RVN = jnp.where(row_V1N[:-1] < asked_1N[None], log_weight_VVN[:-1], log_weight_VVN[1:])
-        log_rest_VN = log_sum(fill(others_RVN)[-1])[::-1]  # in this order of sets, the v-th from behind lacks v
+        log_rest_VN = log_sum(fill(lax.optimization_barrier(others_RVN))[-1])[
+            ::-1
+        ]  # in this order of sets, the v-th from behind lacks v
         log_marginal_VN = jax.nn.log_softmax(asked_VN + log_rest_VN, axis=0)
         log_kept, log_other = jnp.log1p(-self.noise * V / (V - 1)), jnp.log(self.noise / (V - 1))
         return jnp.logaddexp(log_marginal_VN + log_kept, log_other).T.reshape(B, P, V)
@@ -173,7 +175,7 @@ def fill(log_weight_RVN: Array) -> list[list[Array]]:
     for (before_kC, column_kC), log_weight_VN in zip(subsets(columns)[:rows], log_weight_RVN, strict=True):
         pairs = zip(before_kC, column_kC, strict=True)
         steps.append([log_ways_CN[before_C] + log_weight_VN[column_C] for before_C, column_C in pairs])
-        log_ways_CN = log_sum(steps[-1])
+        log_ways_CN = lax.optimization_barrier(log_sum(steps[-1]))  # or XLA computes it anew for every term
     return steps
 
 

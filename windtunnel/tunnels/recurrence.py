@@ -40,7 +40,7 @@ class Recurrence(Finite):
     """
 
     name: Literal["recurrence"] = "recurrence"
-    modulus: Annotated[int, Field(ge=PRIMES[0], le=PRIMES[-1]), AfterValidator(_prime)] = 17
+    modulus: Annotated[int, Field(ge=PRIMES[0], le=PRIMES[-1]), AfterValidator(_prime)] = 7
 
     hypothesis = "program"
     size = "modulus"

@@ -28,7 +28,7 @@ class Hmm(Brute):
             t, e = entries[1 : s * s + 1], entries[s * s + 2 : -1]
             self.symbols = [int(token) for token in inputs[s * (s + o) + 3 :]]
         elif tunnel.parameters == "features":
-            entries = [fraction(x) for x in inputs[-1][o:]]
+            entries = [fraction(x) for x in inputs[-1][-s * (s + o) :]]
             t, e = entries[: s * s], entries[s * s :]
             self.symbols = [int(np.argmax(row[:o])) for row in inputs[self.blind :]]
         else:

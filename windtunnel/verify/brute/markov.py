@@ -49,9 +49,6 @@ class Markov(Brute):
     def predictive(self, t: int) -> np.ndarray:
         return self.after(self.sequence[: t + self.order])
 
-    def baselines(self, t: int, windows: dict[str, int]) -> dict[str, np.ndarray]:
-        return {"prior": self.after(self.sequence[: self.order]), **super().baselines(t, windows)}
-
     def last(self, t: int, w: int) -> np.ndarray:
         """The last w transitions, as a sequence of their own."""
         return self.after(self.sequence[max(0, t - w) : t + self.order])

@@ -23,10 +23,11 @@ class Permutation(Listed):
 
     @staticmethod
     def small(random: np.random.Generator) -> tuple[Any, int]:
-        symbols = int(random.integers(2, 5))
-        noise = float(random.choice([0.0, 0.5, random.uniform(0, 0.5)]))
         pool = int(random.integers(2, 5)) if random.integers(3) == 0 else None
-        return tunnels.Permutation(symbols=symbols, noise=noise, prior=small_prior(random), pool=pool), 5
+        prior = small_prior(random)
+        noise = float(random.choice([random.uniform(0, 0.5), 0.0, 0.5]))
+        symbols = int(random.integers(2, 5))
+        return tunnels.Permutation(symbols=symbols, noise=noise, prior=prior, pool=pool), 5
 
     def hypotheses(self) -> list[tuple[Any, Fraction]]:
         weighted = []

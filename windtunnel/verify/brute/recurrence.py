@@ -40,7 +40,7 @@ class Recurrence(Listed):
         return self.follows(hypothesis, self.symbols[t])
 
     def baselines(self, t: int, windows: dict[str, int]) -> dict[str, np.ndarray]:
-        return {"prior": self.marginal(t, t + 1), **super().baselines(t, windows)}
+        return {**super().baselines(t, windows), "prior": self.marginal(t, t + 1)}  # without the current symbol
 
     def last(self, t: int, w: int) -> np.ndarray:
         """The last w transitions are w + 1 symbols."""
