@@ -23,13 +23,16 @@ class Shape(NamedTuple):
 
 @spec
 class Transformer:
-    """A pre-norm transformer of L layers, N heads, width D and an MLP of `hidden` units."""
+    """A pre-norm transformer of L layers, N heads, width D and an MLP of `hidden` units; with `loops`, the L layers
+    are gone through so many times, with the same weights: depth without parameters.
+    """
 
     name: Literal["transformer"] = "transformer"
     layers: Size = 1
     heads: Size = 2
     width: Size = 64
     hidden: Size = 128
+    loops: Size = 1
 
     def build(self, position: AnyPosition, shape: Shape, key: Array) -> Any:
         from flax import nnx

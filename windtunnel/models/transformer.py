@@ -14,8 +14,9 @@ from windtunnel.models.position import AnyPosition, PerLayer, Single, per_layer
 class Transformer(nnx.Module):
     """x ← x + attention(norm x);  x ← x + mlp(norm x);  logits = head(norm x).
 
-    Taps, in order: `embedding`; per layer l `l.queries`, `l.keys`, `l.values`, `l.scores`, `l.attention`,
-    `l.context`, `l.residual`; `logits`.
+    Taps, in order: `embedding`; at depth l `l.queries`, `l.keys`, `l.values`, `l.scores`, `l.attention`,
+    `l.context`, `l.residual`; `logits`. A looped transformer goes through its L layers again and again: pass p of
+    layer i is at depth pL + i.
     """
 
     def __init__(self, spec: Spec, position: AnyPosition, shape: Shape, rngs: nnx.Rngs):
@@ -23,6 +24,7 @@ class Transformer(nnx.Module):
             self.embedding = nnx.Linear(shape.features, spec.width, rngs=rngs)
         else:
             self.embedding = nnx.Embed(shape.vocabulary, spec.width, rngs=rngs)
+        self.loops = spec.loops
         self.embeds_in_every_layer = isinstance(position, PerLayer)
         positions = per_layer(position, spec.layers)
         self.layers = nnx.Dict({str(i): Layer(spec, at, shape.length, rngs) for i, at in enumerate(positions)})
@@ -36,13 +38,14 @@ class Transformer(nnx.Module):
         tap = tap or no_tap
         flat = inputs.reshape(-1, *inputs.shape[2:])
         x = tap("embedding", self.embedding(flat).reshape(inputs.shape[0], length, -1))
-        for index, layer in enumerate(self.layers.values()):
+        path = [*self.layers.values()] * self.loops
+        for index, layer in enumerate(path):
             position, learned = layer.attention.position, layer.attention.learned_parameters()
             positions = position.positions(key, length)
             if index == 0 or self.embeds_in_every_layer:
                 embedded = position.embed(learned, positions)
                 x = x if embedded is None else x + embedded[None]
-            last = index == len(self.layers) - 1
+            last = index == len(path) - 1
             rows = at if last else np.arange(length)  # the last layer is computed only where it is read
             x = layer(x, positions, rows, tapped, lambda name, value, i=index: tap(f"{i}.{name}", value))
         return tap("logits", dense(self.head, self.norm(x)))
