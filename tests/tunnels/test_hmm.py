@@ -160,3 +160,24 @@ def test_hmmlearn_agrees():
         for t in range(8):
             expected = model.predict_proba(symbols[: t + 1, None])[-1]
             np.testing.assert_allclose(np.exp(log_p[b, t]), expected, atol=1e-9)
+
+
+def test_dynamax_agrees():
+    """Another independent filter, which gives the predicted and the filtered states and the log-evidence."""
+    pytest.importorskip("dynamax")
+    from dynamax.hidden_markov_model import hmm_filter
+
+    for target in ("state", "symbol"):
+        tunnel = arrays(Hmm(states=4, symbols=6, target=target, mixing=0.9, parameters="fixed"))
+        batch, log_p, chain = said(tunnel, 8, 3)
+        transition, emission = (np.asarray(rows[0]) for rows in chain)
+        for b in range(3):
+            symbols = np.asarray(batch.outcome_BP[b] if target == "symbol" else batch.inputs[b])
+            found = hmm_filter(jnp.full(4, 0.25), jnp.asarray(transition), jnp.log(emission.T[symbols]))
+            if target == "state":
+                expected = np.asarray(found.filtered_probs)
+            else:
+                expected = np.asarray(found.predicted_probs) @ emission
+                evidence = np.take_along_axis(np.asarray(log_p[b]), symbols[:, None], axis=1).sum()
+                assert evidence == pytest.approx(float(found.marginal_loglik), abs=1e-9)
+            np.testing.assert_allclose(np.exp(log_p[b]), expected, atol=1e-9)
