@@ -1,10 +1,10 @@
 """Configurations as the command line composes them."""
 
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from windtunnel.conf import folder
 from windtunnel.config import Study, door
+from windtunnel.sweep.launcher import as_plain
 
 # A study that trains in seconds; two of its kind share one program whatever their knobs.
 TINY = (
@@ -15,7 +15,7 @@ TINY = (
 
 def plain(*overrides: str) -> dict:
     with initialize_config_dir(str(folder()), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+        return as_plain(compose("config", overrides=list(overrides)), overrides)
 
 
 def study(*overrides: str) -> Study:

@@ -173,16 +173,26 @@ def _agree(study: Study) -> None:
             f"evaluate.reach={study.evaluate.reach:g}: {tunnel.name} holds at most {capacity} observations, "
             f"a reach of {most:g} at horizon {study.horizon}"
         )
+    if model.conflict is not None:
+        raise BadInput(f"model.{model.conflict}")
+    if not model.heads:
+        if position is not None:
+            takers = ", ".join(spec.name for spec in _specs(AnyModel) if spec.heads)
+            raise BadInput(f"position={position.name}: model {model.name} takes none (valid with model={takers})")
+        return
     if position is None:
         raise BadInput(f"position=null: model {model.name} needs one; valid: {', '.join(names(AnyPosition))}")
-    if model.width % model.heads:
-        raise BadInput(f"model.heads={model.heads}: must divide model.width={model.width}")
     if position.name == "rope" and (model.width // model.heads) % 2:
         raise BadInput(f"position=rope: needs an even head width, not {model.width}/{model.heads}")
     if isinstance(position, PerLayer) and len(position.layers) != model.layers:
         raise BadInput(
             f"position.layers: lists {len(position.layers)} positions, and the model has model.layers={model.layers}"
         )
+
+
+def takes_position(model: str) -> bool:
+    """Whether the model of this name takes a positional prior. A name that does not exist is not for here to say."""
+    return all(spec.heads > 0 for spec in _specs(AnyModel) if spec.name == model)
 
 
 def names(union: Any) -> list[str]:

@@ -34,10 +34,12 @@ def optimizer(train: Train) -> optax.GradientTransformation:
 
 
 def hidden(params: Any) -> Any:
-    """Which parameters are matrices inside a layer, leaving out what is learned of its positional prior."""
+    """Which parameters are the kernels of linear maps inside a layer. What is learned of a positional prior, a
+    convolution or a decay may have two axes too, but is no map from one space to another.
+    """
 
     def is_hidden(path: tuple[Any, ...], leaf: Any) -> bool:
         keys = {getattr(part, "key", None) for part in path}
-        return leaf.ndim == 2 and "layers" in keys and "learned" not in keys
+        return leaf.ndim == 2 and {"layers", "kernel"} <= keys and "learned" not in keys
 
     return jax.tree_util.tree_map_with_path(is_hidden, params)

@@ -31,7 +31,6 @@ class State(NamedTuple):
 def build(study: Study, key: Array) -> Any:
     """The study's model, freshly initialised."""
     tunnel = study.tunnel
-    assert study.position is not None  # the door made sure
     shape = Shape(tunnel.features, tunnel.vocabulary, tunnel.outcomes, tunnel.tokens(study.horizon))
     return study.model.build(study.position, shape, key)
 

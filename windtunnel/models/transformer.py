@@ -9,6 +9,7 @@ from windtunnel.models import Shape
 from windtunnel.models import Transformer as Spec
 from windtunnel.models.attention import Attention, Rows, Tap, no_tap, take
 from windtunnel.models.position import AnyPosition, PerLayer, Single, per_layer
+from windtunnel.models.stack import dense, embed, embedding, in_order, numbered
 
 
 class Transformer(nnx.Module):
@@ -20,14 +21,11 @@ class Transformer(nnx.Module):
     """
 
     def __init__(self, spec: Spec, position: AnyPosition, shape: Shape, rngs: nnx.Rngs):
-        if shape.features:
-            self.embedding = nnx.Linear(shape.features, spec.width, rngs=rngs)
-        else:
-            self.embedding = nnx.Embed(shape.vocabulary, spec.width, rngs=rngs)
+        self.embedding = embedding(shape, spec.width, rngs)
         self.loops = spec.loops
         self.embeds_in_every_layer = isinstance(position, PerLayer)
         positions = per_layer(position, spec.layers)
-        self.layers = nnx.Dict({str(i): Layer(spec, at, shape.length, rngs) for i, at in enumerate(positions)})
+        self.layers = numbered([Layer(spec, at, shape.length, rngs) for at in positions])
         self.norm = nnx.RMSNorm(spec.width, rngs=rngs)
         self.head = nnx.Linear(spec.width, shape.outcomes, rngs=rngs)
 
@@ -36,9 +34,8 @@ class Transformer(nnx.Module):
         length = inputs.shape[1]
         tapped = at if tap is not None else None
         tap = tap or no_tap
-        flat = inputs.reshape(-1, *inputs.shape[2:])
-        x = tap("embedding", self.embedding(flat).reshape(inputs.shape[0], length, -1))
-        path = [*self.layers.values()] * self.loops
+        x = tap("embedding", embed(self.embedding, inputs))
+        path = in_order(self.layers) * self.loops
         for index, layer in enumerate(path):
             position, learned = layer.attention.position, layer.attention.learned_parameters()
             positions = position.positions(key, length)
@@ -63,8 +60,3 @@ class Layer(nnx.Module):
         x = take(x, rows) + self.attention(self.norm_attention(x), positions, rows, tapped, tap)
         x = x + dense(self.down, jax.nn.gelu(dense(self.up, self.norm_mlp(x))))
         return tap("residual", x)
-
-
-def dense(layer: nnx.Linear, x: Array) -> Array:
-    """A linear layer over flat tokens: a product on [B, T, D] makes XLA's backward pass on CPU three times slower."""
-    return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)

@@ -1,5 +1,6 @@
 """The packed launcher: receives all points of a multirun at once, so that studies of one structure share a program."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,14 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from omegaconf import OmegaConf
 
-from windtunnel.config import digest, door
+from windtunnel.config import digest, door, takes_position
 from windtunnel.errors import StudyFailed
 
 
 def launch(config: Any, loader: Any, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
     """Compose and validate every point, then run them in packs."""
     composed = [loader.load_sweep_config(config, list(overrides)) for overrides in job_overrides]
-    made = [door(as_plain(one)) for one in composed]
+    made = [door(as_plain(one, job)) for one, job in zip(composed, job_overrides, strict=True)]
     from windtunnel.sweep.driver import Point  # imported late: bad input is answered before JAX is at work
     from windtunnel.sweep.run import fixed_part, run
 
@@ -35,11 +36,11 @@ def single(config: Any) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    study, settings = door(as_plain(config))
+    hydra = HydraConfig.get()
+    study, settings = door(as_plain(config, hydra.overrides.task))
     from windtunnel.sweep.driver import Point
     from windtunnel.sweep.run import run
 
-    hydra = HydraConfig.get()
     name, overrides = "single", {}
     if hydra.mode == RunMode.MULTIRUN:
         name = hydra.runtime.choices.get("sweep") or "multirun"
@@ -48,7 +49,15 @@ def single(config: Any) -> None:
         raise StudyFailed
 
 
-def as_plain(config: Any) -> dict[str, Any]:
+def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
+    """The composed configuration as the door takes it.
+
+    The presets of tunnels name a position for the models that have one. Where the model has none, such a position is
+    left out; one that is among the `overrides` stays, and the door refuses it.
+    """
     plain: Any = OmegaConf.to_container(config, resolve=True)
     plain.pop("hydra", None)
+    asked = any(re.match(r"[+~]*position\b", override) for override in overrides)
+    if not asked and not takes_position(plain["model"]["name"]):
+        plain["position"] = None
     return plain

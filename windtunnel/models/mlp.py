@@ -1,0 +1,57 @@
+"""A multilayer perceptron over a window: it sees the last W tokens, each at its own place, and nothing before them."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array
+
+from windtunnel.models import Mlp as Spec
+from windtunnel.models import Shape
+from windtunnel.models.attention import Rows, Tap, no_tap, take
+from windtunnel.models.stack import dense, embed, embedding, in_order, numbered
+
+
+class Mlp(nnx.Module):
+    """x = W [e_{t−W+1} … e_t];  x ← x + down(gelu(up(norm x))), L times;  logits = head(norm x).
+
+    Tokens before the first are blanks: zeros in place of an embedding. All after the embedding is computed only at
+    the tokens that are asked for. Taps, in order: `embedding`; per layer `l.residual`; `logits`.
+    """
+
+    def __init__(self, spec: Spec, shape: Shape, rngs: nnx.Rngs):
+        self.embedding = embedding(shape, spec.width, rngs)
+        self.layers = numbered([Window(spec, rngs), *(Layer(spec, rngs) for _ in range(spec.layers))])
+        self.norm = nnx.RMSNorm(spec.width, rngs=rngs)
+        self.head = nnx.Linear(spec.width, shape.outcomes, rngs=rngs)
+
+    def __call__(self, inputs: Array, at: Rows, *, key: Array | None = None, tap: Tap | None = None) -> Array:
+        """[B, P, V]: logits at the tokens `at` (ascending); `key` is part of the contract and has no use here."""
+        tap = tap or no_tap
+        x = tap("embedding", embed(self.embedding, inputs))
+        window, *layers = in_order(self.layers)
+        x = window(x, at)
+        for index, layer in enumerate(layers):
+            x = tap(f"{index}.residual", layer(x))
+        return tap("logits", dense(self.head, self.norm(x)))
+
+
+class Window(nnx.Module):
+    """[B, Q, D]: W [e_{t−W+1} … e_t] at the tokens t of `rows_Q`."""
+
+    def __init__(self, spec: Spec, rngs: nnx.Rngs):
+        self.tokens = spec.window
+        self.linear = nnx.Linear(spec.window * spec.width, spec.width, use_bias=False, rngs=rngs)
+
+    def __call__(self, e_BTD: Array, rows_Q: Rows) -> Array:
+        padded = jnp.pad(e_BTD, ((0, 0), (self.tokens - 1, 0), (0, 0)))
+        return dense(self.linear, jnp.concatenate([take(padded, rows_Q + i) for i in range(self.tokens)], axis=-1))
+
+
+class Layer(nnx.Module):
+    def __init__(self, spec: Spec, rngs: nnx.Rngs):
+        self.norm = nnx.RMSNorm(spec.width, rngs=rngs)
+        self.up = nnx.Linear(spec.width, spec.hidden, rngs=rngs)
+        self.down = nnx.Linear(spec.hidden, spec.width, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        return x + dense(self.down, jax.nn.gelu(dense(self.up, self.norm(x))))

@@ -1,0 +1,102 @@
+"""A selective state space: a linear recurrence whose rates, inputs and outputs depend on what is read (Mamba)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jaxtyping import Array
+
+from windtunnel.models.attention import Rows, Tap, take
+from windtunnel.models.stack import dense
+
+CHUNK = 64  # tokens whose states are in memory at once: the rest of it is linear in the length, without the factor N
+EXPANSION = 2  # E = 2 D channels
+KERNEL = 4  # tokens that the convolution sees
+SHARE = 16  # Δ comes through D / 16 numbers
+
+
+class Selective(nnx.Module):
+    """E = 2D channels, each with N states (Gu & Dao 2023):
+
+        u = silu(conv(W_u x)),  Δ = softplus(W_Δ W_r u + b),  B = W_B u,  C = W_C u
+        h_t = exp(Δ_t A) h_{t−1} + Δ_t B_t u_t,  A = −exp(rate) < 0, diagonal
+        y_t = C_t · h_t + s ⊙ u_t,  out = W_o (y ⊙ silu(W_g x))
+
+    Tap `state` is h [B, P, E, N], at the tokens that are asked for; replacing it changes what is read there, not what
+    is remembered. To show it, the states of all tokens are held at once.
+    """
+
+    def __init__(self, spec: Any, rngs: nnx.Rngs):
+        channels, states = EXPANSION * spec.width, spec.states
+
+        def linear(inward: int, outward: int) -> nnx.Linear:
+            return nnx.Linear(inward, outward, use_bias=False, rngs=rngs)
+
+        self.enter, self.gate = linear(spec.width, channels), linear(spec.width, channels)
+        bound = KERNEL**-0.5
+        self.convolution = nnx.Param(jax.random.uniform(rngs(), (KERNEL, channels), minval=-bound, maxval=bound))
+        self.convolution_bias = nnx.Param(jnp.zeros(channels))
+        self.rank = linear(channels, -(-spec.width // SHARE))
+        self.delta = linear(-(-spec.width // SHARE), channels)
+        # Δ starts log-uniform in [1e-3, 1e-1]: channels remember from ten tokens to a thousand.
+        delta = jnp.exp(jax.random.uniform(rngs(), channels, minval=jnp.log(1e-3), maxval=jnp.log(1e-1)))
+        self.delta_bias = nnx.Param(delta + jnp.log(-jnp.expm1(-delta)))  # softplus⁻¹
+        self.write, self.read = linear(channels, states), linear(channels, states)
+        self.rate = nnx.Param(jnp.log(jnp.tile(jnp.arange(1.0, states + 1), (channels, 1))))
+        self.skip = nnx.Param(jnp.ones(channels))
+        self.leave = linear(channels, spec.width)
+
+    def __call__(self, x_BTD: Array, rows_Q: Rows, tapped_P: Rows | None, tap: Tap) -> Array:
+        u_BTE = jax.nn.silu(convolve(dense(self.enter, x_BTD), self.convolution[...]) + self.convolution_bias[...])
+        delta_BTE = jax.nn.softplus(dense(self.delta, dense(self.rank, u_BTE)) + self.delta_bias[...])
+        write_BTN, read_BTN = dense(self.write, u_BTE), dense(self.read, u_BTE)
+        y_BTE, state_BTEN = scan(
+            delta_BTE, delta_BTE * u_BTE, write_BTN, read_BTN, -jnp.exp(self.rate[...]), tapped_P is not None
+        )
+        if tapped_P is not None:
+            state_BPEN = tap("state", state_BTEN[:, tapped_P])
+            y_BTE = y_BTE.at[:, tapped_P].set(jnp.einsum("bpen,bpn->bpe", state_BPEN, read_BTN[:, tapped_P]))
+        y_BQE = take(y_BTE + self.skip[...] * u_BTE, rows_Q)
+        return dense(self.leave, y_BQE * jax.nn.silu(dense(self.gate, take(x_BTD, rows_Q))))
+
+
+def convolve(x_BTE: Array, kernel_KE: Array) -> Array:
+    """[B, T, E]: Σ_k kernel_k x_{t−k}, a channel at a time; what comes before the first token is zero."""
+    last = len(kernel_KE) - 1
+    padded = jnp.pad(x_BTE, ((0, 0), (last, 0), (0, 0)))
+    first, *others = (weight * padded[:, last - k :][:, : x_BTE.shape[1]] for k, weight in enumerate(kernel_KE))
+    return sum(others, first)
+
+
+def scan(
+    delta_BTE: Array, input_BTE: Array, write_BTN: Array, read_BTN: Array, a_EN: Array, keep: bool
+) -> tuple[Array, Any]:
+    """[B, T, E]: y_t = C_t · h_t with h_t = exp(Δ_t A) h_{t−1} + B_t input_t; also h [B, T, E, N] where it is kept.
+
+    The recurrence is linear, so steps compose: (a', b') after (a, b) is (a' a, a' b + b'), and an associative scan
+    takes a chunk in log time. Chunks follow one another and hand the state on.
+    """
+    batch, length, channels = delta_BTE.shape
+    chunk = min(CHUNK, length)
+    blocks = -(-length // chunk)
+
+    def cut(x: Array) -> Array:  # [B, T, …] → [blocks, chunk, B, …]; time first makes each step a slab of memory
+        x = jnp.pad(x, ((0, 0), (0, blocks * chunk - length), (0, 0)))
+        return jnp.swapaxes(x, 0, 1).reshape(blocks, chunk, batch, -1)
+
+    def compose(early: tuple[Array, Array], late: tuple[Array, Array]) -> tuple[Array, Array]:
+        return late[0] * early[0], late[0] * early[1] + late[1]
+
+    def block(before_BEN: Array, parts: tuple[Array, ...]) -> tuple[Array, Any]:
+        delta, inward, write, read = parts
+        decay = jnp.exp(delta[..., None] * a_EN)
+        decays, states = lax.associative_scan(compose, (decay, inward[..., None] * write[..., None, :]))
+        states = states + decays * before_BEN
+        return states[-1], (jnp.einsum("cben,cbn->cbe", states, read), states if keep else None)
+
+    start = jnp.zeros((batch, channels, a_EN.shape[1]))
+    _, pieces = lax.scan(block, start, tuple(map(cut, (delta_BTE, input_BTE, write_BTN, read_BTN))))
+    y, states = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, *x.shape[2:])[:length], 0, 1), pieces)
+    return y, states
