@@ -51,7 +51,7 @@ def test_mess3_is_the_edge_emitting_process():
 
 def test_the_example_of_the_docstring():
     tunnel = Hmm(**MESS3)
-    batch = Batch(jnp.zeros((1, 2), int), jnp.zeros((1, 2), int), jnp.ones((1, 2)))
+    batch = Batch(jnp.asarray([[3, 0, 0]]), jnp.zeros((1, 2), int), jnp.ones((1, 2)))
     p = np.exp(tunnel.log_predictive(tunnel.prepare(2), batch, jnp.arange(2)))[0]
     np.testing.assert_allclose(p, [[0.85, 0.075, 0.075], [0.9747, 0.0127, 0.0127]], atol=5e-5)
 
@@ -156,7 +156,7 @@ def test_hmmlearn_agrees():
         model = hmm.CategoricalHMM(n_components=4)
         model.startprob_, model.transmat_ = np.full(4, 0.25), np.asarray(chain.transition[b])
         model.emissionprob_ = np.asarray(chain.emission[b])
-        symbols = np.argmax(batch.inputs[b, :, :6], axis=-1)
+        symbols = np.argmax(batch.inputs[b, 1:, :6], axis=-1)
         for t in range(8):
             expected = model.predict_proba(symbols[: t + 1, None])[-1]
             np.testing.assert_allclose(np.exp(log_p[b, t]), expected, atol=1e-9)
@@ -172,7 +172,7 @@ def test_dynamax_agrees():
         batch, log_p, chain = said(tunnel, 8, 3)
         transition, emission = (np.asarray(rows[0]) for rows in chain)
         for b in range(3):
-            symbols = np.asarray(batch.outcome_BP[b] if target == "symbol" else batch.inputs[b])
+            symbols = np.asarray(batch.outcome_BP[b] if target == "symbol" else batch.inputs[b, 1:])
             found = hmm_filter(jnp.full(4, 0.25), jnp.asarray(transition), jnp.log(emission.T[symbols]))
             if target == "state":
                 expected = np.asarray(found.filtered_probs)

@@ -40,11 +40,12 @@ class Hmm(Tunnel):
     `preset` Mess3 with x = 0.05, a = 0.85 (Marzen & Crutchfield 2017; Shai et al. 2024): it emits on edges,
     T^(o)_ij = T_ij E_j(o), which is emission by the state that is reached.
 
-    How the model learns T and E is `parameters`. `features`: each token is the symbol one-hot, log E_j(o_t), T and E.
-    `tokens`: a header `trans` T `emit` E `obs`, an entry a token, and then the symbols; entries are at least 0.05 and
-    in hundredths, rows sum to 1.00, and these rows are the truth (so |λ₂| ≤ 1 − 0.05 S). `fixed`: they are drawn once,
-    from `parameters_seed`, and never shown. Symbols are tokens 0 … O−1; the start of `fixed` is O, in `features` it is
-    no symbol; hundredths are O … O+100, and then come the three marks.
+    A start comes before the symbols: only z_1 is uniform, and a model without absolute positions must know that it is
+    there. How it learns T and E is `parameters`. `features`: each token is the symbol one-hot, log E_j(o_t), T and E,
+    the start no symbol. `fixed`: they are drawn once, from `parameters_seed`, and never shown; symbols are the tokens
+    0 … O−1, the start is O. `tokens`: the start is a header `trans` T `emit` E `obs`, an entry a token; entries are at
+    least 0.05 and in hundredths, rows sum to 1.00, and these rows are the truth (so |λ₂| ≤ 1 − 0.05 S). Hundredths are
+    the tokens O … O+100, and then come the three marks.
 
     With Mess3 and the symbols 0 0: P(z_1) = (.85, .075, .075) at the first, then P(z_2 | o_1) = (.7725, .11375, .11375)
     and P(z_2 | o_1 o_2) = (.9747, .0127, .0127).
@@ -85,7 +86,8 @@ class Hmm(Tunnel):
 
     @property
     def _header(self) -> int:
-        return self._entries + 3 if self.parameters == "tokens" else 0
+        """Tokens before the first symbol."""
+        return self._entries + 3 if self.parameters == "tokens" else 1
 
     @property
     def _blind(self) -> int:
@@ -98,14 +100,13 @@ class Hmm(Tunnel):
 
     @property
     def vocabulary(self) -> int:
-        return {"features": 0, "tokens": self.symbols + 104, "fixed": self.symbols + self._blind}[self.parameters]
+        return {"features": 0, "tokens": self.symbols + 104, "fixed": self.symbols + 1}[self.parameters]
 
     def tokens(self, observations: int) -> int:
         return int(self.scored(observations)[-1]) + 1
 
     def scored(self, observations: int) -> np.ndarray:
-        first = self._header - self._blind if self._header else 0  # a header's last token serves as start
-        return first + np.arange(observations)
+        return self._header - self._blind + np.arange(observations)
 
     def prepare(self, observations: int) -> Tables:
         """The chain [1, …] that is `fixed`."""
@@ -151,11 +152,11 @@ class Hmm(Tunnel):
             marks = [jnp.full((batch, 1), 101 + mark, jnp.int32) for mark in range(3)]
             header = jnp.concatenate([marks[0], rows[0], marks[1], rows[1], marks[2]], axis=1)
             return jnp.concatenate([self.symbols + header, shown_BT], axis=1)
-        shown_BT = jnp.pad(shown_BT, ((0, 0), (self._blind, 0)), constant_values=self.symbols)
+        shown_BT = jnp.pad(shown_BT, ((0, 0), (1, 0)), constant_values=self.symbols)
         if self.parameters == "fixed":
             return shown_BT
         entries_B1F = jnp.concatenate([rows.reshape(batch, 1, -1) for rows in chain], axis=2)
-        entries_BTF = jnp.broadcast_to(entries_B1F, (batch, observations, self._entries))
+        entries_BTF = jnp.broadcast_to(entries_B1F, (*shown_BT.shape, self._entries))
         symbol_BTO = jax.nn.one_hot(shown_BT, self.symbols)
         log_emission_BSO = jnp.log(jnp.maximum(chain.emission, jnp.finfo(entries_BTF.dtype).tiny))
         log_shown_BTS = jnp.einsum("bto,bso->bts", symbol_BTO, log_emission_BSO)
@@ -163,20 +164,19 @@ class Hmm(Tunnel):
 
     def _seen(self, tables: Tables, batch: Batch) -> tuple[Chain, Array]:
         """The chain, and log P(o_t | z_t) [B, T, S] of every symbol that is in the inputs, 0 of one that is not."""
-        inputs, blind, split = batch.inputs, self._blind, self.states**2
+        inputs, split, symbol_BT = batch.inputs, self.states**2, batch.inputs[:, self._header :]
         if self.parameters == "fixed":
-            chain, symbol_BT = broadcast(tables, len(inputs)), inputs[:, blind:]
+            chain = broadcast(tables, len(inputs))
         elif self.parameters == "features":
             chain = self._chain(*jnp.split(inputs[:, 0, -self._entries :], [split], axis=1))
-            symbol_BT = jnp.argmax(inputs[:, blind:, : self.symbols], axis=-1)
+            symbol_BT = jnp.argmax(symbol_BT[..., : self.symbols], axis=-1)
         else:
             hundredths_BF = (inputs[:, : self._header] - self.symbols).astype(jnp.result_type(float))
             chain = self._chain(hundredths_BF[:, 1 : 1 + split] / 100, hundredths_BF[:, 2 + split : -1] / 100)
-            symbol_BT = inputs[:, self._header :]
         log_emission_BOS = jnp.log(jnp.swapaxes(chain.emission, 1, 2))
         is_symbol_BTO = jax.nn.one_hot(symbol_BT, self.symbols, dtype=bool)
         log_evidence_BTS = jnp.sum(jnp.where(is_symbol_BTO[..., None], log_emission_BOS[:, None], 0.0), axis=2)
-        return chain, jnp.pad(log_evidence_BTS, ((0, 0), (0, blind), (0, 0)))
+        return chain, jnp.pad(log_evidence_BTS, ((0, 0), (0, self._blind), (0, 0)))
 
     def _chain(self, transition_BF: Array, emission_BF: Array) -> Chain:
         """From flattened rows."""

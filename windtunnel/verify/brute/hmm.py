@@ -30,11 +30,11 @@ class Hmm(Brute):
         elif tunnel.parameters == "features":
             entries = [fraction(x) for x in inputs[-1][-s * (s + o) :]]
             t, e = entries[: s * s], entries[s * s :]
-            self.symbols = [int(np.argmax(row[:o])) for row in inputs[self.blind :]]
+            self.symbols = [int(np.argmax(row[:o])) for row in inputs[1:]]  # after the start
         else:
             with jax.enable_x64(True):
                 t, e = ([fraction(x) for x in np.ravel(rows)] for rows in tunnel.prepare(len(outcomes)))
-            self.symbols = [int(token) for token in inputs[self.blind :]]
+            self.symbols = [int(token) for token in inputs[1:]]
         if self.blind:
             self.symbols.append(self.outcomes[-1])  # which is never an input
         self.transition = [t[i * s : (i + 1) * s] for i in range(s)]
