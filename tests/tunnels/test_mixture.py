@@ -64,3 +64,27 @@ def test_a_symbol_that_a_domain_lacks_rules_it_out():
     log_p, log_posterior = said(tunnel, batch, jnp.arange(4))
     np.testing.assert_array_equal(np.exp(log_posterior[0, 2:]), [[0, 1], [0, 1]])
     assert np.isfinite(np.exp(log_p)).all()
+
+
+def test_after_32_000_symbols_the_domain_is_certain_and_says_what_it_says_alone():
+    """In float32 too, where the odds between domains are a number with thousands of digits."""
+    n, at = 32_000, np.asarray([0, 1_000, 31_999])
+    tunnel = Mixture(domains=(Markov(symbols=3), Urn(hypotheses=5)), segment=None)
+    for double in (True, False):
+        with jax.enable_x64(double):
+            made = arrays(tunnel)
+
+            @jax.jit
+            def late(made):
+                tables = made.prepare(n)
+                batch = made.sample(jax.random.key(1), tables, 4, n)
+                segments = made._segments(batch)
+                alone = made._all_say(tables, segments, None)[:, :, at]
+                return *said(made, batch, at), alone
+
+            log_p, log_posterior, alone = jax.tree.map(np.asarray, late(made))
+        np.testing.assert_allclose(np.exp(log_p).sum(-1), 1, atol=1e-5)
+        domain = log_posterior[:, -1].argmax(-1)
+        assert set(domain) == {0, 1} and np.exp(log_posterior[:, 1:].max(-1)).min() > 1 - 1e-5
+        for b, d in enumerate(domain):
+            np.testing.assert_allclose(np.exp(log_p[b, 1:]), np.exp(alone[d, b, 1:]), atol=1e-5)
