@@ -166,3 +166,19 @@ def test_convergence_length_of_a_planted_curve(binned):
 def test_what_still_moves_has_not_converged(binned):
     curves = entropy_curves(binned, lambda n: np.log2(n), lambda n: np.log2(n))
     assert c.convergence(binned, curves, 0.01, None) == {"convergence_length": None, "convergence_length_exact": None}
+
+
+@pytest.mark.parametrize(("like", "recursing"), [("last-4", False), ("last-8", False), ("last-16", True)])
+def test_a_model_that_remembers_a_window_does_not_recurse(binned, log_p, like, recursing):
+    shares = {"prior": 0.9, "last-4": 0.7, "last-8": 0.5, "last-16": 0.3, "last-horizon": 0.2}
+    positions = len(binned.number_P)
+    baselines = {name: mixed_in(log_p, np.full(positions, share)) for name, share in shares.items()}
+
+    def numbers(recursive, tolerance=0.01):
+        weight = np.ones(log_p.shape[:2])
+        return c.compare(binned, log_p, baselines[like], baselines, weight, tolerance, 0.01, recursive=recursive)[0]
+
+    found = numbers(recursive=True)
+    assert found["recursing"] is recursing and found["verdict"].endswith("not recursing") is not recursing
+    assert numbers(recursive=False)["recursing"] is None
+    assert numbers(recursive=True, tolerance=10.0)["recursing"] is None, "the last 8 say all there is"

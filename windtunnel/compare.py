@@ -14,6 +14,7 @@ Numbers = dict[str, Any]
 Curves = dict[str, np.ndarray]
 
 PROVES = 10  # a bin proves something where its headroom is at least this many tolerances
+WINDOW = 8  # observations: a model that is no better than a reasoner with so few does not recurse
 
 
 def kl_bits(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
@@ -108,10 +109,12 @@ def compare(
     settled: float,
     limit_bits: float | None = None,
     log_full: np.ndarray | None = None,
+    recursive: bool = False,
 ) -> tuple[Numbers, Curves]:
     """The verdict on one study, and its curves over bins. Arrays are [B, P, V] nats and [B, P] weights.
 
     Where the data come from a pool, p knows it; `log_full` is what the reasoner says that knows only the prior.
+    `recursive`: the exact posterior is a recursion, whose steps must be carried on from one observation to the next.
     """
     metrics = divergences(log_p, log_q)
     if log_full is not None:
@@ -146,6 +149,7 @@ def compare(
     memory = {window(name, binned.horizon): pair[bool(binned.beyond)] for name, pair in means.items()}
     memory = {w: gap for w, gap in memory.items() if 0 < w < math.inf}
     numbers |= equivalent_memory(memory, numbers["kl_bits_past" if binned.beyond else "kl_bits"])
+    numbers["recursing"] = recursing(memory, numbers, tolerance) if recursive else None
     numbers["verdict"] = verdict(binned, curves, numbers, tolerance)
     return {key: _or_none(value) for key, value in numbers.items()}, curves
 
@@ -214,13 +218,25 @@ def equivalent_memory(memory: dict[float, float], kl: float) -> Numbers:
     }
 
 
+def recursing(memory: dict[float, float], numbers: Numbers, tolerance: float) -> bool | None:
+    """Whether the model remembers more than the last 8 observations; None where these say all there is, to within τ."""
+    if memory.get(WINDOW, 0.0) <= tolerance:
+        return None
+    return numbers["equivalent_memory"] > WINDOW or numbers["equivalent_memory_censored"]
+
+
 def verdict(binned: Binned, curves: Curves, numbers: Numbers, tolerance: float) -> str:
     """In a few words. A bin proves something where its headroom is at least 10 τ; what merely holds is `vacuous`.
 
     `fails in range` · `exact in range` (nothing past the horizon was asked) · `extrapolates` (holds to the reach) ·
     `extrapolates in part` (holds where that proves something, then fails) · `stops near the horizon` (fails before any
-    such place).
+    such place). Where a recursion is called for and not found, `not recursing` is added.
     """
+    told = "; not recursing" if numbers["recursing"] is False else ""
+    return _outcome(binned, curves, numbers, tolerance) + told
+
+
+def _outcome(binned: Binned, curves: Curves, numbers: Numbers, tolerance: float) -> str:
     if numbers["critical_length"] is None:
         return "fails in range"
     held = [i for i in binned.beyond if binned.bins[i].last <= numbers["critical_length"]]

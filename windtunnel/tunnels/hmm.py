@@ -61,6 +61,7 @@ class Hmm(Tunnel):
     preset: Literal["dirichlet", "mess3"] = "dirichlet"
 
     hypothesis = "state"
+    recursive = True
     size = "states"
     count = staticmethod(lambda states: states)
 
