@@ -39,14 +39,18 @@ class Model:
 class Transformer(Model):
     """A pre-norm transformer of L layers, N heads, width D and an MLP of `hidden` units; with `loops`, the L layers
     are gone through so many times, with the same weights: depth without parameters.
+
+    With a scalable `softmax` the score of a query to which n keys are visible is multiplied by s ln n, s learned per
+    head (Nakanishi 2025), with the positional prior inside of that, or outside: added afterwards.
     """
 
     name: Literal["transformer"] = "transformer"
     layers: Size = 1
-    heads: Size = 2
+    heads: Size = 2  # pyrefly: ignore[bad-override]
     width: Size = 64
     hidden: Size = 128
     loops: Size = 1
+    softmax: Literal["plain", "scalable_outside", "scalable_inside"] = "plain"
 
     @property
     def conflict(self) -> str | None:

@@ -1,0 +1,294 @@
+"""The architectures beside the transformer, and the transformer looped: all causal, all against plain loops."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests import composed
+from tests.models.small import FEATURES, LENGTH, OUTCOMES
+from windtunnel.errors import BadInput
+from windtunnel.models import Gru, Lstm, Mlp, Shape, Ssm, Transformer, parameters, recurrent, ssm, with_parameters
+from windtunnel.models.position import Alibi, PerLayer, Uniform
+from windtunnel.models.stack import in_order, numbered
+from windtunnel.optimizers import hidden
+from windtunnel.spec import arrays
+
+# A new architecture is a row here.
+MODELS = {
+    "gru": Gru(layers=2, width=8),
+    "lstm": Lstm(layers=2, width=8),
+    "ssm": Ssm(layers=2, width=8, states=3),
+    "mlp": Mlp(layers=2, width=8, hidden=8, window=LENGTH),
+    "looped": Transformer(layers=2, heads=2, width=8, hidden=8, loops=2),
+}
+TAPS = {"gru": ["state"], "lstm": ["state"], "ssm": ["state"], "mlp": []}
+AT = np.arange(LENGTH)
+
+
+@cache
+def built(spec, position=None):
+    position = arrays(position or Uniform()) if spec.heads else None
+    return spec.build(position, Shape(FEATURES, 0, OUTCOMES, LENGTH), jax.random.key(0))
+
+
+@pytest.fixture(params=MODELS.values(), ids=list(MODELS), scope="module")
+def spec(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def module(spec):
+    return built(spec)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return jax.random.normal(jax.random.key(1), (2, LENGTH, FEATURES))
+
+
+@pytest.fixture(scope="module")
+def whole(module, inputs):
+    return jax.jit(lambda x: module(x, AT))(inputs)
+
+
+def test_no_logit_depends_on_a_later_token(module, inputs):
+    """By gradients that are exactly zero, not small."""
+    jacobian = jax.jit(jax.jacrev(lambda x: module(x[None], AT)[0]))(inputs[0])  # [P, V, T, F]
+    size_PT = np.abs(np.asarray(jacobian)).sum(axis=(1, 3))
+    assert (size_PT[np.triu_indices(LENGTH, 1)] == 0).all()
+    assert (size_PT[np.tril_indices(LENGTH)] > 0).all(), "and on every earlier one it does"
+
+
+def test_some_tokens_as_all(module, inputs, whole):
+    several = (jnp.asarray([1, 4, 6]), np.asarray([0, 2, 4, 6]), np.asarray([3]))
+    asked = jax.jit(lambda x: [module(x, at) for at in several])(inputs)
+    for at, logits in zip(several, asked, strict=True):
+        np.testing.assert_allclose(logits, whole[:, at], atol=1e-5)
+
+
+def test_a_longer_sequence_begins_like_a_shorter_one(module, inputs, whole):
+    longer = jnp.concatenate([inputs, 1 + inputs], axis=1)
+    np.testing.assert_allclose(jax.jit(lambda x: module(x, AT))(longer), whole, atol=1e-5)
+
+
+def test_taps_see_without_changing_and_intervene(spec, module, inputs, whole):
+    at, seen = np.asarray([2, 5]), {}
+
+    def look(name, value):
+        seen[name] = value.shape
+        return value
+
+    np.testing.assert_allclose(jax.jit(lambda x: module(x, at, tap=look))(inputs), whole[:, at], atol=1e-5)
+    depth = spec.layers * getattr(spec, "loops", 1)
+    own = TAPS.get(spec.name, ["queries", "keys", "values", "scores", "attention", "context"])
+    layers = [f"{i}.{name}" for i in range(depth) for name in [*own, "residual"]]
+    assert list(seen) == ["embedding", *layers, "logits"]
+    assert seen[f"{depth - 1}.residual"] == (2, 2, 8)
+
+    def changed(x):
+        def at_one(one):
+            return module(x, at, tap=lambda name, value: value.at[0].multiply(-2) if name == one else value)
+
+        return {one: at_one(one) for one in seen if one.endswith(("embedding", "state", "residual", "logits"))}
+
+    for name, logits in jax.jit(changed)(inputs).items():
+        assert not np.allclose(logits[0], whole[0, at], atol=1e-4), name
+        np.testing.assert_allclose(logits[1], whole[1, at], atol=1e-5)
+
+
+def test_parameters_go_out_and_come_back(module, inputs, whole):
+    params = parameters(module)
+    call = jax.jit(lambda params: with_parameters(module, params)(inputs, AT))
+    np.testing.assert_allclose(call(params), whole, atol=1e-5)
+    assert not np.allclose(call(jax.tree.map(lambda leaf: leaf + 1.0, params)), whole)
+
+
+def test_tokens_in_place_of_features(spec):
+    position = Uniform() if spec.heads else None
+    module = jax.eval_shape(lambda key: spec.build(position, Shape(0, 5, 4, 7), key), jax.random.key(0))
+    assert parameters(module)["embedding"]["embedding"].shape == (5, 8)
+
+
+# Recurrent layers, against flax's own cells step by step.
+
+
+def test_gru_is_the_published_cell():
+    layer = recurrent.Gru(Gru(width=8), nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(2), (2, LENGTH, 8))
+    layer.input.bias[...] = jax.random.normal(jax.random.key(3), (24,))
+    cell = nnx.GRUCell(8, 8, rngs=nnx.Rngs(1))
+    cell.dense_i.kernel[...], cell.dense_i.bias[...] = layer.input.kernel[...], layer.input.bias[...]
+    cell.dense_h.kernel[...] = layer.recurrent.kernel[...]
+    close_to_the_cell(layer, cell, jnp.zeros((2, 8)), x)
+
+
+def test_lstm_is_the_published_cell_with_one_more_in_the_gate_of_forgetting():
+    layer = recurrent.Lstm(Lstm(width=8), nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(2), (2, LENGTH, 8))
+    bias = jax.random.normal(jax.random.key(3), (32,))
+    layer.input.bias[...] = bias
+    cell = nnx.LSTMCell(8, 8, rngs=nnx.Rngs(1))
+    for i, gate in enumerate("ifgo"):
+        part = slice(8 * i, 8 * i + 8)
+        getattr(cell, "if_" if gate == "f" else f"i{gate}").kernel[...] = layer.input.kernel[:, part]
+        getattr(cell, f"h{gate}").kernel[...] = layer.recurrent.kernel[:, part]
+        getattr(cell, f"h{gate}").bias[...] = bias[part] + (gate == "f")
+    close_to_the_cell(layer, cell, (jnp.zeros((2, 8)), jnp.zeros((2, 8))), x)
+
+
+def close_to_the_cell(layer, cell, carry, x):
+    expected = []
+    for t in range(LENGTH):
+        carry, h = cell(carry, x[:, t])
+        expected.append(h)
+    np.testing.assert_allclose(
+        layer(x, AT, None, lambda name, value: value), np.stack(expected, axis=1), rtol=1e-5, atol=1e-6
+    )
+
+
+# The state space, against its recurrence in plain loops.
+
+
+def recurrence(delta, inward, write, read, a):
+    """y and h, in plain loops."""
+    batch, length, channels = delta.shape
+    y, states = np.zeros(delta.shape), np.zeros((batch, length, *a.shape))
+    for b in range(batch):
+        for e in range(channels):
+            for n in range(a.shape[1]):
+                h = 0.0
+                for t in range(length):
+                    h = np.exp(delta[b, t, e] * a[e, n]) * h + inward[b, t, e] * write[b, t, n]
+                    states[b, t, e, n] = h
+                    y[b, t, e] += read[b, t, n] * h
+    return y, states
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 64])  # 7 tokens: with 3, the last chunk is padded
+def test_chunks_of_the_scan_are_the_recurrence(chunk, monkeypatch, x64):
+    monkeypatch.setattr(ssm, "CHUNK", chunk)
+    draw = np.random.default_rng(0).normal
+    delta, inward = np.exp(draw(size=(2, LENGTH, 4))), draw(size=(2, LENGTH, 4))
+    write, read, a = draw(size=(2, LENGTH, 3)), draw(size=(2, LENGTH, 3)), -np.exp(draw(size=(4, 3)))
+    with jax.numpy_rank_promotion("allow"):
+        y, states = ssm.scan(*map(jnp.asarray, (delta, inward, write, read, a)), True)
+    expected_y, expected_states = recurrence(delta, inward, write, read, a)
+    np.testing.assert_allclose(y, expected_y, atol=1e-12)
+    np.testing.assert_allclose(states, expected_states, atol=1e-12)
+
+
+def test_the_convolution_in_plain_loops():
+    x, kernel = np.random.default_rng(0).normal(size=(2, 5, 3)), np.random.default_rng(1).normal(size=(4, 3))
+    expected = [[sum(kernel[k] * x[b, t - k] for k in range(4) if t >= k) for t in range(5)] for b in range(2)]
+    np.testing.assert_allclose(ssm.convolve(jnp.asarray(x), jnp.asarray(kernel)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_channels_remember_from_ten_tokens_to_a_thousand():
+    params = parameters(built(Ssm(layers=1, width=64, states=2)))["layers"]["0"]
+    delta = np.log1p(np.exp(params["delta_bias"]))
+    assert 1e-3 <= delta.min() < 3e-3 and 3e-2 < delta.max() <= 1e-1
+    np.testing.assert_allclose(np.exp(params["rate"]), np.broadcast_to([1, 2], (128, 2)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spec", "floats"),  # so many of a token may be in memory: of the state space, not the E × N of a state
+    [(Gru(layers=1, width=8), 20 * 8), (Ssm(layers=1, width=8, states=64), 16 * 64), (MODELS["mlp"], 20 * 8)],
+)
+def test_memory_of_a_long_evaluation_is_linear_in_the_length(spec, floats, monkeypatch):
+    monkeypatch.setattr(ssm, "CHUNK", 4)
+
+    def bytes_of(length):
+        module, at = built(spec), np.asarray([length - 1])
+        inputs = jax.ShapeDtypeStruct((1, length, FEATURES), jnp.float32)
+        return jax.jit(lambda x: module(x, at)).lower(inputs).compile().memory_analysis().temp_size_in_bytes
+
+    assert bytes_of(1024) < min(2.1 * bytes_of(512), 1024 * 4 * floats)
+
+
+# The window.
+
+
+def test_a_window_sees_its_tokens_each_at_its_place_and_nothing_before(inputs):
+    module = built(Mlp(layers=1, width=8, hidden=8, window=3))
+    jacobian = jax.jit(jax.jacrev(lambda x: module(x[None], AT)[0]))(inputs[0])
+    size_PT = np.abs(np.asarray(jacobian)).sum(axis=(1, 3))
+    inside = np.tril(np.ones((LENGTH, LENGTH), bool)) & ~np.tril(np.ones((LENGTH, LENGTH), bool), -3)
+    np.testing.assert_array_equal(size_PT > 0, inside)
+    swapped = inputs[:, jnp.asarray([1, 0, 2, 3, 4, 5, 6])]
+    assert not np.allclose(module(inputs, np.asarray([2])), module(swapped, np.asarray([2]))), "order is seen"
+
+
+# The loop.
+
+
+def test_a_loop_is_the_same_layers_again(inputs):
+    """By a transformer of twice the layers, the second half with the weights of the first."""
+    positions = (Alibi(), Uniform())
+    looped = built(MODELS["looped"], PerLayer(layers=positions))
+    params = parameters(looped)
+    assert len(params["layers"]) == 2
+    unrolled = built(Transformer(layers=4, heads=2, width=8, hidden=8), PerLayer(layers=positions * 2))
+    again = {str(i): params["layers"][str(i % 2)] for i in range(4)}
+    unrolled = with_parameters(unrolled, {**params, "layers": again})
+    one, other = jax.jit(lambda x: (looped(x, AT), unrolled(x, AT)))(inputs)
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_the_eleventh_layer_comes_after_the_tenth():
+    """Flax sorts the names of layers when parameters are put back, and 10 is before 2."""
+
+    class Deep(nnx.Module):
+        def __init__(self):
+            self.layers = numbered([nnx.Linear(1, 1, rngs=nnx.Rngs(0)) for _ in range(11)])
+            for i, layer in enumerate(in_order(self.layers)):
+                layer.bias[...] = jnp.full(1, i)
+
+    again = with_parameters(Deep(), parameters(Deep()))
+    assert [int(layer.bias[0]) for layer in in_order(again.layers)] == [*range(11)]
+
+
+# What is turned by Muon, and what the door says.
+
+
+def test_muon_turns_linear_maps_alone():
+    turned = {
+        name: {
+            jax.tree_util.keystr(path[2:], simple=True, separator=".")
+            for path, is_hidden in jax.tree_util.tree_leaves_with_path(hidden(parameters(built(MODELS[name]))))
+            if is_hidden
+        }
+        for name in ("gru", "ssm", "mlp", "looped")
+    }
+    assert turned["gru"] == {"input.kernel", "recurrent.kernel"}
+    ssms = ("enter", "gate", "rank", "delta", "write", "read", "leave")
+    assert turned["ssm"] == {f"{name}.kernel" for name in ssms}
+    assert turned["mlp"] == {"linear.kernel", "up.kernel", "down.kernel"}
+    attention = {f"attention.{name}.kernel" for name in ("query", "key", "value", "output")}
+    assert turned["looped"] == attention | {"up.kernel", "down.kernel"}
+
+
+@pytest.mark.parametrize("model", ["gru", "lstm", "ssm", "mlp"])
+def test_a_presets_position_is_left_out_and_a_typed_one_refused(model):
+    for tunnel in ("hmm", "recall"):
+        assert composed.study(f"model={model}", f"tunnel={tunnel}").position is None
+    for typed in ("position=rope", "position.scale=3", "++position.scale=3"):
+        with pytest.raises(
+            BadInput, match=rf"^position=\w+: model {model} takes none \(valid with model=transformer\)$"
+        ):
+            composed.study(f"model={model}", typed)
+
+
+def test_presets_are_as_large_as_the_deep_transformer():
+    from windtunnel.train import start
+
+    def count(model):
+        params = jax.eval_shape(start, arrays(composed.study("tunnel=hmm", f"model={model}"))).params
+        return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+    deep = count("deep")
+    for model in ("gru", "lstm", "ssm", "mlp", "looped"):
+        assert abs(count(model) / deep - 1) < 0.05
