@@ -1,0 +1,37 @@
+"""What every positional prior is, by contract."""
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+Parameters = dict[str, Array]  # what is learned of a layer's positional prior
+
+
+class Position:
+    """The contract, and the position that knows nothing."""
+
+    stationary = False  # whether its bias depends on distance alone, so that one row of it says all
+
+    def parameters(self, key: Array, heads: int, width: int, length: int) -> Parameters:
+        """What is learned, at its start, for a layer of N heads and width D trained on `length` tokens."""
+        return {}
+
+    def positions(self, key: Array | None, length: int) -> Array:
+        """[T]: where the tokens are. `key` is given while training and None in evaluation."""
+        return jnp.arange(length)
+
+    def embed(self, learned: Parameters, positions: Array) -> Array | None:
+        """[T, D]: added to the embeddings, or None."""
+        return None
+
+    def rotate(self, learned: Parameters, x: Array, positions: Array) -> Array:
+        """[B, N, T, d] → [B, N, T, d]: queries or keys as attention sees them."""
+        return x
+
+    def bias(self, learned: Parameters, heads: int, query_at: Array, key_at: Array) -> Array | None:
+        """[N or 1, Q, K]: the log-prior added to the attention score, or None where it is zero."""
+        return None
+
+
+def distance(query_at: Array, key_at: Array) -> Array:
+    """[Q, K]: |i − j| as a float."""
+    return jnp.abs(query_at[:, None] - key_at[None, :]).astype(jnp.result_type(float))
