@@ -30,7 +30,7 @@ def test_the_sequence_has_the_dirichlet_multinomial_probability(order):
     k, a = 3, 0.7
     batch, log_p = sampled(Markov(symbols=k, order=order, concentration=a), 5, 60)
     for inputs, outcome, log_p_PV in zip(*map(np.asarray, (batch.inputs, batch.outcome_BP, log_p)), strict=True):
-        sequence, count_Ck = [*inputs[:order], *outcome], np.zeros((k,) * (order + 1), int)
+        sequence, count_Ck = [*inputs[1 : 1 + order], *outcome], np.zeros((k,) * (order + 1), int)
         for s in range(len(outcome)):
             count_Ck[tuple(sequence[s : s + order + 1])] += 1
         expected = 0.0
@@ -47,8 +47,8 @@ def test_the_first_symbols_are_not_stationary(order):
     """
     k, a, sequences = 2, 0.5, 20_000
     batch, _ = sampled(Markov(symbols=k, order=order, concentration=a), sequences, 2)
-    first, (second, third) = np.asarray(batch.inputs[:, 0]), np.asarray(batch.outcome_BP).T
-    stays = (second == first) & (third == first) & (np.asarray(batch.inputs[:, order - 1]) == first)
+    first, (second, third) = np.asarray(batch.inputs[:, 1]), np.asarray(batch.outcome_BP).T
+    stays = (second == first) & (third == first) & (np.asarray(batch.inputs[:, order]) == first)
     expected = (a + 1) / (k * (k * a + 1)) / k ** (order - 1)  # all symbols of the context have to be the same
     assert stays.mean() == pytest.approx(expected, abs=5 * np.sqrt(expected / sequences))
 
@@ -62,7 +62,7 @@ def test_after_32000_transitions_the_rows_are_known():
     @jax.jit
     def said(tunnel, row_BCk, level_BP):
         symbol_BP = tunnel.chain(row_BCk, jnp.zeros(1, jnp.int32), level_BP)
-        first_Bo = jnp.zeros((1, order), jnp.int32)
+        first_Bo = jnp.asarray([[k, *[0] * order]], jnp.int32)
         seen = jnp.asarray(at)
         batch = Batch(jnp.concatenate([first_Bo, symbol_BP[:, :-1]], axis=1), symbol_BP, jnp.ones((1, n)))
         return batch.inputs, tunnel.log_predictive((), batch, seen), tunnel.log_last((), batch, seen, w)
@@ -70,7 +70,7 @@ def test_after_32000_transitions_the_rows_are_known():
     with jax.enable_x64(False):
         level_BP = jax.random.uniform(jax.random.key(0), (1, n))
         inputs, *log_p = said(arrays(Markov(symbols=k, order=order)), jnp.asarray(row_Ck[None], jnp.float32), level_BP)
-    symbols = np.asarray(inputs[0])
+    symbols = np.asarray(inputs[0, 1:])
     context_T = symbols[:-1] * k + symbols[1:]
     context_P, visits_C = context_T[at], np.bincount(context_T)
     for log_p_BPV, share in zip(log_p, (1.0, w / n), strict=True):
@@ -84,7 +84,7 @@ def test_after_32000_transitions_the_rows_are_known():
 def test_the_example_of_the_docstring():
     """k = 2, a = 1, `0 1 0 0`: 0 was followed by 1 and by 0. The last transition alone was 0→0."""
     tunnel = arrays(Markov(symbols=2))
-    batch = Batch(jnp.asarray([[0, 1, 0, 0]]), jnp.asarray([[1, 0, 0, 0]]), jnp.ones((1, 4)))
+    batch = Batch(jnp.asarray([[2, 0, 1, 0, 0]]), jnp.asarray([[1, 0, 0, 0]]), jnp.ones((1, 4)))
     every = jnp.arange(4)
     np.testing.assert_allclose(np.exp(tunnel.log_predictive((), batch, every)[0, 3]), [1 / 2, 1 / 2])
     np.testing.assert_allclose(np.exp(tunnel.log_last((), batch, every, 1)[0, 3]), [2 / 3, 1 / 3])

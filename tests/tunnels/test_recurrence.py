@@ -18,9 +18,13 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 
 def batch_of(symbols_BT):
-    """Sequences as given; the last symbol is an outcome only."""
+    """Sequences as given, after a start; the last symbol is an outcome only."""
     symbols_BT = jnp.asarray(symbols_BT, jnp.int32)
-    return Batch(symbols_BT[:, :-1], symbols_BT[:, 1:], jnp.ones(symbols_BT[:, 1:].shape))
+    return Batch(
+        jnp.pad(symbols_BT[:, :-1], ((0, 0), (1, 0)), constant_values=99),
+        symbols_BT[:, 1:],
+        jnp.ones(symbols_BT[:, 1:].shape),
+    )
 
 
 def test_every_sequence_in_every_window():

@@ -24,8 +24,10 @@ class Markov(Tunnel):
     The first symbols are uniform and not drawn from the stationary distribution (as in Edelman et al.), which would
     tell something about the rows, and the rule would then be wrong. Nothing can be learnt about them: they are given.
 
-    A token is a symbol and an observation a transition: the t-th is from tokens t … t+order−1 to the symbol after.
-    With k = 2, a = 1 and order 1, `0 1 0 0` has seen 0→1, 1→0 and 0→0, so p(1) = (1 + 1) / (2 + 2).
+    A token is a symbol, after a start (k), and an observation a transition: the t-th is from tokens t+1 … t+order to
+    the symbol after. The start is what attention needs to know n(b): an average over tokens that are all alike, in a
+    sequence of one symbol, does not tell how many they are. With k = 2, a = 1 and order 1, `0 1 0 0` has seen 0→1,
+    1→0 and 0→0, so p(1) = (1 + 1) / (2 + 2).
     """
 
     name: Literal["markov"] = "markov"
@@ -41,17 +43,17 @@ class Markov(Tunnel):
 
     @property
     def vocabulary(self) -> int:
-        return self.symbols
+        return self.symbols + 1
 
     @property
     def contexts(self) -> int:
         return self.symbols**self.order
 
     def tokens(self, observations: int) -> int:
-        return observations + self.order - 1
+        return observations + self.order
 
     def scored(self, observations: int) -> np.ndarray:
-        return np.arange(observations) + self.order - 1
+        return np.arange(observations) + self.order
 
     def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
         key_rows, key_start, key_chain = jax.random.split(key, 3)
@@ -62,7 +64,8 @@ class Markov(Tunnel):
         # The start, written in digits to the base k, is the first symbols.
         place_o = self.symbols ** np.arange(self.order)[::-1]
         first_Bo = start_B[:, None] // place_o[None] % self.symbols
-        inputs = jnp.concatenate([first_Bo, symbol_BP[:, :-1]], axis=1)
+        mark_B1 = jnp.full((batch, 1), self.symbols, jnp.int32)
+        inputs = jnp.concatenate([mark_B1, first_Bo.astype(jnp.int32), symbol_BP[:, :-1]], axis=1)
         return Batch(inputs, symbol_BP, jnp.ones(symbol_BP.shape))
 
     def chain(self, row_BCk: Array, start_B: Array, level_BP: Array) -> Array:
@@ -94,9 +97,10 @@ class Markov(Tunnel):
     def _counts(self, batch: Batch) -> tuple[Array, Array]:
         """n(b, c) before every observation, int32[B, T, C, k], and its context, int32[B, T]; read off the inputs."""
         observations = batch.outcome_BP.shape[1]
-        digits = [batch.inputs[:, i : i + observations] for i in range(self.order)]
-        context_BT = functools.reduce(lambda context_BT, symbol_BT: context_BT * self.symbols + symbol_BT, digits)
-        pair_BS = context_BT[:, :-1] * self.symbols + batch.inputs[:, self.order :]
+        symbol_BT = batch.inputs[:, 1:]
+        digits = [symbol_BT[:, i : i + observations] for i in range(self.order)]
+        context_BT = functools.reduce(lambda context_BT, digit_BT: context_BT * self.symbols + digit_BT, digits)
+        pair_BS = context_BT[:, :-1] * self.symbols + symbol_BT[:, self.order :]
         is_pair_BSp = jax.nn.one_hot(pair_BS, self.contexts * self.symbols, dtype=jnp.int32)
         count_BTp = jnp.pad(jnp.cumsum(is_pair_BSp, axis=1), ((0, 0), (1, 0), (0, 0)))
         return count_BTp.reshape(*context_BT.shape, self.contexts, self.symbols), context_BT

@@ -67,7 +67,7 @@ class Mixture(Tunnel):
 
         def symbols(domain: Any, key: Array, mine: Tables) -> Array:
             drawn = domain.sample(key, mine, segments, max(1, length - given(domain)))
-            return jnp.concatenate([drawn.inputs[:, : given(domain)], drawn.outcome_BP], axis=1)[:, :length]
+            return jnp.concatenate([drawn.inputs[:, 1 : 1 + given(domain)], drawn.outcome_BP], axis=1)[:, :length]
 
         symbol_DST = jnp.stack([symbols(*each) for each in zip(self.domains, keys, tables, strict=True)])
         symbol_ST = jnp.take_along_axis(symbol_DST, domain_S[None, :, None], axis=0)[0].astype(jnp.int32)
@@ -91,7 +91,7 @@ class Mixture(Tunnel):
         blind = jnp.full((len(symbol_ST), length, domain.outcomes), -jnp.log(float(domain.outcomes)))
         if length > lead and (window is None or window >= lead):
             start = jnp.full_like(symbol_ST[:, :1], domain.outcomes)
-            inputs = symbol_ST[:, :-1] if lead else jnp.concatenate([start, symbol_ST[:, :-1]], axis=1)
+            inputs = jnp.concatenate([start, symbol_ST[:, :-1]], axis=1)
             mine = Batch(inputs, symbol_ST[:, lead:], segments.weight_BP[:, lead:])
             at = jnp.arange(length - lead)
             if window is None:
@@ -167,8 +167,8 @@ class Mixture(Tunnel):
 
 
 def given(domain: Tunnel) -> int:
-    """How many symbols at its start a domain takes as given: all its tokens but the last, unless that is a mark."""
-    return domain.tokens(1) - (domain.vocabulary > domain.outcomes)
+    """How many symbols a domain takes as given: what comes after its start and before its first outcome."""
+    return domain.tokens(1) - 1
 
 
 def drawn(says_DSTV: Array, segments: Batch) -> Array:

@@ -34,8 +34,9 @@ class Recurrence(Finite):
     Two symbols that differ and the one after name the program, since differences follow d_{t+1} = a d_t: it is on from
     the fourth symbol that the classes part. Entropy is log₂ p until then, and after that nearly 0, or log₂ p for good.
 
-    A token is a symbol, and observation t is the symbol that follows token t. With p = 5, `0 1 3` is (a, b) = (2, 1)
-    or chance, one as likely as the other, so p(2) = ½ + ½ · ⅕; after `0 1 3 2` a program is 5 times as likely.
+    A token is a symbol, after a start (p), and observation t is the symbol that follows token t+1. With p = 5, `0 1 3`
+    is (a, b) = (2, 1) or chance, one as likely as the other, so p(2) = ½ + ½ · ⅕; after `0 1 3 2` a program is 5 times
+    as likely.
     Hypotheses are rows (1, a, b), and (0, 0, 0) for chance.
     """
 
@@ -53,7 +54,13 @@ class Recurrence(Finite):
 
     @property
     def vocabulary(self) -> int:
-        return self.modulus
+        return self.modulus + 1
+
+    def tokens(self, observations: int) -> int:
+        return observations + 1
+
+    def scored(self, observations: int) -> np.ndarray:
+        return np.arange(observations) + 1
 
     def tabulate(self, observations: int) -> Array:
         """[p]: the inverse of each symbol modulo p, and 0 for 0."""
@@ -81,7 +88,8 @@ class Recurrence(Finite):
 
         _, program_T = jax.lax.scan(step, chance_T[0], length=observations + 1)
         symbol_T = jnp.where(hypothesis[0] > 0, program_T, chance_T)
-        return Batch(symbol_T[:-1], symbol_T[1:], jnp.ones(observations))
+        inputs = jnp.concatenate([jnp.full(1, self.modulus, symbol_T.dtype), symbol_T[:-1]])
+        return Batch(inputs, symbol_T[1:], jnp.ones(observations))
 
     def _says(self, hypotheses: Array, symbol_BP: Array) -> tuple[Array, Array]:
         """Which hypotheses are programs [1, 1, H], and what they say follows each symbol [B, P, H]."""
@@ -90,13 +98,13 @@ class Recurrence(Finite):
 
     def log_channel(self, hypotheses: Array, batch: Batch, at: Array) -> Array:
         """[B, P, H, V]: a program leaves no choice."""
-        is_program_11H, next_BPH = self._says(hypotheses, batch.inputs[:, at])
+        is_program_11H, next_BPH = self._says(hypotheses, batch.inputs[:, 1:][:, at])
         said_BPHV = jnp.where(jax.nn.one_hot(next_BPH, self.modulus, dtype=bool), 0.0, -jnp.inf)
         return jnp.where(is_program_11H[..., None], said_BPHV, -jnp.log(float(self.modulus)))
 
     def log_seen(self, hypotheses: Array, batch: Batch) -> Array:
         """[B, T, H]: without the axis of outcomes, which is long here."""
-        is_program_11H, next_BTH = self._says(hypotheses, batch.inputs)
+        is_program_11H, next_BTH = self._says(hypotheses, batch.inputs[:, 1:])
         said_BTH = jnp.where(next_BTH == batch.outcome_BP[:, :, None], 0.0, -jnp.inf)
         return jnp.where(is_program_11H, said_BTH, -jnp.log(float(self.modulus)))
 
@@ -115,7 +123,7 @@ class Recurrence(Finite):
         symbols in the window are equal, and is impossible if two differ.
         """
         p, log_p = self.modulus, float(np.log(self.modulus))
-        symbol_BT = batch.inputs
+        symbol_BT = batch.inputs[:, 1:]
         step_BT = (symbol_BT - _shift(symbol_BT)) % p
         # The step that follows two others is the square of the second over the first, and 0 follows 0.
         next_step_BT = step_BT * (step_BT * inverse_p[_shift(step_BT)] % p) % p

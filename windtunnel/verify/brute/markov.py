@@ -19,7 +19,7 @@ class Markov(Brute):
         super().__init__(tunnel, inputs, outcomes)
         self.k, self.order = tunnel.symbols, tunnel.order
         self.concentration = fraction(tunnel.concentration)
-        self.sequence = [int(symbol) for symbol in inputs[: self.order]] + self.outcomes
+        self.sequence = [int(symbol) for symbol in inputs[1 : 1 + self.order]] + self.outcomes
 
     @staticmethod
     def small(random: np.random.Generator) -> tuple[Any, int]:

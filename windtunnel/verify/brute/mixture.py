@@ -49,8 +49,7 @@ class Mixture(Brute):
         if any(symbol >= v for symbol in before) or n < given or w < given:  # ruled out: whatever it says
             p = np.full(v, 1 / v)
         else:
-            tokens = before if given else [v, *before]
-            judge = JUDGES[domain.name](domain, np.asarray(tokens), [*before[given:], 0])
+            judge = JUDGES[domain.name](domain, np.asarray([v, *before]), [*before[given:], 0])
             p = judge.last(n - given, w - given)
         return np.pad(p, (0, self.v - v))
 

@@ -17,7 +17,7 @@ class Recurrence(Listed):
     def __init__(self, tunnel: Any, inputs: np.ndarray, outcomes: Sequence[int]):
         super().__init__(tunnel, inputs, outcomes)
         self.p = tunnel.modulus
-        self.symbols = [int(symbol) for symbol in inputs]
+        self.symbols = [int(symbol) for symbol in inputs[1:]]
 
     @staticmethod
     def small(random: np.random.Generator) -> tuple[Any, int]:
