@@ -17,6 +17,8 @@ class Uniform:
 
     name: Literal["uniform"] = "uniform"
 
+    scale = beta = None
+
     def log_density(self, distance: Array) -> Array:
         return jnp.zeros_like(distance)
 
@@ -27,6 +29,8 @@ class Gaussian:
 
     name: Literal["gaussian"] = "gaussian"
     scale: Positive = 10.0
+
+    beta = 2.0  # of the generalized Gaussian that it is
 
     def log_density(self, distance: Array) -> Array:
         return -jnp.square(distance / self.scale)

@@ -19,7 +19,8 @@ from windtunnel.errors import BadInput
 COLUMNS = """study_id tunnel hypotheses noise prior position model supervision seed horizon reach kl_bits kl_bits_se
 kl_bits_past headroom_bits_past js_bits tv entropy_gap_bits impossible_mass critical_length extrapolation_ratio
 censored convergence_length convergence_length_exact equivalent_memory kl_bits_pool kl_bits_full parameters steps
-train_seconds compile_seconds tokens_per_second verdict status""".split()
+train_seconds compile_seconds tokens_per_second verdict status
+recovered_scale recovered_beta recovered_sharpness recovered_kl_bits recovered_kl_bits_tempered""".split()
 
 Json = dict[str, Any]
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -10,10 +11,17 @@ from rich.table import Table
 from windtunnel import conf, records
 from windtunnel.errors import BadInput
 from windtunnel.progress import console
-from windtunnel.report.groups import Group, answer, groups
+from windtunnel.report.groups import Group, about_recovery, answer, groups
 from windtunnel.statistics import Interval
 
 WIDE = 150  # columns of a terminal from which a table shows everything in lines of its own
+RECOVERED = {
+    "beta": "learned β",
+    "scale": "learned scale",
+    "kl_bits": "KL of prior",
+    "sharpness": "sharpness",
+    "kl_bits_tempered": "tempered",
+}
 
 
 def swept_keys(root: Path) -> list[str]:
@@ -46,7 +54,10 @@ def summary(root: Path, width: int = WIDE) -> tuple[Table, list[Group]]:
     if wide:
         columns["seeds"] = lambda group: str(len(group.done))
     columns["KL in range"] = lambda group: kl(group, "kl_bits")
-    if past:
+    if about_recovery(made):
+        for metric, label in RECOVERED.items():
+            columns[label] = lambda group, metric=metric: kl(group, f"recovered_{metric}")
+    elif past:
         columns["KL past"] = lambda group: kl(group, "kl_bits_past")
         columns["headroom"] = lambda group: number(group.interval("headroom_bits_past").mean)
         if wide:
@@ -87,7 +98,18 @@ def verdict(folder: Path) -> tuple[Table, str]:
     memory = f"{'> ' if row['equivalent_memory_censored'] else ''}{row['equivalent_memory']}"
     facts.append(f"remembers like the last {memory} observations")
     facts.append(f"{row['parameters']:,} parameters, {row['steps']:,} steps in {row['train_seconds']:.0f} s")
-    return table, " · ".join(facts)
+    return table, "\n".join([" · ".join(facts), *map(recovered, row.get("recovery", []))])
+
+
+def recovered(head: dict[str, Any]) -> str:
+    """`prior of head 0.0: β 1.9 (true 2.0), scale 12 (10), KL 0.033 bits, 2.1e-4 at sharpness 0.73`"""
+    beta, scale = (
+        f"{name} {number(head[key]) or '–'} ({true}{number(head[f'true_{key}']) or '–'})"
+        for name, key, true in (("β", "beta", "true "), ("scale", "scale", ""))
+    )
+    kl, tempered, sharpness = (number(head[key]) for key in ("kl_bits", "kl_bits_tempered", "sharpness"))
+    fit = f"prior of head {head['layer']}.{head['head']}: {beta}, {scale}"
+    return f"{fit}, KL {kl} bits, {tempered} at sharpness {sharpness}"
 
 
 def number(value: float | None) -> str:

@@ -17,6 +17,7 @@ from windtunnel.compare import Binned, compare
 from windtunnel.config import Study, digest, evaluate_id, plain, study_id
 from windtunnel.evaluate import exact, scored_bins
 from windtunnel.progress import Display
+from windtunnel.recovery import recovery
 from windtunnel.spec import arrays
 from windtunnel.sweep.packs import Program
 from windtunnel.train import CHUNK
@@ -148,6 +149,7 @@ class Driver:
             (folder / "error.txt").unlink(missing_ok=True)
             records.write_curves(folder / "curves.npz", curves)
             settings = {"evaluate": plain(study.evaluate), "evaluate_id": evaluate_id(study)}
+            numbers |= recovery(study, params[point.id])
             records.write_json(folder / "result.json", {**settings, "reach": study.evaluate.reach, **numbers})
 
     def _exact(self, study: Study) -> Any:  # an `Exact` of numpy arrays

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from windtunnel.priors import Prior
+
 Tables = Any  # whatever `prepare` returned
 
 
@@ -61,6 +63,11 @@ class Tunnel:
     @property
     def conflict(self) -> str | None:
         """What is wrong between fields that are each valid, as `key=value: …`; None where all is well."""
+        return None
+
+    @property
+    def lag_prior(self) -> Prior | None:
+        """The prior over how many observations back the answer lies, where that is what is to be inferred."""
         return None
 
     @property

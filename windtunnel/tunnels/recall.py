@@ -47,6 +47,10 @@ class Recall(Tunnel):
     def features(self) -> int:
         return 2 * self.bits + self.symbols
 
+    @property
+    def lag_prior(self) -> Prior:
+        return self.prior
+
     def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
         drawn = uniform(key, (batch, observations, 2 * self.bits + 2))
         value_BT = (drawn[..., 0] * self.symbols).astype(jnp.int32)

@@ -1,0 +1,174 @@
+"""Prior recovery against planted truths and plain loops, in float64."""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.composed import plain, study, tiny
+from windtunnel import records
+from windtunnel.models.position import Alibi, Bam, GeneralizedGaussian, PerLayer, Rope, per_layer
+from windtunnel.recovery import biases, compared, fit, recovery
+from windtunnel.report.groups import answer, groups
+from windtunnel.report.tables import summary, verdict
+
+pytestmark = pytest.mark.usefixtures("x64")
+TRUTHS = [(3.0, 0.5), (10.0, 0.5), (3.0, 1.0), (10.0, 1.5), (3.0, 2.0), (3.0, 4.0), (10.0, 4.0)]
+LAG = np.arange(64.0)
+
+
+def learned(position, made):
+    """The parameters of a model of which only the positional prior matters."""
+    numbers = [
+        at.parameters(None, made.model.heads, made.model.width, made.horizon)
+        for at in per_layer(position, made.model.layers)
+    ]
+    return {"layers": {str(layer): {"attention": {"learned": of}} for layer, of in enumerate(numbers)}}
+
+
+def recovered(position, *overrides):
+    made = dataclasses.replace(study(*overrides), position=position)
+    return recovery(made, learned(position, made))
+
+
+def loops(log_prior, bias):
+    """KL(π ‖ softmax b) in bits, term by term."""
+    p = [math.exp(x) for x in log_prior]
+    q = [math.exp(x) for x in bias]
+    return sum(x / sum(p) * math.log2((x / sum(p)) / (y / sum(q))) for x, y in zip(p, q, strict=True) if x > 0)
+
+
+@pytest.mark.parametrize(("scale", "beta"), TRUTHS)
+@pytest.mark.parametrize("shift", [0.0, -7.0])
+def test_a_head_that_is_the_true_prior_is_recognised_whatever_constant_it_adds(scale, beta, shift):
+    truth = -((LAG / scale) ** beta)
+    row = compared(truth, truth + shift)
+    assert row["kl_bits"] < 1e-9 and row["misfit_bits"] < 1e-6
+    assert row["scale"] == pytest.approx(scale, rel=1e-3) and row["beta"] == pytest.approx(beta, rel=1e-3)
+    assert row["sharpness"] == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize(("scale", "beta"), TRUTHS)
+def test_a_tempered_prior_keeps_its_beta_and_is_recovered_at_its_sharpness(scale, beta):
+    truth = -((LAG / scale) ** beta)
+    row = compared(truth, 0.7 * truth)
+    assert row["sharpness"] == pytest.approx(0.7, rel=1e-3) and row["kl_bits_tempered"] < 1e-9
+    assert row["beta"] == pytest.approx(beta, rel=1e-3)
+    assert row["scale"] == pytest.approx(scale * 0.7 ** (-1 / beta), rel=1e-3)
+    assert row["kl_bits"] == pytest.approx(loops(truth, 0.7 * truth), rel=1e-9) and row["kl_bits"] > 1e-3
+
+
+def test_the_fit_weighs_lags_by_the_true_prior():
+    """The same wild tail, where the data are and where they are not."""
+    bias = -((LAG / 3) ** 1.0)
+    bias[40:] += 5.0
+    short, long = (fit(-((LAG / scale) ** 2), bias)["beta"] for scale in (3, 40))
+    assert short == pytest.approx(1.0, abs=1e-3) and abs(long - 1.0) > 0.1
+
+
+def test_the_fit_is_the_least_squares_of_a_library():
+    from scipy.optimize import curve_fit
+
+    prior, bias = -((LAG / 10) ** 1.5), -np.log1p(LAG / 4)
+    row = fit(prior, bias)
+    weight = np.exp(prior - np.log(np.exp(prior).sum()))
+    (_, scale, beta), _ = curve_fit(
+        lambda d, a, scale, beta: a - (d / scale) ** beta, LAG, bias, p0=(0, 5, 1), sigma=weight**-0.5, maxfev=10_000
+    )
+    assert (row["scale"], row["beta"]) == pytest.approx((scale, beta), rel=1e-3)
+    assert row["misfit_bits"] > 1e-3
+
+
+@pytest.mark.parametrize("bias", [np.zeros(64), LAG])
+def test_what_does_not_fall_with_distance_has_no_scale_and_no_beta(bias):
+    row = compared(-LAG / 3, bias)
+    assert row["scale"] is None and row["beta"] is None
+    assert row["kl_bits"] == pytest.approx(loops(-LAG / 3, bias), rel=1e-9)
+
+
+def test_a_position_that_is_the_prior_is_recovered():
+    found = recovered(GeneralizedGaussian(scale=10.0, beta=0.5), "evaluate.reach=4")
+    assert [(row["layer"], row["head"]) for row in found["recovery"]] == [(0, 0), (0, 1)]
+    for row in found["recovery"]:
+        assert row["kl_bits"] < 1e-9 and row["kl_bits_reach"] < 1e-9
+        assert (row["scale"], row["beta"]) == pytest.approx((row["true_scale"], row["true_beta"]), rel=1e-3)
+    assert found["recovered_beta"] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_bam_that_starts_uniform_is_as_far_as_the_uniform_prior():
+    (row, _) = recovered(Bam(start="uniform"), "evaluate.reach=2")["recovery"]
+    lags = [range(64), range(128)]
+    near, far = (loops([-((d / 10) ** 0.5) for d in of], [0.0] * len(of)) for of in lags)
+    assert (row["kl_bits"], row["kl_bits_reach"]) == pytest.approx((near, far), rel=1e-6)
+    assert row["scale"] is None
+
+
+@pytest.mark.parametrize(("scale", "beta"), TRUTHS)
+def test_the_fit_of_bam_is_its_closed_form(scale, beta):
+    """α = e^(−θα/θβ) and β = θβ, but for the ε that BAM adds to the distance, which shows at 0 where β is small."""
+    made = study("position=bam", "model.heads=1")
+    bias = biases(made, Bam(), {"log_alpha": jnp.asarray([-beta * math.log(scale)]), "beta": jnp.asarray([beta])})[0]
+    row = fit(-LAG / 10, bias[:64])
+    assert (row["scale"], row["beta"]) == pytest.approx((scale, beta), rel=2e-3 if beta >= 1 else 0.04)
+
+
+def test_every_head_and_layer_has_its_row_and_the_best_head_is_named():
+    found = recovered(Alibi(), "model.layers=2", "tunnel.prior.beta=1", "tunnel.prior.scale=16")
+    assert [(row["layer"], row["head"]) for row in found["recovery"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [row["scale"] for row in found["recovery"][:2]] == pytest.approx([16, 256], rel=1e-3)
+    assert found["recovered_scale"] == pytest.approx(16, rel=1e-3)
+    found = recovered(PerLayer(layers=(Rope(), Alibi())), "model.layers=2")
+    assert {row["layer"] for row in found["recovery"]} == {1}
+
+
+def test_nothing_is_said_where_there_is_nothing_to_recover():
+    assert recovered(Rope()) == {}
+    bijection = study("tunnel=bijection", "position=alibi")
+    assert recovery(bijection, learned(Alibi(), bijection)) == {}
+
+
+def test_a_gaussian_prior_is_a_generalized_gaussian_of_beta_2_and_a_uniform_one_has_none():
+    (row, _) = recovered(Alibi(), "prior=gaussian")["recovery"]
+    assert (row["true_scale"], row["true_beta"]) == (10.0, 2.0)
+    (row, _) = recovered(Alibi(), "prior=uniform")["recovery"]
+    assert row["true_beta"] is None and row["kl_bits"] == pytest.approx(loops([0.0] * 64, -LAG / 16), rel=1e-6)
+
+
+def test_the_sweep_composes_and_varies_what_it_says():
+    composed = plain("+sweep=recovery")
+    assert composed["position"]["name"] == "bam" and composed["model"] | {"heads": 1, "layers": 1} == composed["model"]
+    assert composed["question"] == "Does training recover the data's own positional prior?"
+
+
+def test_the_record_the_verdict_and_the_answer(tmp_path):
+    """Three made-up cases, as a sweep leaves them: recovered, recovered up to a temperature, and not."""
+    import jax
+
+    from windtunnel.config import Settings
+    from windtunnel.sweep.driver import Point
+    from windtunnel.sweep.run import fixed_part, run
+
+    with jax.enable_x64(False):
+        overrides = [{"tunnel.prior.beta": beta} for beta in ("1", "2", "4")]
+        points = [Point(tiny("position=bam", f"tunnel.prior.beta={o['tunnel.prior.beta']}"), o) for o in overrides]
+        root = tmp_path / "trial"
+        assert run(points, root, Settings(), fixed_part(points))
+    result = records.read_json(root / points[1].id / "result.json")
+    assert [row["true_beta"] for row in result["recovery"]] == [2, 2]
+    assert result["recovered_kl_bits"] == min(row["kl_bits"] for row in result["recovery"])
+    said = verdict(root / points[1].id)[1].splitlines()[-1]
+    assert said.startswith("prior of head 0.1: β ") and "(true 2.0)" in said
+
+    for point, (kl, tempered) in zip(points, [(0.001, 0.001), (0.1, 0.001), (0.1, 0.1)], strict=True):
+        path = root / point.id / "result.json"
+        made = {"recovered_kl_bits": kl, "recovered_kl_bits_tempered": tempered, "recovered_beta": 1.5}
+        records.write_json(path, records.read_json(path) | made)
+    table, made = summary(root)
+    assert [str(column.header) for column in table.columns][:5] == [
+        "tunnel.prior.beta", "seeds", "KL in range", "learned β", "learned scale"]  # fmt: skip
+    assert answer(made) == (
+        "The data's prior is recovered in 1 of 3 cases (KL ≤ 0.01 bits), up to a temperature in 2; not in 4."
+    )
+    assert "recovered in" not in answer(groups(records.rows(root), ["seed"])), "another sweep asks another question"

@@ -1,0 +1,126 @@
+"""Prior recovery: which positional prior did a head learn, beside the one that the data have?
+
+Where a tunnel's hypotheses are lags d with a prior π (`Tunnel.lag_prior`), the exact log-posterior is log-likelihood +
+log π(d), and the score of a head with an additive positional prior is content + b(d). The head *is* the posterior where
+its b is log π up to a constant, which a softmax does not see. So b is normalised over the lags and held against π.
+
+Two things let b and log π differ without harm to the predictions. Heads and layers may share the work: only a model of
+one head has one prior to identify. And temperature: a head whose score is c × the log-posterior attends more (c > 1)
+or less sharply than it should, and what comes after it can undo much of that. Then b = c log π, so β is the same, the
+scale is c^(−1/β) of the true one, and the KL is not zero. So beside `kl_bits` stand `kl_bits_tempered`, what is left of
+it at the best temperature, and `sharpness`, the c there. (A scalable softmax is such a c too, one for each query: b is
+what the position says before it.)
+"""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from windtunnel.compare import kl_bits
+from windtunnel.config import Study
+from windtunnel.models.position import Position, per_layer
+
+Numbers = dict[str, float | None]
+
+RECOVERED = ("scale", "beta", "sharpness", "kl_bits", "kl_bits_tempered")  # what the best head is shown by
+BETAS = np.geomspace(0.05, 20, 400)  # where the fit looks for β, and between its best two neighbours
+SHARPNESS = np.geomspace(1e-3, 1e3, 400)
+
+
+def recovery(study: Study, params: Any) -> dict[str, Any]:
+    """`recovery`, a row for every layer and head with an additive prior, and `recovered_…`, the numbers of the one
+    with the smallest KL. Nothing where the tunnel has no prior over lags or the model no additive prior.
+
+    The fit and the KL are over the lags of the horizon, which training could see; `kl_bits_reach` is over those of the
+    evaluated length.
+    """
+    prior = study.tunnel.lag_prior
+    if prior is None or study.position is None:
+        return {}
+    log_prior_T = np.asarray(prior.log_density(jnp.arange(study.length, dtype=float)), np.float64)
+    rows = []
+    for layer, position in enumerate(per_layer(study.position, study.model.layers)):
+        learned = params["layers"][str(layer)]["attention"].get("learned", {})
+        for head, bias_T in enumerate(biases(study, position, learned)):
+            numbers = compared(log_prior_T[: study.horizon], bias_T[: study.horizon])
+            numbers["kl_bits_reach"] = prior_kl_bits(log_prior_T, bias_T)
+            numbers |= {"true_scale": prior.scale, "true_beta": prior.beta}
+            rows.append({"layer": layer, "head": head, **{name: _finite(value) for name, value in numbers.items()}})
+    if not rows:
+        return {}
+    best = min(rows, key=lambda row: math.inf if row["kl_bits"] is None else row["kl_bits"])
+    return {"recovery": rows, **{f"recovered_{name}": best[name] for name in RECOVERED}}
+
+
+def biases(study: Study, position: Position, learned: Any) -> np.ndarray:
+    """[N, T]: what each head adds to the score of the observation 0, 1, 2 … before the last one evaluated; [0, T] where
+    nothing is added.
+    """
+    at = study.tunnel.scored(study.length)
+    where = position.positions(None, study.tunnel.tokens(study.length))[at]
+    bias = position.bias(learned, study.model.heads, where[-1:], where)
+    if bias is None:
+        return np.zeros((0, len(at)))
+    return np.broadcast_to(np.asarray(bias, np.float64)[:, 0, ::-1], (study.model.heads, len(at)))
+
+
+def compared(log_prior_T: np.ndarray, bias_T: np.ndarray) -> Numbers:
+    """One head's prior beside the true one; both are log-densities (nats) over lags, up to a constant."""
+    numbers: Numbers = {**fit(log_prior_T, bias_T), "kl_bits": prior_kl_bits(log_prior_T, bias_T)}
+    sharpness = minimum(lambda c: prior_kl_bits(log_prior_T, bias_T / c), SHARPNESS)
+    return numbers | {"kl_bits_tempered": prior_kl_bits(log_prior_T, bias_T / sharpness), "sharpness": sharpness}
+
+
+def prior_kl_bits(log_prior_T: np.ndarray, bias_T: np.ndarray) -> float:
+    """KL(π ‖ softmax b) = Σ_d π(d) (log₂ π(d) − log₂ softmax(b)(d))."""
+    return float(kl_bits(normalised(log_prior_T), normalised(bias_T)))
+
+
+def fit(log_prior_T: np.ndarray, bias_T: np.ndarray) -> Numbers:
+    """The generalized Gaussian nearest to b: scale α and β minimise Σ_d π(d) (b(d) − a + (d/α)^β)², a being free.
+
+    Each lag weighs what the data's prior π gives it: a tail that training hardly ever saw should not decide. For one β
+    this is linear regression on d^β, with the slope −α^(−β); so β alone is searched for. `misfit_bits` is the root
+    of what is left. Scale and β are None where b does not fall with distance, as a flat one.
+    """
+    weight_T = np.exp(normalised(log_prior_T))
+    lag_T = np.arange(len(bias_T), dtype=float)
+
+    def centred(values_T: np.ndarray) -> np.ndarray:
+        return values_T - weight_T @ values_T
+
+    def slope(beta: float) -> float:
+        power_T = centred(lag_T**beta)
+        return float(-(weight_T * power_T) @ centred(bias_T) / (weight_T @ power_T**2))
+
+    def misfit(beta: float) -> float:
+        return float(weight_T @ (centred(bias_T) + max(slope(beta), 0.0) * centred(lag_T**beta)) ** 2)
+
+    beta = minimum(misfit, BETAS)
+    falls = slope(beta) > 0
+    return {
+        "scale": slope(beta) ** (-1 / beta) if falls else None,
+        "beta": beta if falls else None,
+        "misfit_bits": math.sqrt(misfit(beta)) / math.log(2),
+    }
+
+
+def minimum(function: Any, grid: np.ndarray) -> float:
+    """Where a function of a positive number is smallest: the best of the grid, refined between its neighbours."""
+    from scipy.optimize import minimize_scalar
+
+    best = int(np.argmin([function(at) for at in grid]))
+    bounds = tuple(np.log(grid[[max(best - 1, 0), min(best + 1, len(grid) - 1)]]))
+    found = minimize_scalar(lambda x: function(math.exp(x)), bounds=bounds, method="bounded", options={"xatol": 1e-10})
+    return math.exp(found.x)
+
+
+def normalised(log_T: np.ndarray) -> np.ndarray:
+    top = log_T.max()
+    return log_T - top - np.log(np.exp(log_T - top).sum())
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
