@@ -182,8 +182,9 @@ def _agree(study: Study) -> None:
         return
     if position is None:
         raise BadInput(f"position=null: model {model.name} needs one; valid: {', '.join(names(AnyPosition))}")
-    if position.name == "rope" and (model.width // model.heads) % 2:
-        raise BadInput(f"position=rope: needs an even head width, not {model.width}/{model.heads}")
+    conflict = position.conflict(model.width // model.heads, tunnel.tokens(study.length))
+    if conflict is not None:
+        raise BadInput(f"position{conflict}")
     if isinstance(position, PerLayer) and len(position.layers) != model.layers:
         raise BadInput(
             f"position.layers: lists {len(position.layers)} positions, and the model has model.layers={model.layers}"

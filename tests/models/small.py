@@ -4,19 +4,43 @@ import jax
 
 from windtunnel import models
 from windtunnel.models import Shape, Transformer
-from windtunnel.models.position import Alibi, Bam, GeneralizedGaussian, Learned, PerLayer, Rope, Uniform
+from windtunnel.models.position import (
+    T5,
+    Alibi,
+    Bam,
+    Fire,
+    Gaussian,
+    GeneralizedGaussian,
+    Kerple,
+    Learned,
+    PerLayer,
+    Randomised,
+    Rope,
+    Sinusoidal,
+    Uniform,
+    Xpos,
+)
 from windtunnel.spec import arrays
 
 # A new positional prior is a row here: every test of the transformer then holds for it.
 POSITIONS = {
     "uniform": Uniform(),
     "learned": Learned(),
+    "sinusoidal": Sinusoidal(),
+    "randomised": Randomised(range=16),
+    "randomised_rope": Randomised(range=16, inner=Rope()),
     "rope": Rope(),
+    "rope_yarn": Rope(scaling="yarn"),
+    "xpos": Xpos(scale=8.0),
     "alibi": Alibi(),
+    "gaussian": Gaussian(scale=3.0),
     "generalized_gaussian": GeneralizedGaussian(scale=3.0),
     "generalized_gaussian_fixed": GeneralizedGaussian(scale=3.0, beta=2.0, learn=False),
     "bam": Bam(),
-    "bam_uniform": Bam(start="uniform"),
+    "bam_uniform": Bam(start="uniform", learn=("alpha", "beta", "mu")),
+    "kerple": Kerple(),
+    "t5": T5(),
+    "fire": Fire(),
     "per_layer": PerLayer(layers=(Alibi(), Learned())),
 }
 FEATURES, OUTCOMES, LENGTH = 3, 4, 7

@@ -62,7 +62,7 @@ class Transformer(Model):
         from windtunnel.models.transformer import Transformer as Module
 
         assert position is not None  # the door made sure
-        return Module(self, position, shape, nnx.Rngs(key))
+        return Module(self, position.bound(self.width, shape.length), shape, nnx.Rngs(key))
 
 
 @spec

@@ -52,7 +52,7 @@ class Attention(nnx.Module):
             return self.position.bias(learned, self.heads, positions_T[query_at], positions_T[key_at])
 
         q = self.position.rotate(learned, project(self.query, take(x_BTD, rows_Q)), positions_T[rows_Q])
-        k = self.position.rotate(learned, project(self.key, x_BTD), positions_T)
+        k = self.position.rotate_keys(learned, project(self.key, x_BTD), positions_T)
         q, k, v = tap("queries", q), tap("keys", k), tap("values", project(self.value, x_BTD))
         context_BNQd = attend(q, k, v, rows_Q, bias)
         if tapped_P is not None:

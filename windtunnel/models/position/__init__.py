@@ -3,38 +3,57 @@
 A position has four methods, and each prior overrides those it needs: where tokens are (`positions`), what is added to
 their embedding (`embed`), how queries and keys are turned (`rotate`), and the log-prior added to the attention score
 (`bias`). Numbers that are fixed are knobs; what is learned lies in `learned`, one set a layer, made by `parameters`,
-started from knobs, trained without weight decay.
+started from knobs, trained without weight decay. `docs/positions.md` has them all in a table.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from windtunnel.models.position.absolute import Learned
-from windtunnel.models.position.additive import EPSILON, Alibi, Bam, GeneralizedGaussian, Uniform, alibi_slopes
+from windtunnel.models.position.absolute import Learned, Randomised, Sinusoidal
+from windtunnel.models.position.additive import (
+    EPSILON,
+    Alibi,
+    Bam,
+    Gaussian,
+    GeneralizedGaussian,
+    Kerple,
+    Uniform,
+    alibi_slopes,
+)
 from windtunnel.models.position.base import Parameters, Position, distance
-from windtunnel.models.position.rotary import Rope
+from windtunnel.models.position.learned_bias import T5, Fire
+from windtunnel.models.position.rotary import Rope, Xpos
 from windtunnel.spec import spec
 
 __all__ = [
     "EPSILON",
+    "T5",
     "Alibi",
     "AnyPosition",
     "Bam",
+    "Fire",
+    "Gaussian",
     "GeneralizedGaussian",
+    "Kerple",
     "Learned",
     "Parameters",
     "PerLayer",
     "Position",
+    "Randomised",
     "Rope",
     "Single",
+    "Sinusoidal",
     "Uniform",
+    "Xpos",
     "alibi_slopes",
     "distance",
     "per_layer",
 ]
 
-_One = Uniform | Learned | Rope | Alibi | GeneralizedGaussian | Bam
+_Absolute = Learned | Sinusoidal | Randomised
+_Additive = Uniform | Alibi | Gaussian | GeneralizedGaussian | Bam | Kerple | T5 | Fire
+_One = _Absolute | Rope | Xpos | _Additive
 Single = Annotated[_One, Field(discriminator="name")]
 
 
@@ -44,6 +63,13 @@ class PerLayer:
 
     layers: tuple[Single, ...]
     name: Literal["per_layer"] = "per_layer"
+
+    def bound(self, width: int, length: int) -> Any:
+        return PerLayer(layers=tuple(one.bound(width, length) for one in self.layers))
+
+    def conflict(self, head: int, length: int) -> str | None:
+        conflicts = ((i, one.conflict(head, length)) for i, one in enumerate(self.layers))
+        return next((f".layers.{i}{conflict}" for i, conflict in conflicts if conflict is not None), None)
 
 
 AnyPosition = Annotated[_One | PerLayer, Field(discriminator="name")]

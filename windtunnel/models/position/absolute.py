@@ -1,12 +1,15 @@
-"""Absolute positions: something is added to a token's embedding that says where it stands."""
+"""Absolute positions: what is added to a token's embedding says where it stands, or could have stood."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
+from pydantic import Field
 
 from windtunnel.models.position.base import Parameters, Position
+from windtunnel.models.position.rotary import Rope
 from windtunnel.spec import Size, spec
 
 
@@ -30,3 +33,66 @@ class Learned(Position):
         if self.past == "zero":
             return jnp.where((positions < len(table))[:, None], table[jnp.minimum(positions, len(table) - 1)], 0.0)
         return jnp.take(table, positions, axis=0, mode=self.past)
+
+
+@spec
+class Sinusoidal(Position):
+    """Absolute positions, fixed: channel 2i of token t gets sin(t / 10000^(2i/D)), channel 2i + 1 the cosine of that.
+    Vaswani et al. 2017.
+    """
+
+    name: Literal["sinusoidal"] = "sinusoidal"
+
+    def bound(self, width: int, length: int) -> Any:
+        return Waves(width=width)
+
+
+@spec
+class Waves(Sinusoidal):
+    """Sinusoids of a known width D; not a choice of its own."""
+
+    width: Size
+
+    def embed(self, learned: Parameters, positions: Array) -> Array:
+        pair = jnp.arange(-(-self.width // 2))
+        angle_Ti = positions[:, None] / 10_000.0 ** (2 * pair / self.width)[None]
+        return jnp.stack([jnp.sin(angle_Ti), jnp.cos(angle_Ti)], axis=-1).reshape(len(positions), -1)[:, : self.width]
+
+
+@spec
+class Randomised(Position):
+    """Tokens stand at T different places of a longer range, in order, so that no place in it is new. While training
+    they are drawn anew at each step, uniformly; in evaluation token t stands at ⌊t · range / T⌋. The `inner` position
+    says what is done with the places. Ruoss et al. 2023.
+    """
+
+    name: Literal["randomised"] = "randomised"
+    range: Size = 2048
+    inner: Annotated[Sinusoidal | Learned | Rope, Field(discriminator="name")] = Sinusoidal()
+
+    def bound(self, width: int, length: int) -> Any:
+        return Randomised(range=self.range, inner=self.inner.bound(width, self.range))
+
+    def conflict(self, head: int, length: int) -> str | None:
+        if length > self.range:
+            return (
+                f".range={self.range}: has no place for each of the {length} tokens that are evaluated; "
+                f"give a position.range of at least {length}, or a smaller evaluate.reach"
+            )
+        if isinstance(self.inner, Rope) and self.inner.scaling != "none":
+            return f".inner.scaling={self.inner.scaling}: no place in the range is past what was trained; valid: none"
+        return self.inner.conflict(head, length)
+
+    def parameters(self, key: Array, heads: int, width: int, length: int) -> Parameters:
+        return self.inner.parameters(key, heads, width, self.range)
+
+    def positions(self, key: Array | None, length: int) -> Array:
+        if key is None:
+            return jnp.asarray(np.arange(length, dtype=np.int64) * self.range // length, jnp.int32)
+        return jnp.sort(jax.random.choice(key, self.range, (length,), replace=False))
+
+    def embed(self, learned: Parameters, positions: Array) -> Array | None:
+        return self.inner.embed(learned, positions)
+
+    def rotate(self, learned: Parameters, x: Array, positions: Array) -> Array:
+        return self.inner.rotate(learned, x, positions)

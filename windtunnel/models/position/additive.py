@@ -1,5 +1,6 @@
 """Additive positions: log-priors over distance d, added to the attention score. softmax(a + b) is the normalised
-product of softmax(a) and softmax(b): content is the likelihood, position the prior.
+product of softmax(a) and softmax(b): content is the likelihood, position the prior. Here those with a formula of a few
+numbers; `learned_bias.py` has those that learn the shape itself.
 """
 
 from typing import Literal
@@ -12,6 +13,7 @@ from windtunnel.priors import generalized_gaussian
 from windtunnel.spec import Positive, spec
 
 EPSILON = 1e-3  # BAM's ε: keeps |d|^β and its gradients finite at d = 0
+LARGEST = 60.0  # of BAM's exponent: a steep β then ends at −e^60, below which float32 would come to −∞ and NaN
 
 
 @spec
@@ -23,7 +25,7 @@ class Uniform(Position):
 
 @spec
 class Alibi(Position):
-    """log p(d) = −m_h d with m_h = 2^(−8h/N) for head h = 1 … N: a Laplace prior, fixed."""
+    """log p(d) = −m_h d with m_h = 2^(−8h/N) for head h = 1 … N: a Laplace prior, fixed. Press et al. 2022."""
 
     name: Literal["alibi"] = "alibi"
 
@@ -55,25 +57,77 @@ class GeneralizedGaussian(Position):
 
 
 @spec
+class Gaussian(Position):
+    """log p(d) = −(d/σ_h)²: the generalized Gaussian at β = 2, its scale σ learned per head or fixed."""
+
+    name: Literal["gaussian"] = "gaussian"
+    scale: Positive = 10.0
+    learn: bool = True
+
+    stationary = True
+
+    @property
+    def _generalized(self) -> GeneralizedGaussian:
+        return GeneralizedGaussian(scale=self.scale, beta=2.0, learn=self.learn)
+
+    def parameters(self, key: Array, heads: int, width: int, length: int) -> Parameters:
+        return self._generalized.parameters(key, heads, width, length)
+
+    def bias(self, learned: Parameters, heads: int, query_at: Array, key_at: Array) -> Array:
+        return self._generalized.bias(learned, heads, query_at, key_at)
+
+
+@spec
 class Bam(Position):
-    """log p(d) = −e^{θα} (d + ε)^{θβ}, both learned per head and layer without bounds: β < 0 masks the near and is
-    flat far away. `start` is `uniform` (θβ = 0) or `alibi` (θβ = 1, θα = log m_h). Bianchessi et al. 2025.
+    """log p(d) = −e^θα (|d − μ| + ε)^θβ, μ = e^θμ − e^−θμ, per head and layer, without bounds: β < 0 masks what is near
+    μ and is flat far away. Bianchessi et al. 2025.
+
+    All start at μ = 0, and α, β at `uniform` (θα = θβ = 0, a constant) or `alibi` (θβ = 1, θα = log m_h). `learn` names
+    those that are learned; the others stay at their start.
     """
 
     name: Literal["bam"] = "bam"
     start: Literal["uniform", "alibi"] = "alibi"
+    learn: tuple[Literal["alpha", "beta", "mu"], ...] = ("alpha", "beta")
+
+    stationary = True
+
+    def _start(self, heads: int) -> Parameters:
+        alibi = self.start == "alibi"
+        return {
+            "log_alpha": jnp.log(alibi_slopes(heads)) if alibi else jnp.zeros(heads),
+            "beta": jnp.ones(heads) if alibi else jnp.zeros(heads),
+            "theta_mu": jnp.zeros(heads),
+        }
+
+    def parameters(self, key: Array, heads: int, width: int, length: int) -> Parameters:
+        theta = {"alpha": "log_alpha", "beta": "beta", "mu": "theta_mu"}
+        start = self._start(heads)
+        return {theta[name]: start[theta[name]] for name in self.learn}
+
+    def bias(self, learned: Parameters, heads: int, query_at: Array, key_at: Array) -> Array:
+        theta = {name: value_N[:, None, None] for name, value_N in {**self._start(heads), **learned}.items()}
+        from_mu_NQK = jnp.abs(distance(query_at, key_at)[None] - 2 * jnp.sinh(theta["theta_mu"]))
+        exponent_NQK = theta["log_alpha"] + theta["beta"] * jnp.log(from_mu_NQK + EPSILON)
+        return -jnp.exp(jnp.minimum(exponent_NQK, LARGEST))
+
+
+@spec
+class Kerple(Position):
+    """log p(d) = −r₁ ln(1 + r₂ d), so p(d) = (1 + r₂ d)^−r₁: a power law. r₁, r₂ > 0 are learned per head, from 1.
+    The logarithmic KERPLE of Chi et al. 2022; their power variant is BAM with 0 < β ≤ 2.
+    """
+
+    name: Literal["kerple"] = "kerple"
 
     stationary = True
 
     def parameters(self, key: Array, heads: int, width: int, length: int) -> Parameters:
-        log_slope_N = jnp.log(alibi_slopes(heads))
-        if self.start == "uniform":
-            return {"log_alpha": jnp.zeros(heads), "beta": jnp.zeros(heads)}
-        return {"log_alpha": log_slope_N, "beta": jnp.ones(heads)}
+        return {"log_r1": jnp.zeros(heads), "log_r2": jnp.zeros(heads)}
 
     def bias(self, learned: Parameters, heads: int, query_at: Array, key_at: Array) -> Array:
-        log_d_QK = jnp.log(distance(query_at, key_at) + EPSILON)[None]
-        return -jnp.exp(learned["log_alpha"][:, None, None] + learned["beta"][:, None, None] * log_d_QK)
+        r1_N, r2_N = (jnp.exp(learned[name])[:, None, None] for name in ("log_r1", "log_r2"))
+        return -r1_N * jnp.log1p(r2_N * distance(query_at, key_at)[None])
 
 
 def alibi_slopes(heads: int) -> Array:

@@ -1,0 +1,65 @@
+"""Additive positions that learn the shape of their log-prior: a table of buckets, or a small network."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from windtunnel.models.position.base import Parameters, Position, distance
+from windtunnel.spec import spec
+
+BUCKETS, EXACT, FARTHEST = 32, 16, 128  # T5's, for causal attention
+UNITS = 32  # of FIRE's network
+
+
+@spec
+class T5(Position):
+    """log p(d) = b_h(bucket of d), b learned per head, from 0. The first 16 of the 32 buckets hold a distance each, the
+    others are evenly spaced in log d up to 128, and the last holds all that is beyond. Raffel et al. 2020.
+    """
+
+    name: Literal["t5"] = "t5"
+
+    stationary = True
+
+    def parameters(self, key: Array, heads: int, width: int, length: int) -> Parameters:
+        return {"buckets": jnp.zeros((heads, BUCKETS))}
+
+    def bias(self, learned: Parameters, heads: int, query_at: Array, key_at: Array) -> Array:
+        return learned["buckets"][:, buckets(distance(query_at, key_at))]
+
+
+def buckets(distance: Array) -> Array:
+    """T5's bucket of each distance: d for d < 16, then 16 + ⌊16 ln(d/16) / ln(128/16)⌋, at most 31."""
+    octaves = jnp.log(jnp.maximum(distance, EXACT) / EXACT) / jnp.log(FARTHEST / EXACT)
+    far = EXACT + (octaves * (BUCKETS - EXACT)).astype(jnp.int32)
+    return jnp.where(distance < EXACT, distance.astype(jnp.int32), jnp.minimum(far, BUCKETS - 1))
+
+
+@spec
+class Fire(Position):
+    """log p(i, d) = f_h(ψ(d) / ψ(max(i, L))) for the query i, ψ(x) = ln(cx + 1): a prior over the *share* of what was
+    seen, in logarithms, so no input is ever larger than 1. f is a network of one layer of 32 ReLU units; it, c > 0 and
+    the threshold L > 0 are learned, one set a layer, c from 0.1 and L from a quarter of the training length. The
+    network's last layer has no constant, which a softmax would not see. Li et al. 2024.
+    """
+
+    name: Literal["fire"] = "fire"
+
+    def parameters(self, key: Array, heads: int, width: int, length: int) -> Parameters:
+        drawn_3UN = jax.random.uniform(key, (3, UNITS, heads), minval=-1.0)
+        return {
+            "log_c": jnp.log(jnp.asarray(0.1)),
+            "log_threshold": jnp.log(jnp.asarray(length / 4)),
+            "slope": drawn_3UN[0, :, 0],
+            "offset": drawn_3UN[1, :, 0],
+            "readout": drawn_3UN[2] / UNITS**0.5,
+        }
+
+    def bias(self, learned: Parameters, heads: int, query_at: Array, key_at: Array) -> Array:
+        c, threshold = jnp.exp(learned["log_c"]), jnp.exp(learned["log_threshold"])
+        farthest_Q = jnp.log1p(c * jnp.maximum(query_at, threshold))
+        share_QK = jnp.log1p(c * distance(query_at, key_at)) / farthest_Q[:, None]
+        units_QKU = jax.nn.relu(share_QK[..., None] * learned["slope"] + learned["offset"])
+        return jnp.moveaxis(units_QKU @ learned["readout"], -1, 0)
