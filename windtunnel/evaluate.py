@@ -14,6 +14,7 @@ from jaxtyping import Array
 from windtunnel.bins import Bin, bins, scored
 from windtunnel.config import Study
 from windtunnel.models import with_parameters
+from windtunnel.models.blocks import Reading
 from windtunnel.train import START, build, stream
 from windtunnel.tunnels import Batch
 
@@ -51,11 +52,37 @@ def exact(study: Study) -> Exact:
     return _each_example(study, one)
 
 
-def predict(study: Study, params: Any, axis: str | None = None) -> Array:
-    """[B, P, V]: the model's log-predictive (nats) at the scored positions; with `axis`, this device's share of B."""
+class Predicted(NamedTuple):
+    """What the model says of the evaluation sequences at the scored positions, and how its attention was computed."""
+
+    log_predictive: Array  # [B, P, V] nats
+    readings: list[Reading]  # one a layer, from the bottom; none where there is no attention
+
+
+class Readings:
+    """A tap that keeps how attention was computed."""
+
+    rows = False
+
+    def __init__(self) -> None:
+        self.kept: list[Reading] = []
+
+    def __call__(self, name: str, value: Any) -> Any:
+        if name.endswith(".reading"):
+            self.kept.append(value)
+        return value
+
+
+def predict(study: Study, params: Any, axis: str | None = None) -> Predicted:
+    """Of the model with these parameters; with `axis`, this device's share of B."""
     model = with_parameters(build(study, stream(study, START)), params)
     at = study.tunnel.scored(study.length)[scored(scored_bins(study))]
-    return _each_example(study, lambda batch: jax.nn.log_softmax(model(batch.inputs, at)), axis)
+
+    def one(batch: Batch) -> Predicted:
+        readings = Readings()
+        return Predicted(jax.nn.log_softmax(model(batch.inputs, at, tap=readings)), readings.kept)
+
+    return _each_example(study, one, axis)
 
 
 def _each_example(study: Study, judge: Callable[[Batch], Any], axis: str | None = None) -> Any:

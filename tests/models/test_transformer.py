@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.models.small import FEATURES, LENGTH, POSITIONS, built
-from windtunnel.models import Shape, Transformer, attention, parameters, with_parameters
+from windtunnel.models import Shape, Transformer, blocks, parameters, with_parameters
 from windtunnel.models.position import Alibi, PerLayer, Uniform
 
 AT = jnp.arange(LENGTH)
@@ -36,7 +36,7 @@ def test_in_chunks_as_at_once_and_some_queries_as_all(position, inputs, monkeypa
     whole = module(inputs, AT)
     for at in (jnp.asarray([1, 4, 6]), np.asarray([0, 2, 4, 6]), np.asarray([3])):
         np.testing.assert_allclose(module(inputs, at), whole[:, at], atol=1e-6)
-    monkeypatch.setattr(attention, "CHUNK", 3)  # 7 queries: the last chunk is padded
+    monkeypatch.setattr(blocks, "CHUNK", 3)  # 7 queries: the last chunk is padded
     np.testing.assert_allclose(module(inputs, AT), whole, atol=1e-6)
 
 
@@ -54,7 +54,7 @@ def test_a_tap_that_changes_nothing_changes_nothing(position, inputs):
     assert rows.shape == (2, 2, 2, LENGTH), "[B, N, P, T], for the queries `at` only"
     np.testing.assert_allclose(rows.sum(-1), 1, atol=1e-6)
     assert (rows[:, :, 0, 3:] == 0).all() and (rows[:, :, 1, 6:] == 0).all()
-    layer = ("queries", "keys", "values", "scores", "attention", "context", "residual")
+    layer = ("queries", "keys", "values", "reading", "scores", "attention", "context", "residual")
     assert list(seen) == ["embedding", *(f"{i}.{name}" for i in (0, 1) for name in layer), "logits"]
 
 

@@ -97,7 +97,7 @@ def test_evaluation_is_the_same_for_every_study_and_pack(pack):
     """Paired: the same sequences, in whatever pack."""
     program, state, _ = pack
     same = jax.tree.map(lambda leaf: np.stack([leaf[0]] * len(leaf)), state.params)
-    log_q = np.asarray(program.predict(program.place(same)))
+    log_q = np.asarray(program.predict(program.place(same)).log_predictive)
     np.testing.assert_array_equal(log_q[0], log_q[2])
     np.testing.assert_allclose(np.exp(log_q).sum(-1), 1, rtol=1e-5)
 

@@ -15,7 +15,7 @@ from windtunnel.models.stack import dense, embed, embedding, in_order, numbered
 class Transformer(nnx.Module):
     """x ← x + attention(norm x);  x ← x + mlp(norm x);  logits = head(norm x).
 
-    Taps, in order: `embedding`; at depth l `l.queries`, `l.keys`, `l.values`, `l.scores`, `l.attention`,
+    Taps, in order: `embedding`; at depth l `l.queries`, `l.keys`, `l.values`, `l.reading`, `l.scores`, `l.attention`,
     `l.context`, `l.residual`; `logits`. A looped transformer goes through its L layers again and again: pass p of
     layer i is at depth pL + i.
     """
@@ -32,7 +32,7 @@ class Transformer(nnx.Module):
     def __call__(self, inputs: Array, at: Rows, *, key: Array | None = None, tap: Tap | None = None) -> Array:
         """[B, P, V]: logits at the tokens `at` (ascending). `key` is given while training."""
         length = inputs.shape[1]
-        tapped = at if tap is not None else None
+        tapped = at if tap is not None and getattr(tap, "rows", True) else None
         tap = tap or no_tap
         x = tap("embedding", embed(self.embedding, inputs))
         path = in_order(self.layers) * self.loops
@@ -51,7 +51,7 @@ class Transformer(nnx.Module):
 class Layer(nnx.Module):
     def __init__(self, spec: Spec, position: Single, length: int, rngs: nnx.Rngs):
         self.norm_attention = nnx.RMSNorm(spec.width, rngs=rngs)
-        self.attention = Attention(spec.width, spec.heads, position, length, rngs)
+        self.attention = Attention(spec.width, spec.heads, position, spec.softmax, length, rngs)
         self.norm_mlp = nnx.RMSNorm(spec.width, rngs=rngs)
         self.up = nnx.Linear(spec.width, spec.hidden, rngs=rngs)
         self.down = nnx.Linear(spec.hidden, spec.width, rngs=rngs)

@@ -129,7 +129,8 @@ class Driver:
         params = {point.id: checkpoint.load(self._checkpoint(point), like) for point in trained}
         filled = [params.get(point.id, params[trained[0].id]) for point in points]
         filled += filled[-1:] * (jax.tree.leaves(program.pack)[0].shape[0] - len(points))
-        log_q = np.asarray(program.predict(program.place(jax.tree.map(lambda *leaves: np.stack(leaves), *filled))))
+        predicted = program.predict(program.place(jax.tree.map(lambda *leaves: np.stack(leaves), *filled)))
+        predicted = jax.tree.map(np.asarray, predicted)
         for index, point in enumerate(points):
             if point not in trained:
                 continue
@@ -137,19 +138,21 @@ class Driver:
             numbers, curves = compare(
                 Binned(scored_bins(study), study.horizon),
                 answers.log_predictive,
-                log_q[index],
+                predicted.log_predictive[index],
                 answers.baselines,
                 answers.weight,
                 study.evaluate.tolerance,
                 study.evaluate.settled,
                 study.tunnel.limit_bits,
                 answers.full,
+                study.tunnel.recursive,
             )
             folder = self.root / point.id
             (folder / "error.txt").unlink(missing_ok=True)
             records.write_curves(folder / "curves.npz", curves)
             settings = {"evaluate": plain(study.evaluate), "evaluate_id": evaluate_id(study)}
             numbers |= recovery(study, params[point.id])
+            numbers["attention"] = [attention_facts(reading, index) for reading in predicted.readings]
             records.write_json(folder / "result.json", {**settings, "reach": study.evaluate.reach, **numbers})
 
     def _exact(self, study: Study) -> Any:  # an `Exact` of numpy arrays
@@ -167,6 +170,15 @@ class Driver:
 
 
 exact_program = jax.jit(exact)
+
+
+def attention_facts(reading: Any, index: int) -> dict[str, Any]:
+    """How a layer's attention was computed for a study of a pack, over its examples."""
+    return {
+        "kernel": reading.kernel,
+        "skipped_blocks": float(reading.skipped_B[index].mean()),
+        "skipped_mass_bound": float(reading.mass_B[index].max()),
+    }
 
 
 def knobs_of(study: Study) -> list[Any]:

@@ -73,8 +73,8 @@ class Program:
         """What the tunnels compute once per study."""
         return self._compile(lambda pack: each(train.prepare, pack), (self.pack,), (P(STUDY),), P(STUDY))(self.pack)
 
-    def predict(self, params: Any) -> Array:
-        """[S, B, P, V]: log-predictives (nats) at the scored positions."""
+    def predict(self, params: Any) -> evaluate.Predicted:
+        """Every array with a leading axis S."""
         return self._predict(self.pack, params)
 
     def place(self, tree: Any) -> Any:
@@ -95,7 +95,7 @@ class Program:
 
     @cached_property
     def _predict(self) -> Any:
-        def predict(pack: Study, params: Any) -> Array:
+        def predict(pack: Study, params: Any) -> evaluate.Predicted:
             return each(lambda study, params: evaluate.predict(study, params, self.axis), pack, params)
 
         return self._compile(predict, (self.pack, self.state.params), (P(STUDY), P(STUDY)), P(STUDY, BATCH))

@@ -1,0 +1,87 @@
+"""What a query makes of a key before the softmax: content, the likelihood, plus position, the prior. Always float32."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from windtunnel.models.position import Parameters, Position
+
+Rows = Array | np.ndarray  # which tokens; as numpy where they are known beforehand
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["position", "learned", "positions_T", "sharpness_N"],
+    meta_fields=["heads", "inside"],
+)
+@dataclass(frozen=True)
+class Score:
+    """score_ij = f_i q_i·k_j/√d + g_i log p(position): f = g = 1 (plain), or with the scalable softmax of Nakanishi
+    2025 f_i = s_h ln n_i, where n_i keys are visible to query i and s_h (`sharpness_N`) is learned per head. Then the
+    prior is `inside`, g = f, or outside, g = 1.
+    """
+
+    position: Position
+    learned: Parameters
+    positions_T: Array
+    sharpness_N: Array | None
+    heads: int
+    inside: bool
+
+    def sharpened(self, q_BNQd: Array, rows_Q: Rows) -> Array:
+        """[B, N, Q, d]: f_i q_i, so that the softmax need not know of f."""
+        if self.sharpness_N is None:
+            return q_BNQd
+        return q_BNQd * self.factor(rows_Q)[None, :, :, None].astype(q_BNQd.dtype)
+
+    def factor(self, rows_Q: Rows) -> Array:
+        """[N, Q]: s_h ln n_i."""
+        assert self.sharpness_N is not None
+        return self.sharpness_N[:, None] * jnp.log1p(jnp.asarray(rows_Q, jnp.float32))[None]
+
+    def weighed(self, prior_NQK: Array, rows_Q: Rows) -> Array:
+        """g_i log p"""
+        return prior_NQK * self.factor(rows_Q)[:, :, None] if self.inside else prior_NQK
+
+    @property
+    def has_prior(self) -> bool:
+        return type(self.position).bias is not Position.bias
+
+    def log_prior(self, rows_Q: Rows, key_at: Array) -> Array | None:
+        """[N or 1, Q, K]: g_i log p, or None where it is zero."""
+        return self.weighed(self._bias(rows_Q, key_at), rows_Q) if self.has_prior else None
+
+    @property
+    def stationary(self) -> bool:
+        """Whether log p is a table over how many tokens lie between: of distance alone, and positions are 0, 1, 2, …"""
+        counted = type(self.position).positions is Position.positions
+        return self.has_prior and self.position.stationary and counted
+
+    def table(self) -> Array:
+        """[N or 1, T]: log p of the distances 0 … T−1, where it is stationary."""
+        length = len(self.positions_T)
+        return self._bias(jnp.asarray([length - 1]), jnp.arange(length))[:, 0, ::-1]
+
+    def _bias(self, rows_Q: Rows, key_at: Array) -> Array:
+        precise = jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), self.learned)
+        bias = self.position.bias(precise, self.heads, self.positions_T[rows_Q], self.positions_T[key_at])
+        assert bias is not None  # `has_prior`
+        return bias
+
+
+def content(q: Array, k: Array) -> Array:
+    """[B, N, Q, K]: q·k/√d."""
+    dtype = jnp.promote_types(q.dtype, jnp.float32)
+    return jnp.einsum("bnqd,bnkd->bnqk", q, k, preferred_element_type=dtype) / jnp.sqrt(q.shape[-1]).astype(dtype)
+
+
+def scores(q: Array, k: Array, rows_Q: Rows, score: Score) -> Array:
+    """[B, N, Q, T] of sharpened queries; −inf for keys after the query."""
+    key_at = jnp.arange(k.shape[2])
+    prior_NQT = score.log_prior(rows_Q, key_at)
+    total = content(q, k) if prior_NQT is None else content(q, k) + prior_NQT[None]
+    return jnp.where((key_at[None, :] <= rows_Q[:, None])[None, None], total, -jnp.inf)
