@@ -220,7 +220,8 @@ def _one_line(error: pydantic.ValidationError) -> str:
             specs = chosen
             continue
         path.append(str(part))
-        owner, specs = specs[0], specs if isinstance(part, int) else _specs(typing.get_type_hints(specs[0]).get(part))
+        if specs and not isinstance(part, int):  # an index leads to no other spec, and what is in a tuple has none
+            owner, specs = specs[0], _specs(typing.get_type_hints(specs[0]).get(part))
     key, kind, value = ".".join(path), first["type"], first["input"]
     if kind == "unexpected_keyword_argument":
         return f"{key}: {no_such(path[-1], [field.name for field in dataclasses.fields(owner)])}"

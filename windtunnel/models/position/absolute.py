@@ -81,7 +81,8 @@ class Randomised(Position):
             )
         if isinstance(self.inner, Rope) and self.inner.scaling != "none":
             return f".inner.scaling={self.inner.scaling}: no place in the range is past what was trained; valid: none"
-        return self.inner.conflict(head, length)
+        conflict = self.inner.conflict(head, length)
+        return None if conflict is None else f".inner{conflict}"
 
     def parameters(self, key: Array, heads: int, width: int, length: int) -> Parameters:
         return self.inner.parameters(key, heads, width, self.range)
