@@ -1,9 +1,11 @@
 """`recall` (bind): look a value up by a noisy cue, when the prior says how far back the pair lies."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.scipy.special import logsumexp, xlog1py, xlogy
 from jaxtyping import Array
 from pydantic import Field
@@ -11,6 +13,8 @@ from pydantic import Field
 from windtunnel.priors import GeneralizedGaussian, Prior
 from windtunnel.spec import Noise, spec
 from windtunnel.tunnels.base import Batch, Tables, Tunnel, uniform, uniform_log_predictive
+
+BLOCK = 2**21  # how many (position, pair) are weighed at once
 
 
 @spec
@@ -74,24 +78,33 @@ class Recall(Tunnel):
         b, v = self.bits, self.symbols
         return batch.inputs[..., :b], batch.inputs[..., b : b + v], batch.inputs[..., b + v :]
 
-    def _log_likelihood(self, batch: Batch, at: Array) -> Array:
-        """[B, P, T]: log of (1−ε)^m ε^(b−m), the probability of the cue asked at `at` if it came from each pair."""
+    def _log_likelihood(self, match: Array) -> Array:
+        """log of (1−ε)^m ε^(b−m), the probability of a cue if it came from a pair with whose key m bits agree; these
+        come as the sum over bits of ±1, b − 2(b − m).
+        """
+        match = (self.bits + match) / 2
+        return xlog1py(match, -self.noise) + xlogy(self.bits - match, self.noise)
+
+    def _log_content(self, batch: Batch, at: Array) -> Array:
+        """[B, P, T]: log-likelihood of each pair, for the cue asked at `at`."""
         key_BTb, _, cue_BTb = self._split(batch)
-        match_BPT = (self.bits + jnp.einsum("bpi,bti->bpt", cue_BTb[:, at], key_BTb)) / 2
-        return xlog1py(match_BPT, -self.noise) + xlogy(self.bits - match_BPT, self.noise)
+        return self._log_likelihood(jnp.einsum("bpi,bti->bpt", cue_BTb[:, at], key_BTb))
 
     def _log_prior(self, batch: Batch, at: Array) -> Array:
         """[P, T]: log-prior, not normalised, of each pair at the positions `at`; −inf for pairs still to come."""
         lag_PT = at[:, None] - jnp.arange(batch.inputs.shape[1])[None]
-        density_PT = self.prior.log_density(jnp.maximum(lag_PT, 0).astype(jnp.result_type(float)))
-        return jnp.where(lag_PT >= 0, density_PT, -jnp.inf)
+        return jnp.where(lag_PT >= 0, self._log_prior_of_lags(batch)[jnp.maximum(lag_PT, 0)], -jnp.inf)
+
+    def _log_prior_of_lags(self, batch: Batch) -> Array:
+        """[T]"""
+        return self.prior.log_density(jnp.arange(batch.inputs.shape[1], dtype=jnp.result_type(float)))
 
     def log_posterior(self, tables: Tables, batch: Batch, at: Array) -> Array:
         """[B, P, T]: over the stored pairs, the hypotheses that are alive; −inf for those still to come."""
-        return jax.nn.log_softmax(self._log_likelihood(batch, at) + self._log_prior(batch, at)[None], axis=-1)
+        return jax.nn.log_softmax(self._log_content(batch, at) + self._log_prior(batch, at)[None], axis=-1)
 
     def log_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
-        return self._predict(self.log_posterior(tables, batch, at), batch)
+        return in_turn(lambda at: self._predict(self.log_posterior(tables, batch, at), batch), batch, at)
 
     def log_mixture(self, tables: Tables, batch: Batch, at: Array) -> Array:
         _, value_BTV, _ = self._split(batch)
@@ -102,23 +115,43 @@ class Recall(Tunnel):
         """Sees the cue and the last pairs. Under a pair that it does not see, the cue is uniform over 2^b and the value
         uniform over V.
         """
-        log_prior_PT = self._log_prior(batch, at)
-        seen_PT = jnp.arange(batch.inputs.shape[1])[None] > (at - window)[:, None]
-        log_joint_BPT = self._log_likelihood(batch, at) + jnp.where(seen_PT, log_prior_PT, -jnp.inf)[None]
-        beyond_P = logsumexp(jnp.where(seen_PT, -jnp.inf, log_prior_PT), axis=-1) - self.bits * jnp.log(2.0)
-        log_unseen_BPV = beyond_P[None, :, None] + uniform_log_predictive(batch.inputs.shape[0], at, self.symbols)
-        return jax.nn.log_softmax(jnp.logaddexp(self._predict(log_joint_BPT, batch), log_unseen_BPV), axis=-1)
+        log_prior_T = self._log_prior_of_lags(batch)
+        lag_T = jnp.arange(len(log_prior_T))
+        log_beyond_T = lax.cumlogsumexp(jnp.where(lag_T >= window, log_prior_T, -jnp.inf))
+        log_unseen_P1 = (log_beyond_T[at] - self.bits * jnp.log(2.0))[:, None]
+        log_unseen_BPV = log_unseen_P1[None] + uniform_log_predictive(batch.inputs.shape[0], at, self.symbols)
+
+        def seen(at: Array) -> Array:
+            key_BTb, value_BTV, cue_BTb = self._split(batch)
+            lag_W = lag_T[:window]
+            pair_PW = at[:, None] - lag_W[None]
+            exists_PW, pair_PW = pair_PW >= 0, jnp.maximum(pair_PW, 0)
+            log_joint_BPW = self._log_likelihood(jnp.einsum("bpi,bpwi->bpw", cue_BTb[:, at], key_BTb[:, pair_PW]))
+            log_joint_BPW += jnp.where(exists_PW, log_prior_T[lag_W][None], -jnp.inf)[None]
+            is_value_BPWV = value_BTV[:, pair_PW] > 0
+            return logsumexp(jnp.where(is_value_BPWV, log_joint_BPW[..., None], -jnp.inf), axis=2)
+
+        log_joint_BPV = log_unseen_BPV
+        if window:
+            log_joint_BPV = jnp.logaddexp(in_turn(seen, batch, at), log_unseen_BPV)
+        return jax.nn.log_softmax(log_joint_BPV, axis=-1)
 
     def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
         """`content-only` does not know the order of the pairs, `position-only` not the cue."""
-        log_prior_PT, log_likelihood_BPT = self._log_prior(batch, at), self._log_likelihood(batch, at)
-        stored_PT = jnp.arange(batch.inputs.shape[1])[None] <= at[:, None]
-        content_BPT = jnp.where(stored_PT[None], log_likelihood_BPT, -jnp.inf)
-        position_BPT = jnp.broadcast_to(log_prior_PT[None], content_BPT.shape)
+
+        def content(at: Array) -> Array:
+            stored_PT = jnp.arange(batch.inputs.shape[1])[None] <= at[:, None]
+            content_BPT = jnp.where(stored_PT[None], self._log_content(batch, at), -jnp.inf)
+            return self._predict(jax.nn.log_softmax(content_BPT, axis=-1), batch)
+
+        def position(at: Array) -> Array:
+            position_PT = jax.nn.log_softmax(self._log_prior(batch, at), axis=-1)
+            return self._predict(jnp.broadcast_to(position_PT[None], (len(batch.inputs), *position_PT.shape)), batch)
+
         return {
             **super().baselines(tables, batch, at, horizon),
-            "content-only": self._predict(jax.nn.log_softmax(content_BPT, axis=-1), batch),
-            "position-only": self._predict(jax.nn.log_softmax(position_BPT, axis=-1), batch),
+            "content-only": in_turn(content, batch, at),
+            "position-only": in_turn(position, batch, at),
         }
 
     def _predict(self, log_weight_BPT: Array, batch: Batch) -> Array:
@@ -132,3 +165,13 @@ class Recall(Tunnel):
         weight_BPT = jnp.exp(log_weight_BPT - shift_BPT)
         total_BPV = jnp.einsum("bpt,btv->bpv", weight_BPT, value_BTV, precision=jax.lax.Precision.HIGHEST)
         return jnp.log(total_BPV) + shift_BPV
+
+
+def in_turn(answer: Callable[[Array], Any], batch: Batch, at: Array) -> Any:
+    """`answer(at)` [B, P, …], a few positions at a time: memory is linear in the number of pairs."""
+    size = max(1, BLOCK // (batch.inputs.shape[0] * batch.inputs.shape[1]))
+    if len(at) <= size:
+        return answer(at)
+    out = lax.map(answer, jnp.pad(at, (0, -len(at) % size), mode="edge").reshape(-1, size))
+    out = jnp.moveaxis(out, 0, 1)
+    return out.reshape(out.shape[0], -1, *out.shape[3:])[:, : len(at)]
