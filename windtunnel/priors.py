@@ -1,5 +1,5 @@
 """Priors over a distance, as unnormalised log-densities. One file, used twice, because that is the theory:
-as a tunnel's prior over hypotheses, and (in `models/position.py`) as attention's prior over positions.
+as a tunnel's prior over hypotheses, and (in `models/position/`) as attention's prior over positions.
 """
 
 from typing import Annotated, Literal
