@@ -32,10 +32,12 @@ class Tunnel:
     `capacity` (the longest possible sequence in observations, None where there is no end), `hypotheses` (an exact
     int, or inf) and `hypothesis`, what they are in a word. Where a field sets how many there are, `size` is its name
     and `count` the function from one to the other: then `tunnel.hypotheses=…` is another way to set it. `limit_bits`
-    is the closed form, where one is known, of the limit of the exact predictive's mean entropy.
+    is the closed form, where one is known, of the limit of the exact predictive's mean entropy. `recursive`: the
+    posterior after an observation is made from the one before it, and from no table of counts.
     """
 
     hypothesis: str
+    recursive: ClassVar[bool] = False
     size: ClassVar[str | None] = None
     count: ClassVar[Callable[[int], int]]
     pool: int | None = None  # the number of hypotheses that the data come from, where that is not all (`finite.py`)
