@@ -42,6 +42,16 @@ def test_status_follows_the_files(tmp_path):
     assert records.status(tmp_path) == "done"
 
 
+def test_a_study_that_has_not_begun_is_listed_under_what_was_swept(tmp_path):
+    points = [{"study_id": name, "overrides": {"prior": name}} for name in ("begun", "waiting")]
+    records.write_json(tmp_path / "sweep.json", {"points": points})
+    records.write_json(tmp_path / "begun/study.json", {"overrides": {"prior": "begun"}, "facts": {}})
+    assert [(row["prior"], row["status"]) for row in records.rows(tmp_path)] == [
+        ("begun", "waiting"),
+        ("waiting", "waiting"),
+    ]
+
+
 def test_a_folder_without_records_is_bad_input(tmp_path):
     with pytest.raises(BadInput, match="no records here"):
         records.studies(tmp_path / "nowhere")

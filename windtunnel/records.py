@@ -89,6 +89,14 @@ def studies(root: Path) -> list[Path]:
     return found
 
 
+def overrides(root: Path) -> dict[str, dict[str, str]]:
+    """{study_id: what was swept, and to which value}; of a sweep also for studies that have not begun."""
+    if (root / "sweep.json").exists():
+        return {point["study_id"]: point["overrides"] for point in read_json(root / "sweep.json")["points"]}
+    begun = [folder for folder in studies(root) if (folder / "study.json").exists()]
+    return {folder.name: read_json(folder / "study.json")["overrides"] for folder in begun}
+
+
 def status(folder: Path) -> str:
     """`done`, `failed` or `waiting`."""
     return "done" if (folder / "result.json").exists() else "failed" if (folder / "error.txt").exists() else "waiting"
@@ -107,16 +115,14 @@ def row(folder: Path) -> Json:
 
 
 def rows(root: Path) -> list[Json]:
-    return [row(folder) for folder in studies(root)]
+    swept = overrides(root)
+    return [{**swept.get(folder.name, {}), **row(folder)} for folder in studies(root)]
 
 
 def write_results(root: Path) -> Path:
     """Derive `results.csv` from the records; returns its path."""
     table = rows(root)
-    swept = [
-        read_json(folder / "study.json")["overrides"] for folder in studies(root) if (folder / "study.json").exists()
-    ]
-    columns = COLUMNS + sorted({key for overrides in swept for key in overrides} - set(COLUMNS))
+    columns = COLUMNS + sorted({key for swept in overrides(root).values() for key in swept} - set(COLUMNS))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

@@ -66,7 +66,7 @@ def answer(groups: list[Group]) -> str:
         return -(group.ratio[0] or 0), _or(group.interval("kl_bits_past").mean, group.interval("kl_bits").mean)
 
     outcomes = dict.fromkeys(_outcome(group) for group in sorted(groups, key=rank))
-    names = {outcome: [", ".join(g.key.values()) for g in groups if _outcome(g) == outcome] for outcome in outcomes}
+    names = {outcome: [" ".join(g.key.values()) for g in groups if _outcome(g) == outcome] for outcome in outcomes}
     return "; ".join(f"{', '.join(those)}: {outcome}" for outcome, those in names.items()) + "."
 
 

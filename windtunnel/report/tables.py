@@ -25,11 +25,8 @@ RECOVERED = {
 
 
 def swept_keys(root: Path) -> list[str]:
-    """The overrides that the records of a folder carry, in order of appearance."""
-    found = [
-        records.read_json(f / "study.json")["overrides"] for f in records.studies(root) if (f / "study.json").exists()
-    ]
-    return list(dict.fromkeys(key for overrides in found for key in overrides))
+    """What was swept, in order of appearance."""
+    return list(dict.fromkeys(key for overrides in records.overrides(root).values() for key in overrides))
 
 
 def summary(root: Path, width: int = WIDE) -> tuple[Table, list[Group]]:
