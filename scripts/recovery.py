@@ -1,0 +1,70 @@
+"""The tables of docs/recovery.md, from the records of `windtunnel run +sweep=recovery`: python scripts/recovery.py ROOT
+
+Beside what the records hold stands `content`: the slope of a head's content score (its score less its positional
+prior) on the exact log-likelihood, over the pairs that a query can see, and the share of variance that this line
+explains. A head whose scores are c × the log-posterior has the slope c; `sharpness` is found from the prior alone.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import windtunnel
+from windtunnel import records
+from windtunnel.recovery import biases
+from windtunnel.report.groups import Group, groups
+from windtunnel.report.tables import number, swept_keys
+
+EXAMPLES = 16
+HEAD = ["KL in range", "learned β", "learned scale", "KL of prior", "tempered", "sharpness", "content", "R²"]
+
+
+def content(folder: Path) -> tuple[float, float]:
+    """(slope, R²) for the head of a one-layer, one-head model of `recall`; each query is centred."""
+    study, model, params = windtunnel.load(folder)
+    made: Any = study
+    at = np.arange(made.horizon)
+    batch = made.tunnel.sample(jax.random.key(1), made.tunnel.prepare(made.horizon), EXAMPLES, made.horizon)
+    seen: dict[str, Any] = {}
+    model(params, batch.inputs, at, tap=lambda name, value: seen.setdefault(name, value))
+    lag_QK = np.maximum(at[:, None] - at[None], 0)
+    log_prior_T = np.asarray(made.tunnel.lag_prior.log_density(jnp.asarray(at, float)))
+    log_likelihood_BQK = np.asarray(made.tunnel.log_posterior((), batch, at), float) - log_prior_T[lag_QK]
+    bias_T = biases(made, made.position, params["layers"]["0"]["attention"]["learned"])[0]
+    content_BQK = np.asarray(seen["0.scores"], float)[:, 0] - bias_T[lag_QK]
+    x, y = (
+        np.concatenate([(of[:, t, : t + 1] - of[:, t, : t + 1].mean(axis=1, keepdims=True)).ravel() for t in at])
+        for of in (log_likelihood_BQK, content_BQK)
+    )
+    return float(x @ y / (x @ x)), float((x @ y) ** 2 / (x @ x) / (y @ y))
+
+
+def cells(root: Path, group: Group) -> list[str]:
+    lines = np.asarray([content(root / row["study_id"]) for row in group.done])
+    beta, scale, sharpness = (group.interval(f"recovered_{name}") for name in ("beta", "scale", "sharpness"))
+    return [
+        *group.key.values(),
+        number(group.interval("kl_bits").mean),
+        f"{beta.mean:.2f}" + (f" [{beta.low:.2f}, {beta.high:.2f}]" if beta.n > 2 else ""),
+        f"{scale.mean:.1f}",
+        number(group.interval("recovered_kl_bits").mean),
+        number(group.interval("recovered_kl_bits_tempered").mean),
+        f"{sharpness.mean:.2f}",
+        f"{lines[:, 0].mean():.2f}",
+        f"{lines[:, 1].min():.3f}",
+    ]
+
+
+def main(root: Path) -> None:
+    made = groups(records.rows(root), swept_keys(root))
+    named = [key.removeprefix("tunnel.prior.").removeprefix("position.") for key in made[0].key]
+    for line in [[*named, *HEAD], ["---"] * len([*named, *HEAD]), *(cells(root, group) for group in made)]:
+        print("|", " | ".join(line), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
