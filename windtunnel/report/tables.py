@@ -14,6 +14,7 @@ from windtunnel.progress import console
 from windtunnel.report.groups import Group, about_recovery, answer, groups
 from windtunnel.statistics import Interval
 
+TINY = 1e-9  # bits
 WIDE = 150  # columns of a terminal from which a table shows everything in lines of its own
 RECOVERED = {
     "beta": "learned β",
@@ -110,13 +111,15 @@ def recovered(head: dict[str, Any]) -> str:
 
 
 def number(value: float | None) -> str:
-    """`6.1e-4`, `0.035`, `2.3`, `41`"""
+    """`6.1e-4`, `0.035`, `2.3`, `41`; what no float32 can tell from zero is `0`"""
     if value is None or math.isnan(value):
         return ""
-    if 0 < abs(value) < 0.00995:
+    if abs(value) < TINY:
+        return "0"
+    if abs(value) < 0.00995:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa}e{int(exponent)}"
-    return f"{value:#.2g}" if 0 < abs(value) < 9.95 else f"{value:.0f}"
+    return f"{value:#.2g}" if abs(value) < 9.95 else f"{value:.0f}"
 
 
 def plus_minus(value: float | None, error: float | None) -> str:
