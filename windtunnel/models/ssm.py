@@ -24,7 +24,7 @@ class Selective(nnx.Module):
         h_t = exp(Δ_t A) h_{t−1} + Δ_t B_t u_t,  A = −exp(rate) < 0, diagonal
         y_t = C_t · h_t + s ⊙ u_t,  out = W_o (y ⊙ silu(W_g x))
 
-    Tap `state` is h [B, P, E, N], at the tokens that are asked for; replacing it changes what is read there, not what
+    Tap `state` is h [B, P, N, E], at the tokens that are asked for; replacing it changes what is read there, not what
     is remembered. To show it, the states of all tokens are held at once.
     """
 
@@ -44,7 +44,7 @@ class Selective(nnx.Module):
         delta = jnp.exp(jax.random.uniform(rngs(), channels, minval=jnp.log(1e-3), maxval=jnp.log(1e-1)))
         self.delta_bias = nnx.Param(delta + jnp.log(-jnp.expm1(-delta)))  # softplus⁻¹
         self.write, self.read = linear(channels, states), linear(channels, states)
-        self.rate = nnx.Param(jnp.log(jnp.tile(jnp.arange(1.0, states + 1), (channels, 1))))
+        self.rate = nnx.Param(jnp.log(jnp.tile(jnp.arange(1.0, states + 1)[:, None], (1, channels))))
         self.skip = nnx.Param(jnp.ones(channels))
         self.leave = linear(channels, spec.width)
 
@@ -52,12 +52,12 @@ class Selective(nnx.Module):
         u_BTE = jax.nn.silu(convolve(dense(self.enter, x_BTD), self.convolution[...]) + self.convolution_bias[...])
         delta_BTE = jax.nn.softplus(dense(self.delta, dense(self.rank, u_BTE)) + self.delta_bias[...])
         write_BTN, read_BTN = dense(self.write, u_BTE), dense(self.read, u_BTE)
-        y_BTE, state_BTEN = scan(
-            delta_BTE, delta_BTE * u_BTE, write_BTN, read_BTN, -jnp.exp(self.rate[...]), tapped_P is not None
+        y_BTE, state_BTNE = scan(
+            delta_BTE, delta_BTE * u_BTE, write_BTN, read_BTN, -jnp.exp(self.rate[...]), keep=tapped_P is not None
         )
         if tapped_P is not None:
-            state_BPEN = tap("state", state_BTEN[:, tapped_P])
-            y_BTE = y_BTE.at[:, tapped_P].set(jnp.einsum("bpen,bpn->bpe", state_BPEN, read_BTN[:, tapped_P]))
+            state_BPNE = tap("state", state_BTNE[:, tapped_P])
+            y_BTE = y_BTE.at[:, tapped_P].set(jnp.einsum("bpne,bpn->bpe", state_BPNE, read_BTN[:, tapped_P]))
         y_BQE = take(y_BTE + self.skip[...] * u_BTE, rows_Q)
         return dense(self.leave, y_BQE * jax.nn.silu(dense(self.gate, take(x_BTD, rows_Q))))
 
@@ -71,32 +71,45 @@ def convolve(x_BTE: Array, kernel_KE: Array) -> Array:
 
 
 def scan(
-    delta_BTE: Array, input_BTE: Array, write_BTN: Array, read_BTN: Array, a_EN: Array, keep: bool
+    delta_BTE: Array,
+    input_BTE: Array,
+    write_BTN: Array,
+    read_BTN: Array,
+    a_NE: Array,
+    keep: bool = False,
+    chunk: int | None = None,
 ) -> tuple[Array, Any]:
-    """[B, T, E]: y_t = C_t · h_t with h_t = exp(Δ_t A) h_{t−1} + B_t input_t; also h [B, T, E, N] where it is kept.
+    """[B, T, E]: y_t = C_t · h_t with h_t = exp(Δ_t A) h_{t−1} + B_t input_t; also h [B, T, N, E] where it is kept.
 
     The recurrence is linear, so steps compose: (a', b') after (a, b) is (a' a, a' b + b'), and an associative scan
-    takes a chunk in log time. Chunks follow one another and hand the state on.
+    takes a chunk in log time. Chunks follow one another and hand the state on. A CPU gains nothing by doing twice the
+    work in log time: there a chunk is one token.
     """
-    batch, length, channels = delta_BTE.shape
-    chunk = min(CHUNK, length)
+    batch, length, _ = delta_BTE.shape
+    chunk = min(chunk or (1 if jax.default_backend() == "cpu" else CHUNK), length)
     blocks = -(-length // chunk)
 
-    def cut(x: Array) -> Array:  # [B, T, …] → [blocks, chunk, B, …]; time first makes each step a slab of memory
+    def cut(x: Array) -> Array:  # [B, T, …] → [blocks, chunk, B, …], or [T, B, …]; time first: a step is one slab
         x = jnp.pad(x, ((0, 0), (0, blocks * chunk - length), (0, 0)))
-        return jnp.swapaxes(x, 0, 1).reshape(blocks, chunk, batch, -1)
+        return jnp.swapaxes(x, 0, 1).reshape(blocks, *([chunk] if chunk > 1 else []), batch, -1)
 
     def compose(early: tuple[Array, Array], late: tuple[Array, Array]) -> tuple[Array, Array]:
         return late[0] * early[0], late[0] * early[1] + late[1]
 
-    def block(before_BEN: Array, parts: tuple[Array, ...]) -> tuple[Array, Any]:
+    def block(state_BNE: Array, parts: tuple[Array, ...]) -> tuple[Array, Any]:
         delta, inward, write, read = parts
-        decay = jnp.exp(delta[..., None] * a_EN)
-        decays, states = lax.associative_scan(compose, (decay, inward[..., None] * write[..., None, :]))
-        states = states + decays * before_BEN
-        return states[-1], (jnp.einsum("cben,cbn->cbe", states, read), states if keep else None)
+        decays, states = jnp.exp(delta[..., None, :] * a_NE), inward[..., None, :] * write[..., None]
+        if chunk > 1:
+            decays, states = lax.associative_scan(compose, (decays, states))
+        states = states + decays * state_BNE
+        y = jnp.sum(states * read[..., None], axis=-2)
+        return states[-1] if chunk > 1 else states, (y, states if keep else None)
 
-    start = jnp.zeros((batch, channels, a_EN.shape[1]))
+    start = jnp.zeros((batch, *a_NE.shape))
     _, pieces = lax.scan(block, start, tuple(map(cut, (delta_BTE, input_BTE, write_BTN, read_BTN))))
-    y, states = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, *x.shape[2:])[:length], 0, 1), pieces)
-    return y, states
+
+    def join(x: Array) -> Array:
+        x = x.reshape(blocks * chunk, *x.shape[1 + (chunk > 1) :])
+        return jnp.swapaxes(x[:length], 0, 1)
+
+    return jax.tree.map(join, pieces)
