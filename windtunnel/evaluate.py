@@ -49,7 +49,7 @@ def exact(study: Study) -> Exact:
             batch.weight_BP[:, at],
         )
 
-    return _each_example(study, one)
+    return _each_example(study, one, jnp.arange(study.evaluate.examples))
 
 
 class Predicted(NamedTuple):
@@ -73,8 +73,8 @@ class Readings:
         return value
 
 
-def predict(study: Study, params: Any, axis: str | None = None) -> Predicted:
-    """Of the model with these parameters; with `axis`, this device's share of B."""
+def predict(study: Study, params: Any, numbers: Array) -> Predicted:
+    """Of the model with these parameters, for the evaluation sequences that have these numbers."""
     model = with_parameters(build(study, stream(study, START)), params)
     at = study.tunnel.scored(study.length)[scored(scored_bins(study))]
 
@@ -82,18 +82,16 @@ def predict(study: Study, params: Any, axis: str | None = None) -> Predicted:
         readings = Readings()
         return Predicted(jax.nn.log_softmax(model(batch.inputs, at, tap=readings)), readings.kept)
 
-    return _each_example(study, one, axis)
+    return _each_example(study, one, numbers)
 
 
-def _each_example(study: Study, judge: Callable[[Batch], Any], axis: str | None = None) -> Any:
-    """Apply `judge` to the evaluation sequences in turn, as batches of one, and put the results together."""
+def _each_example(study: Study, judge: Callable[[Batch], Any], numbers: Array) -> Any:
+    """Apply `judge` to evaluation sequences in turn, as batches of one, and put the results together."""
     tables = study.tunnel.prepare(study.length)
     root = jax.random.fold_in(jax.random.key(study.evaluate.seed), EVALUATION)
-    share = study.evaluate.examples // (1 if axis is None else lax.axis_size(axis))
-    first = 0 if axis is None else share * lax.axis_index(axis)
 
-    def one(index: Array) -> Any:
-        batch = study.tunnel.sample(jax.random.fold_in(root, index), tables, 1, study.length)
+    def one(number: Array) -> Any:
+        batch = study.tunnel.sample(jax.random.fold_in(root, number), tables, 1, study.length)
         return jax.tree.map(lambda leaf: leaf[0], judge(batch))
 
-    return lax.map(one, first + jnp.arange(share))
+    return lax.map(one, numbers)

@@ -14,7 +14,7 @@ from jaxtyping import Array
 from windtunnel.models.fused import fused, refusal
 from windtunnel.models.score import Rows, Score, content, scores
 
-CHUNK = 256  # the queries, and the keys, of a block
+CHUNK = 512  # the queries, and the keys, of a block
 NEGLIGIBLE = 1e-6  # the share of a query's mass that may be skipped in all
 
 
@@ -33,7 +33,7 @@ class Reading:
 def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score) -> tuple[Array, Reading]:
     """[B, N, Q, d]: softmax(scores) v of sharpened queries, at ascending tokens; and how it was computed."""
     backend, keys = jax.default_backend(), k.shape[2]
-    refused = refusal(backend, q.dtype, q.shape, keys, score.has_prior, CHUNK)
+    refused = refusal(backend, q.dtype, q.shape, keys, score.position.has_bias, CHUNK)
     none_B = jnp.zeros(q.shape[0])
     if refused is None:
         return fused(q, k, v, score), Reading("fused", none_B, none_B)

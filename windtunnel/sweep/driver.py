@@ -130,7 +130,6 @@ class Driver:
         filled = [params.get(point.id, params[trained[0].id]) for point in points]
         filled += filled[-1:] * (jax.tree.leaves(program.pack)[0].shape[0] - len(points))
         predicted = program.predict(program.place(jax.tree.map(lambda *leaves: np.stack(leaves), *filled)))
-        predicted = jax.tree.map(np.asarray, predicted)
         for index, point in enumerate(points):
             if point not in trained:
                 continue

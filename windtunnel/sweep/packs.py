@@ -20,6 +20,7 @@ from windtunnel.config import Study
 from windtunnel.spec import stack
 
 STUDY, BATCH = "study", "batch"
+ROUND = 2**15  # tokens that a device judges in one call: XLA on a CPU gives the memory of long loops back only after it
 SPLITTING = 0.77  # r devices on one study's batch do r^0.77 times the work of one (measured for r = 2, CPU)
 
 
@@ -60,6 +61,9 @@ class Program:
         self.pack = self.place(stack(studies + studies[-1:] * (-len(studies) % groups)))
         self.state = jax.eval_shape(jax.vmap(train.start), self.pack)
         self.compile_seconds = 0.0
+        self.examples, share = examples, examples // shards
+        tokens = studies[0].tunnel.tokens(studies[0].length)
+        self.round = shards * max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * tokens <= ROUND))
 
     def start(self) -> train.State:
         return self._start(self.pack)
@@ -74,8 +78,10 @@ class Program:
         return self._compile(lambda pack: each(train.prepare, pack), (self.pack,), (P(STUDY),), P(STUDY))(self.pack)
 
     def predict(self, params: Any) -> evaluate.Predicted:
-        """Every array with a leading axis S."""
-        return self._predict(self.pack, params)
+        """Of all evaluation sequences, a few a call; every array is [S, B, …], on the host."""
+        rounds = np.arange(self.examples, dtype=np.int32).reshape(-1, self.round)
+        made = [jax.tree.map(np.asarray, self._predict(self.pack, params, numbers)) for numbers in rounds]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *made)
 
     def place(self, tree: Any) -> Any:
         """A stacked tree, on the devices."""
@@ -95,10 +101,11 @@ class Program:
 
     @cached_property
     def _predict(self) -> Any:
-        def predict(pack: Study, params: Any) -> evaluate.Predicted:
-            return each(lambda study, params: evaluate.predict(study, params, self.axis), pack, params)
+        def predict(pack: Study, params: Any, numbers: Array) -> evaluate.Predicted:
+            return each(lambda study, params: evaluate.predict(study, params, numbers), pack, params)
 
-        return self._compile(predict, (self.pack, self.state.params), (P(STUDY), P(STUDY)), P(STUDY, BATCH))
+        shapes = self.pack, self.state.params, np.zeros(self.round, np.int32)
+        return self._compile(predict, shapes, (P(STUDY), P(STUDY), P(BATCH)), P(STUDY, BATCH))
 
     def _compile(self, function: Any, arguments: Any, in_specs: Any, out_specs: Any, **options: Any) -> Any:
         """Compiled when first called, and only then: a study that is merely judged compiles no training step."""
