@@ -1,7 +1,5 @@
 """The door, and the study as a pytree: knobs are leaves, sizes are structure."""
 
-import dataclasses
-
 import jax
 import pytest
 import yaml
@@ -36,9 +34,9 @@ def changed(key: str, value: object) -> dict:
         ("tunnel.name", "recal", "tunnel=recal: no such name; did you mean recall?"),
         ("tunnel.prior", {"name": "cauchy"}, "tunnel.prior=cauchy: no such name; valid: uniform, gaussian"),
         ("tunnel.prior.beta", 0, "tunnel.prior.beta=0: should be greater than 0"),
-        ("position", {"scale": 3}, "position: has no name; valid: uniform, learned"),
+        ("position", {"scale": 3}, "position: has no name; valid: uniform, alibi"),
         ("position.name", "ropes", "position=ropes: no such name; did you mean rope?"),
-        ("position", None, "position=null: model transformer needs one; valid: uniform, learned"),
+        ("position", None, "position=null: model transformer needs one; valid: uniform, alibi"),
         ("position", {"name": "per_layer", "layers": [{"name": "alibi"}] * 2}, "lists 2 positions, and the model has"),
         ("position", {"name": "per_layer", "layers": [{"name": "alibo"}]}, "alibo: no such name; did you mean alibi?"),
         ("model.heads", 3, "model.heads=3: must divide model.width=64"),
@@ -196,7 +194,7 @@ def test_every_choice_lists_the_fields_of_its_spec(group):
         if "defaults" in listed or (group == "tunnel" and "name" not in listed):
             continue  # it adds to another file
         made = by_name.get(listed.get("name"), specs[0])
-        fields = {field.name: field.default for field in dataclasses.fields(made)}
+        fields = config.plain(made())
         missing = set(fields) - set(listed) - {"prior", "layers" if group == "position" else ""}
         assert not missing, f"{path.name} does not list {missing}"
         if getattr(made, "size", None):  # null in the file: two keys can set it

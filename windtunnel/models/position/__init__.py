@@ -53,7 +53,7 @@ __all__ = [
 
 _Absolute = Learned | Sinusoidal | Randomised
 _Additive = Uniform | Alibi | Gaussian | GeneralizedGaussian | Bam | Kerple | T5 | Fire
-_One = _Absolute | Rope | Xpos | _Additive
+_One = _Additive | Rope | Xpos | _Absolute
 Single = Annotated[_One, Field(discriminator="name")]
 
 
