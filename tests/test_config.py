@@ -40,6 +40,7 @@ def changed(key: str, value: object) -> dict:
         ("position", {"name": "per_layer", "layers": [{"name": "alibi"}] * 2}, "lists 2 positions, and the model has"),
         ("position", {"name": "per_layer", "layers": [{"name": "alibo"}]}, "alibo: no such name; did you mean alibi?"),
         ("model.heads", 3, "model.heads=3: must divide model.width=64"),
+        ("model.softmax", "sharp", "model.softmax=sharp: should be 'plain', 'scalable_outside' or 'scalable_inside'"),
         ("model.layers", 0, "model.layers=0: should be greater than or equal to 1"),
         ("train.horizon", None, "train.horizon=null: recall has no longest sequence"),
         ("train.supervision", "both", "train.supervision=both: should be 'posterior' or 'sample'"),
@@ -208,3 +209,11 @@ def test_every_member_of_a_union_has_a_file():
     for group in ("position", "prior", "tunnel", "model"):
         missing = set(config.names(SPECS[group])) - set(conf.choices(group)) - {"per_layer"}
         assert not missing, f"conf/{group} lacks {missing}"
+
+
+def test_no_prior_no_softmax_with_a_prior_inside():
+    inside = "model.softmax=scalable_inside"
+    with pytest.raises(BadInput, match="position=rope adds no prior to the score .* valid: plain, scalable_outside"):
+        composed.study(inside, "position=rope")
+    for fine in ([inside], ["model.softmax=scalable_outside", "position=rope"]):
+        assert composed.study(*fine).model.softmax != "plain"

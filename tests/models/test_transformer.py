@@ -100,6 +100,35 @@ def test_one_position_per_layer_is_the_single_one_when_they_agree(inputs):
     np.testing.assert_array_equal(single(inputs, AT), listed(inputs, AT))
 
 
+@pytest.mark.parametrize("softmax", ["scalable_outside", "scalable_inside"])
+def test_the_scalable_softmax_starts_as_the_plain_one_at_the_last_trained_token(inputs, softmax):
+    spec = Transformer(layers=1, heads=2, width=8, hidden=8, softmax=softmax)
+    scalable = spec.build(Alibi(), Shape(FEATURES, 0, 4, LENGTH), jax.random.key(0))
+    plain, _ = built(Alibi(), layers=1)
+    np.testing.assert_allclose(scalable(inputs, AT)[:, -1], plain(inputs, AT)[:, -1], atol=1e-6)
+    assert not np.allclose(scalable(inputs, AT)[:, 3], plain(inputs, AT)[:, 3])
+    params = parameters(scalable)
+    slope = jax.grad(lambda params: jnp.sum(jnp.sin(with_parameters(scalable, params)(inputs, AT))))(params)
+    assert (slope["layers"]["0"]["attention"]["sharpness"] != 0).all(), "learned, per head"
+    assert slope["layers"]["0"]["attention"]["sharpness"].shape == (2,)
+
+
+def test_a_tap_that_wants_no_rows_gets_none(inputs):
+    module, _ = built(Alibi())
+    seen = []
+
+    class Look:
+        rows = False
+
+        def __call__(self, name, value):
+            seen.append(name)
+            return value
+
+    module(inputs, AT, tap=Look())
+    assert "1.reading" in seen and "1.context" in seen
+    assert not [name for name in seen if name.endswith(("scores", "attention"))]
+
+
 def test_tokens_in_place_of_features():
     spec = Transformer(layers=1, heads=2, width=8, hidden=8)
     module = spec.build(Uniform(), Shape(0, 5, 4, 7), jax.random.key(0))

@@ -7,6 +7,7 @@ import pytest
 from tests.composed import tiny
 from windtunnel import train
 from windtunnel.spec import arrays
+from windtunnel.sweep import packs
 from windtunnel.sweep.packs import Program, group, layout
 
 # Everything that is a number: noise, the prior's and the position's scale and shape, the rate, the seed.
@@ -100,6 +101,17 @@ def test_evaluation_is_the_same_for_every_study_and_pack(pack):
     log_q = np.asarray(program.predict(program.place(same)).log_predictive)
     np.testing.assert_array_equal(log_q[0], log_q[2])
     np.testing.assert_allclose(np.exp(log_q).sum(-1), 1, rtol=1e-5)
+
+
+def test_sequences_are_judged_alike_however_many_a_call(pack, monkeypatch):
+    program, state, _ = pack
+    monkeypatch.setattr(packs, "ROUND", 1)
+    apart = Program([tiny(), tiny(*KNOBS), tiny("seed=1")])
+    assert (program.round, apart.round) == (8, 2), "on two devices"
+    params = program.place(state.params)
+    for one, other in zip(*map(jax.tree.leaves, (program.predict(params), apart.predict(params))), strict=True):
+        assert one.shape[:2] == (3, 8)
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_training_lowers_kl():

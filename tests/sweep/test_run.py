@@ -43,6 +43,7 @@ def test_every_study_has_its_record(root):
         assert record["versions"]["jax"] and record["device"]["platform"] == "cpu"
         assert record["facts"]["hypotheses"] == 8 and record["facts"]["parameters"] > 0
         assert result["verdict"] and result["kl_bits"] > 0 and result["baselines"]["prior"]["kl_bits"] > 0
+        assert result["attention"] == [{"kernel": "whole", "skipped_blocks": 0.0, "skipped_mass_bound": 0.0}]
         curves = records.read_curves(folder / "curves.npz")
         assert len(curves["kl_bits"]) == len(curves["first"]) and "baseline/last-horizon" in curves
         steps = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]

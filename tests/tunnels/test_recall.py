@@ -7,7 +7,7 @@ import pytest
 
 from windtunnel.priors import Gaussian, GeneralizedGaussian, Uniform
 from windtunnel.spec import arrays
-from windtunnel.tunnels import Batch, Recall
+from windtunnel.tunnels import Batch, Recall, recall
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -53,3 +53,29 @@ def test_the_example_of_the_docstring():
     batch = Batch(jnp.asarray([[first, second]], float), jnp.asarray([[2, 2]]), jnp.ones((1, 2)))
     log_p = arrays(tunnel).log_predictive((), batch, jnp.arange(2))
     np.testing.assert_array_equal(np.exp(log_p[0]), [[0, 0, 1], [0, 0, 1]])
+
+
+def test_a_few_positions_at_a_time_are_as_all_at_once(monkeypatch):
+    tunnel, at = arrays(Recall(bits=4, symbols=3, prior=Gaussian(scale=3.0))), jnp.asarray([0, 3, 4, 18, 29])
+    batch = tunnel.sample(jax.random.key(0), (), 2, 30)
+
+    def answers():
+        return {"exact": tunnel.log_predictive((), batch, at), **tunnel.baselines((), batch, at, 4)}
+
+    whole = answers()
+    monkeypatch.setattr(recall, "BLOCK", 120)  # two positions
+    for name, log_p in answers().items():
+        np.testing.assert_allclose(log_p, whole[name], atol=1e-12, err_msg=name)
+
+
+def test_memory_is_linear_in_the_observations():
+    def temporary(observations):
+        def judge(tunnel):
+            at = jnp.arange(0, observations, observations // 128)
+            batch = tunnel.sample(jax.random.key(0), (), 1, observations)
+            return tunnel.log_predictive((), batch, at), tunnel.baselines((), batch, at, 8)
+
+        program = jax.jit(judge).lower(arrays(Recall(bits=4, symbols=3))).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert temporary(65536) < 2.3 * temporary(32768)

@@ -126,7 +126,7 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score) -> tupl
             )
 
         lowest = jnp.full(q.shape[:3], jnp.finfo(dtype).min, dtype)  # not −∞: a query may see nothing of a block
-        nothing = Running(visible, lowest, jnp.zeros(q.shape[:3], dtype), jnp.zeros(q.shape, dtype))
+        nothing = Running(visible, lowest, jnp.zeros_like(lowest), jnp.zeros((*q.shape[:3], v.shape[-1]), dtype))
         seen = lax.while_loop(goes_on, see, nothing)
         mass = jnp.zeros(()) if tail_NT is None else jnp.where(seen.left > 0, jnp.exp(log_share_left(seen)), 0.0)
         return (seen.sum_BNCd / seen.total_BNC[..., None]).astype(q.dtype), seen.left, visible, mass

@@ -47,19 +47,15 @@ class Score:
         """g_i log p"""
         return prior_NQK * self.factor(rows_Q)[:, :, None] if self.inside else prior_NQK
 
-    @property
-    def has_prior(self) -> bool:
-        return type(self.position).bias is not Position.bias
-
     def log_prior(self, rows_Q: Rows, key_at: Array) -> Array | None:
         """[N or 1, Q, K]: g_i log p, or None where it is zero."""
-        return self.weighed(self._bias(rows_Q, key_at), rows_Q) if self.has_prior else None
+        return self.weighed(self._bias(rows_Q, key_at), rows_Q) if self.position.has_bias else None
 
     @property
     def stationary(self) -> bool:
         """Whether log p is a table over how many tokens lie between: of distance alone, and positions are 0, 1, 2, …"""
         counted = type(self.position).positions is Position.positions
-        return self.has_prior and self.position.stationary and counted
+        return self.position.has_bias and self.position.stationary and counted
 
     def table(self) -> Array:
         """[N or 1, T]: log p of the distances 0 … T−1, where it is stationary."""
@@ -69,7 +65,7 @@ class Score:
     def _bias(self, rows_Q: Rows, key_at: Array) -> Array:
         precise = jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), self.learned)
         bias = self.position.bias(precise, self.heads, self.positions_T[rows_Q], self.positions_T[key_at])
-        assert bias is not None  # `has_prior`
+        assert bias is not None  # it has one
         return bias
 
 

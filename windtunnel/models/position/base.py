@@ -13,6 +13,11 @@ class Position:
 
     stationary = False  # whether its bias depends on distance alone, so that one row of it says all
 
+    @property
+    def has_bias(self) -> bool:
+        """Whether it adds something to the score."""
+        return type(self).bias is not Position.bias
+
     def bound(self, width: int, length: int) -> Any:
         """The position inside a model of width D trained on `length` tokens: itself, unless it must know of these."""
         return self
