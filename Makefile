@@ -19,9 +19,14 @@ check: .venv/ready ## lint, format and types
 
 bench: .venv/ready ## steps a second, compile seconds, and the cost of a long evaluation
 	$(BIN)/python scripts/benchmark.py
+	$(BIN)/python scripts/benchmark_oracles.py
 
 figures: .venv/ready ## the README's table and figure, from the records of `make run`
 	$(BIN)/python scripts/readme.py
+
+tunnels: .venv/ready ## what every tunnel's preset reaches: trains them all (forty minutes), fills docs/tunnels.md
+	$(BIN)/windtunnel run +sweep=tunnels
+	$(BIN)/python scripts/tunnels.py
 
 wheel: .venv/ready ## a wheel in dist/
 	$(BIN)/pip wheel -q --no-deps -w dist .
@@ -34,4 +39,4 @@ clean: ## remove what make made, but not the records in runs/
 	$(BIN)/pip install -q -e '.[report,test,dev]'
 	touch $@
 
-.PHONY: help run test test-slow check bench figures wheel clean
+.PHONY: help run test test-slow check bench figures tunnels wheel clean

@@ -1,4 +1,4 @@
-"""`make figures`: put what every tunnel's preset reaches, as the records of `+sweep=tunnels` have it, into docs/."""
+"""`make tunnels`: put what every tunnel's preset reaches, as the records of `+sweep=tunnels` have it, into docs/."""
 
 import re
 from collections import defaultdict
@@ -34,7 +34,7 @@ def main() -> None:
     for row in records.rows(ROOT):
         if row["status"] == "done":
             presets[row["tunnel"]][row["supervision"]] = row
-    lines = [HEAD, ["---"] * len(HEAD), *(line(name, rows) for name, rows in presets.items() if "posterior" in rows)]
+    lines = [HEAD, ["---"] * len(HEAD), *(line(name, rows) for name, rows in sorted(presets.items()) if "posterior" in rows)]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     block = r"(<!-- table -->\n).*?(<!-- end -->)"
     records.write(DOC, re.sub(block, lambda m: f"{m[1]}{table}\n{m[2]}", DOC.read_text(), flags=re.S))

@@ -14,7 +14,7 @@ from windtunnel.progress import console
 from windtunnel.report.groups import Group, about_recovery, answer, groups
 from windtunnel.statistics import Interval
 
-TINY = 1e-9  # bits
+TINY = 1e-8  # bits
 WIDE = 150  # columns of a terminal from which a table shows everything in lines of its own
 RECOVERED = {
     "beta": "learned β",

@@ -37,7 +37,7 @@ class Mixture(Tunnel):
         Recurrence(modulus=5),
     )
     marked: bool = False
-    segment: Size | None = 16
+    segment: Size | None = None
 
     hypothesis = "domain"
 
