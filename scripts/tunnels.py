@@ -34,7 +34,11 @@ def main() -> None:
     for row in records.rows(ROOT):
         if row["status"] == "done":
             presets[row["tunnel"]][row["supervision"]] = row
-    lines = [HEAD, ["---"] * len(HEAD), *(line(name, rows) for name, rows in sorted(presets.items()) if "posterior" in rows)]
+    lines = [
+        HEAD,
+        ["---"] * len(HEAD),
+        *(line(name, rows) for name, rows in sorted(presets.items()) if "posterior" in rows),
+    ]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
     block = r"(<!-- table -->\n).*?(<!-- end -->)"
     records.write(DOC, re.sub(block, lambda m: f"{m[1]}{table}\n{m[2]}", DOC.read_text(), flags=re.S))

@@ -213,7 +213,7 @@ def test_every_member_of_a_union_has_a_file():
 
 def test_no_prior_no_softmax_with_a_prior_inside():
     inside = "model.softmax=scalable_inside"
-    with pytest.raises(BadInput, match="position=rope adds no prior to the score .* valid: plain, scalable_outside"):
+    with pytest.raises(BadInput, match=r"position=rope adds no prior to the score .* valid: plain, scalable_outside"):
         composed.study(inside, "position=rope")
     for fine in ([inside], ["model.softmax=scalable_outside", "position=rope"]):
         assert composed.study(*fine).model.softmax != "plain"
