@@ -3,13 +3,15 @@
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.composed import plain, study, tiny
+from tests.models.small import POSITIONS
 from windtunnel import records
-from windtunnel.models.position import Alibi, Bam, GeneralizedGaussian, PerLayer, Rope, per_layer
+from windtunnel.models.position import Alibi, Bam, GeneralizedGaussian, PerLayer, Position, Rope, per_layer
 from windtunnel.recovery import biases, compared, fit, recovery
 from windtunnel.report.groups import answer, groups
 from windtunnel.report.tables import summary, verdict
@@ -22,7 +24,7 @@ LAG = np.arange(64.0)
 def learned(position, made):
     """The parameters of a model of which only the positional prior matters."""
     numbers = [
-        at.parameters(None, made.model.heads, made.model.width, made.horizon)
+        at.parameters(jax.random.key(0), made.model.heads, made.model.width, made.horizon)
         for at in per_layer(position, made.model.layers)
     ]
     return {"layers": {str(layer): {"attention": {"learned": of}} for layer, of in enumerate(numbers)}}
@@ -123,6 +125,14 @@ def test_every_head_and_layer_has_its_row_and_the_best_head_is_named():
     assert {row["layer"] for row in found["recovery"]} == {1}
 
 
+@pytest.mark.parametrize("name", sorted(set(POSITIONS) - {"per_layer"}))
+def test_every_position_that_has_a_bias_is_held_against_the_prior(name):
+    has_bias = type(POSITIONS[name]).bias is not Position.bias
+    with jax.numpy_rank_promotion("allow"):
+        found = recovered(POSITIONS[name], "evaluate.reach=2")
+    assert bool(found) == has_bias and all(math.isfinite(row["kl_bits"]) for row in found.get("recovery", []))
+
+
 def test_nothing_is_said_where_there_is_nothing_to_recover():
     assert recovered(Rope()) == {}
     bijection = study("tunnel=bijection", "position=alibi")
@@ -144,8 +154,6 @@ def test_the_sweep_composes_and_varies_what_it_says():
 
 def test_the_record_the_verdict_and_the_answer(tmp_path):
     """Three made-up cases, as a sweep leaves them: recovered, recovered up to a temperature, and not."""
-    import jax
-
     from windtunnel.config import Settings
     from windtunnel.sweep.driver import Point
     from windtunnel.sweep.run import fixed_part, run
