@@ -25,6 +25,7 @@ class Model:
     """The contract. `build` makes a flax module that is called as `logits_BPV = model(inputs, at, *, key, tap)`."""
 
     heads: int = 0  # of attention: a model without any takes no position
+    softmax: str = "plain"  # of attention
 
     @property
     def conflict(self) -> str | None:
@@ -50,7 +51,7 @@ class Transformer(Model):
     width: Size = 64
     hidden: Size = 128
     loops: Size = 1
-    softmax: Literal["plain", "scalable_outside", "scalable_inside"] = "plain"
+    softmax: Literal["plain", "scalable_outside", "scalable_inside"] = "plain"  # pyrefly: ignore[bad-override]
 
     @property
     def conflict(self) -> str | None:

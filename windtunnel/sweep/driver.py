@@ -137,7 +137,7 @@ class Driver:
             numbers, curves = compare(
                 Binned(scored_bins(study), study.horizon),
                 answers.log_predictive,
-                predicted.log_predictive[index],
+                np.asarray(predicted.log_predictive[index]),
                 answers.baselines,
                 answers.weight,
                 study.evaluate.tolerance,
