@@ -175,7 +175,7 @@ def test_the_record_the_verdict_and_the_answer(tmp_path):
         records.write_json(path, records.read_json(path) | made)
     table, made = summary(root)
     assert [str(column.header) for column in table.columns][:5] == [
-        "tunnel.prior.beta", "seeds", "KL in range", "learned β", "learned scale"]  # fmt: skip
+        "tunnel.prior.beta", "seeds", "KL in range", "learned β", "scale"]  # fmt: skip
     assert answer(made) == (
         "The data's prior is recovered in 1 of 3 cases (KL ≤ 0.01 bits), up to a temperature in 2; not in 4."
     )

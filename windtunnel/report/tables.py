@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ TINY = 1e-8  # bits
 WIDE = 150  # columns of a terminal from which a table shows everything in lines of its own
 RECOVERED = {
     "beta": "learned β",
-    "scale": "learned scale",
-    "kl_bits": "KL of prior",
-    "sharpness": "sharpness",
+    "scale": "scale",
+    "kl_bits": "prior KL",
     "kl_bits_tempered": "tempered",
+    "sharpness": "c",
 }
 
 
@@ -48,16 +49,22 @@ def summary(root: Path, width: int = WIDE) -> tuple[Table, list[Group]]:
     def kl(group: Group, metric: str) -> str:
         return shown(group.interval(metric), "" if wide else "\n")
 
+    def mean(group: Group, metric: str) -> str:
+        return number(group.interval(metric).mean)
+
     columns: dict[str, Callable[[Group], str]] = {}
     if wide:
         columns["seeds"] = lambda group: str(len(group.done))
     columns["KL in range"] = lambda group: kl(group, "kl_bits")
-    if about_recovery(made):
-        for metric, label in RECOVERED.items():
-            columns[label] = lambda group, metric=metric: kl(group, f"recovered_{metric}")
+    recovery = about_recovery(made)
+    if recovery:
+        table.caption = f"{table.caption}; prior KL: true ‖ learned; tempered: what is left at the best sharpness c"
+        for name, label in RECOVERED.items():
+            cell = kl if wide or name == "beta" else mean
+            columns[label] = partial(cell, metric=f"recovered_{name}")
     elif past:
         columns["KL past"] = lambda group: kl(group, "kl_bits_past")
-        columns["headroom"] = lambda group: number(group.interval("headroom_bits_past").mean)
+        columns["headroom"] = lambda group: mean(group, "headroom_bits_past")
         if wide:
             columns["critical length"] = lambda group: length(*group.critical_length)
         columns["ratio"] = lambda group: length(*group.ratio)
@@ -68,9 +75,11 @@ def summary(root: Path, width: int = WIDE) -> tuple[Table, list[Group]]:
         table.add_column(name, overflow="fold")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold")
+    if wide or not recovery:
+        columns["verdict"] = lambda group: group.verdict
+        table.add_column("verdict", overflow="fold")
     for group in made:
-        table.add_row(*group.key.values(), *(cell(group) for cell in columns.values()), group.verdict)
+        table.add_row(*group.key.values(), *(cell(group) for cell in columns.values()))
     return table, made
 
 
