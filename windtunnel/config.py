@@ -11,7 +11,7 @@ import pydantic.dataclasses
 from pydantic import Field
 
 from windtunnel.errors import BadInput, no_such
-from windtunnel.models import AnyModel
+from windtunnel.models import AnyModel, Transformer
 from windtunnel.models.position import AnyPosition, PerLayer, per_layer
 from windtunnel.spec import NonNegative, Positive, Seed, Size, spec
 from windtunnel.tunnels import AnyTunnel
@@ -189,7 +189,8 @@ def _agree(study: Study) -> None:
         raise BadInput(
             f"position.layers: lists {len(position.layers)} positions, and the model has model.layers={model.layers}"
         )
-    if model.softmax == "scalable_inside" and not any(one.has_bias for one in per_layer(position, model.layers)):
+    inside = isinstance(model, Transformer) and model.softmax == "scalable_inside"
+    if inside and not any(one.has_bias for one in per_layer(position, model.layers)):
         raise BadInput(
             f"model.softmax=scalable_inside: position={position.name} adds no prior to the score that could be inside; "
             "valid: plain, scalable_outside"

@@ -20,7 +20,7 @@ COLUMNS = """study_id tunnel hypotheses noise prior position model supervision s
 kl_bits_past headroom_bits_past js_bits tv entropy_gap_bits impossible_mass critical_length extrapolation_ratio
 censored convergence_length convergence_length_exact equivalent_memory kl_bits_pool kl_bits_full parameters steps
 train_seconds compile_seconds tokens_per_second verdict status
-recovered_scale recovered_beta recovered_sharpness recovered_kl_bits recovered_kl_bits_tempered""".split()
+recovered_scale recovered_beta recovered_sharpness recovered_kl_bits recovered_kl_bits_tempered softmax""".split()
 
 Json = dict[str, Any]
 

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from windtunnel.report.tables import length, number, shown
+from windtunnel.report.groups import Group
+from windtunnel.report.tables import attention, length, number, ratio, shown
 from windtunnel.statistics import interval
 
 
@@ -35,3 +36,31 @@ def test_an_interval_that_reaches_zero_has_no_absurd_exponent():
 
 def test_a_censored_length_says_so():
     assert (length(None, False), length(128, True), length(8192, True)) == ("–", "≥ 128", "≥ 8192")
+
+
+@pytest.mark.parametrize(
+    ("ratios", "censored", "text"),
+    [
+        ([2.0, 8.0, 4.0], [False] * 3, "4 [0.715, 22.4]"),  # 4 e^(±4.303 ln 2/√3)
+        ([2.0, 8.0], [False] * 2, "4"),
+        ([2.0, 500.0, 500.0], [False, True, True], "≥ 500 (2 of 3)"),
+        ([500.0, 2.0, 4.0], [True, False, False], "4 (1 of 3)"),
+        ([None, None, 4.0], [None, None, False], "–"),
+    ],
+)
+def test_an_extrapolation_ratio_has_an_interval_or_a_count_of_what_is_censored(ratios, censored, text):
+    rows = [
+        {"status": "done", "extrapolation_ratio": one, "censored": flag}
+        for one, flag in zip(ratios, censored, strict=True)
+    ]
+    assert ratio(Group({}, rows)) == text
+
+
+def test_a_verdict_says_what_is_not_plain_about_attention():
+    read = {"kernel": "blocked", "skipped_blocks": 0.0, "skipped_mass_bound": 0.0}
+    assert attention({"softmax": "plain", "attention": [read]}) == attention({"softmax": None}) == []
+    assert attention({"softmax": "scalable_inside", "attention": [read]}) == ["scalable softmax, prior inside"]
+    skipped = [read, {**read, "skipped_blocks": 0.97, "skipped_mass_bound": 9e-7}]
+    assert "0%, 97% of its blocks, which hold at most 9.0e-07" in attention({"attention": skipped})[0]
+    why = "whole (not fused: it takes half precision, not float32)"
+    assert attention({"attention": [{**read, "kernel": why}] * 2}) == [f"attention {why}"]

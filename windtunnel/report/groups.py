@@ -29,6 +29,17 @@ class Group(NamedTuple):
         )
 
     @property
+    def ratio_interval(self) -> Interval:
+        """Of the extrapolation ratio; of nothing where a seed's is censored or undefined: then the median must do."""
+        known = [row["extrapolation_ratio"] for row in self.done if row["extrapolation_ratio"] and not row["censored"]]
+        return interval(known if len(known) == len(self.done) else [])
+
+    @property
+    def censored(self) -> int:
+        """In how many studies every bin up to the reach holds."""
+        return sum(bool(row["censored"]) for row in self.done)
+
+    @property
     def critical_length(self) -> tuple[float | None, bool]:
         return median_censored([row["critical_length"] for row in self.done], [row["censored"] for row in self.done])
 

@@ -67,7 +67,7 @@ def summary(root: Path, width: int = WIDE) -> tuple[Table, list[Group]]:
         columns["headroom"] = lambda group: mean(group, "headroom_bits_past")
         if wide:
             columns["critical length"] = lambda group: length(*group.critical_length)
-        columns["ratio"] = lambda group: length(*group.ratio)
+        columns["ratio"] = lambda group: ratio(group, " " if wide else "\n")
     if any(row.get("kl_bits_full") is not None for group in made for row in group.done):
         columns["KL to the pool"] = columns.pop("KL in range")
         columns["KL to the prior"] = lambda group: kl(group, "kl_bits_full")
@@ -105,7 +105,19 @@ def verdict(folder: Path) -> tuple[Table, str]:
     memory = f"{'> ' if row['equivalent_memory_censored'] else ''}{row['equivalent_memory']}"
     facts.append(f"remembers like the last {memory} observations")
     facts.append(f"{row['parameters']:,} parameters, {row['steps']:,} steps in {row['train_seconds']:.0f} s")
+    facts += attention(row)
     return table, "\n".join([" · ".join(facts), *map(recovered, row.get("recovery", []))])
+
+
+def attention(row: dict[str, Any]) -> list[str]:
+    """What is not plain about a study's attention: its softmax, what it skipped, why a GPU's kernel was not used."""
+    said = [] if row.get("softmax") in (None, "plain") else [row["softmax"].replace("_", " softmax, prior ")]
+    layers = row.get("attention", [])
+    if any(layer["skipped_blocks"] for layer in layers):
+        shares = ", ".join(f"{layer['skipped_blocks']:.0%}" for layer in layers)
+        bound = max(layer["skipped_mass_bound"] for layer in layers)
+        said.append(f"attention skipped {shares} of its blocks, which hold at most {bound:.1e} of its mass")
+    return said + sorted({f"attention {layer['kernel']}" for layer in layers if "not fused" in layer["kernel"]})
 
 
 def recovered(head: dict[str, Any]) -> str:
@@ -151,6 +163,15 @@ def length(value: float | None, censored: bool) -> str:
         if value < 1000
         else f"{'≥ ' if censored else ''}{value:.0f}"
     )
+
+
+def ratio(group: Group, between: str = " ") -> str:
+    """`1.28 [1.05, 1.56]`: the mean over seeds; where some are censored the median and how many: `≥ 128 (3 of 3)`."""
+    found = group.ratio_interval
+    if found.n:
+        spread = "" if math.isnan(found.low) else f"{between}[{found.low:.3g}, {found.high:.3g}]"
+        return length(found.mean, False) + spread
+    return length(*group.ratio) + (f"{between}({group.censored} of {len(group.done)})" if group.censored else "")
 
 
 def show(folder: Path) -> None:

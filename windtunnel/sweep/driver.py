@@ -207,6 +207,7 @@ def write_study(folder: Path, point: Point) -> None:
                 "prior": getattr(getattr(study.tunnel, "prior", None), "name", None),
                 "position": study.position.name if study.position else None,
                 "model": study.model.name,
+                "softmax": getattr(study.model, "softmax", None),
                 "supervision": study.train.supervision,
                 "seed": study.seed,
                 "horizon": study.horizon,
