@@ -50,10 +50,11 @@ def whole(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score) -> Array:
     def chunk(q: Array, rows_Q: Rows) -> Array:
         return (jax.nn.softmax(scores(q, k, rows_Q, score), axis=-1) @ v).astype(q.dtype)
 
-    if q.shape[2] <= CHUNK:
+    queries = q.shape[2]
+    if queries <= CHUNK:
         return chunk(q, rows_Q)
-    out = lax.map(lambda one: chunk(*one), chunks(q, jnp.asarray(rows_Q)))
-    return joined(out, q.shape[2])
+    even = -(-queries // -(-queries // CHUNK))
+    return joined(lax.map(lambda one: chunk(*one), chunks(q, jnp.asarray(rows_Q), even)), queries)
 
 
 class Running(NamedTuple):
@@ -131,7 +132,7 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score) -> tupl
         mass = jnp.zeros(()) if tail_NT is None else jnp.where(seen.left > 0, jnp.exp(log_share_left(seen)), 0.0)
         return (seen.sum_BNCd / seen.total_BNC[..., None]).astype(q.dtype), seen.left, visible, mass
 
-    out, left_C, visible_C, mass_C = lax.map(chunk, chunks(q, rows_Q))
+    out, left_C, visible_C, mass_C = lax.map(chunk, chunks(q, rows_Q, min(CHUNK, q.shape[2])))
     skipped_B, mass_B = (
         jnp.full(q.shape[0], share) for share in (jnp.sum(left_C) / jnp.sum(visible_C), jnp.max(mass_C))
     )
@@ -162,9 +163,8 @@ def log_tail(table_NT: Array, rows_C: Array, score: Score) -> Array:
     return lax.cumlogsumexp(table_NT, axis=1, reverse=True)
 
 
-def chunks(q: Array, rows_Q: Array) -> tuple[Array, Array]:
+def chunks(q: Array, rows_Q: Array, size: int) -> tuple[Array, Array]:
     """Queries [M, B, N, C, d] and their tokens [M, C]; the last is repeated to fill the last chunk."""
-    size = min(CHUNK, q.shape[2])
     short = -q.shape[2] % size
     q = jnp.pad(q, ((0, 0), (0, 0), (0, short), (0, 0)), mode="edge")
     q = q.reshape(*q.shape[:2], -1, size, q.shape[-1])
