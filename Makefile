@@ -20,6 +20,7 @@ check: .venv/ready ## lint, format and types
 bench: .venv/ready ## steps a second, compile seconds, and the cost of a long evaluation
 	$(BIN)/python scripts/benchmark.py
 	$(BIN)/python scripts/benchmark_oracles.py
+	$(BIN)/python scripts/benchmark_reach.py
 
 figures: .venv/ready ## the README's table and figure, from the records of `make run`
 	$(BIN)/python scripts/readme.py
