@@ -19,7 +19,7 @@ from windtunnel.evaluate import exact, scored_bins
 from windtunnel.progress import Display
 from windtunnel.recovery import recovery
 from windtunnel.spec import arrays
-from windtunnel.sweep.packs import Program
+from windtunnel.sweep.processes import program as program_of
 from windtunnel.train import CHUNK
 
 CALL_SECONDS = 1.0  # how long one call of `advance` should take: progress and Ctrl-C wait for it
@@ -54,19 +54,19 @@ class Driver:
 
     def run(self, number: int, points: list[Point]) -> None:
         """Train what is not trained, judge it, write it down. A study that fails does so alone."""
-        program = Program([point.study for point in points])
+        program = program_of([point.study for point in points])
         fresh = [point for point in points if not checkpoint.exists(self._checkpoint(point))]
         if checkpoint.exists(self._saved(points)):  # cut off while it trained, or while it was split into studies
             fresh = points
         if fresh:
-            training = program if fresh == points else Program([point.study for point in fresh])
+            training = program if fresh == points else program_of([point.study for point in fresh])
             self._train(number, fresh, training)
         trained = [point for point in points if checkpoint.exists(self._checkpoint(point))]
         if trained:
             self._judge(number, points, trained, program)
         records.write_results(self.root)
 
-    def _train(self, number: int, points: list[Point], program: Program) -> None:
+    def _train(self, number: int, points: list[Point], program: Any) -> None:
         for point in points:
             write_study(self.root / point.id, point)
         size, steps = len(points), points[0].study.train.steps
@@ -76,7 +76,7 @@ class Driver:
         if checkpoint.exists(saved):
             like = {"state": state, "kl_bits": kl_bits, "done": np.int32(0), "seconds": np.float32(0)}
             tree = checkpoint.load(saved, like)
-            state, kl_bits = program.place(tree["state"]), np.array(tree["kl_bits"])
+            state, kl_bits = program.resume(tree["state"]), np.array(tree["kl_bits"])
             done, seconds = int(tree["done"]), float(tree["seconds"])
             self.display.say(f"{what}: goes on from step {done}")
             self.display.show(number, what, done * size)
@@ -86,17 +86,17 @@ class Driver:
             count = min(count, steps - done)
             began = time.perf_counter()
             state, kl = program.advance(state, count)
-            kl_bits[:, done : done + count] = np.asarray(kl)[:size, :count]
+            kl_bits[:, done : done + count] = kl[:size, :count]
             took = time.perf_counter() - began
             done, seconds = done + count, seconds + took
             self.display.show(number, what, count * size, float(np.median(kl_bits[:, max(0, done - 20) : done])))
             count = int(np.clip(count * CALL_SECONDS / took, 1, min(CHUNK, 4 * count)))
             if time.monotonic() - last_saved >= self.checkpoint_seconds or done == steps:
-                tree = {"state": state, "kl_bits": kl_bits, "done": np.int32(done), "seconds": np.float32(seconds)}
+                tree = {"state": program.fetch(state), "kl_bits": kl_bits, "done": np.int32(done), "seconds": np.float32(seconds)}
                 checkpoint.save(saved, tree)
                 last_saved = time.monotonic()
         self.display.show(number, what, (steps - done) * size)
-        params = jax.tree.map(np.asarray, state.params)
+        params = program.fetch(state).params
         for index, point in enumerate(points):
             mine = jax.tree.map(lambda leaf, i=index: leaf[i], params)
             self._write_trained(point, mine, kl_bits[index, :done], program.compile_seconds / size, seconds / size)
@@ -122,14 +122,14 @@ class Driver:
         records.write_json(folder / "study.json", record)
         checkpoint.save(folder / "checkpoint", params)
 
-    def _judge(self, number: int, points: list[Point], trained: list[Point], program: Program) -> None:
+    def _judge(self, number: int, points: list[Point], trained: list[Point], program: Any) -> None:
         """Compare the trained ones with the exact posterior; the pack keeps its size, so that it keeps its program."""
         self.display.show(number, f"{title(points)} · evaluating", 0)
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), program.state.params)
         params = {point.id: checkpoint.load(self._checkpoint(point), like) for point in trained}
         filled = [params.get(point.id, params[trained[0].id]) for point in points]
         filled += filled[-1:] * (jax.tree.leaves(program.pack)[0].shape[0] - len(points))
-        predicted = program.predict(program.place(jax.tree.map(lambda *leaves: np.stack(leaves), *filled)))
+        predicted = program.predict(jax.tree.map(lambda *leaves: np.stack(leaves), *filled))
         for index, point in enumerate(points):
             if point not in trained:
                 continue

@@ -17,6 +17,7 @@ def launch(config: Any, loader: Any, job_overrides: Sequence[Sequence[str]]) -> 
     composed = [loader.load_sweep_config(config, list(overrides)) for overrides in job_overrides]
     made = [door(as_plain(one, job)) for one, job in zip(composed, job_overrides, strict=True)]
     from windtunnel.sweep.driver import Point  # imported late: bad input is answered before JAX is at work
+    from windtunnel.sweep.processes import together
     from windtunnel.sweep.run import fixed_part, run
 
     overrides = [dict(item.split("=", 1) for item in filter_overrides(job)) for job in job_overrides]
@@ -25,7 +26,7 @@ def launch(config: Any, loader: Any, job_overrides: Sequence[Sequence[str]]) -> 
     settings = made[0][1]
     fixed = fixed_part(points)
     name = config.hydra.runtime.choices.get("sweep") or f"multirun-{digest(fixed)}"
-    if not run(points, Path(settings.runs) / name, settings, fixed):
+    if not together(settings, lambda: run(points, Path(settings.runs) / name, settings, fixed)):
         raise StudyFailed
     return [JobReturn(overrides=list(job), cfg=one, status=JobStatus.COMPLETED, _return_value=None)
             for job, one in zip(job_overrides, composed, strict=True)]  # fmt: skip
@@ -39,13 +40,14 @@ def single(config: Any) -> None:
     hydra = HydraConfig.get()
     study, settings = door(as_plain(config, hydra.overrides.task))
     from windtunnel.sweep.driver import Point
+    from windtunnel.sweep.processes import together
     from windtunnel.sweep.run import run
 
     name, overrides = "single", {}
     if hydra.mode == RunMode.MULTIRUN:
         name = hydra.runtime.choices.get("sweep") or "multirun"
         overrides = dict(item.split("=", 1) for item in filter_overrides(hydra.overrides.task))
-    if not run([Point(study, overrides)], Path(settings.runs) / name, settings, None):
+    if not together(settings, lambda: run([Point(study, overrides)], Path(settings.runs) / name, settings, None)):
         raise StudyFailed
 
 

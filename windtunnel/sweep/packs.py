@@ -25,8 +25,9 @@ SPLITTING = 0.77  # r devices on one study's batch do r^0.77 times the work of o
 
 
 def use_all_cores() -> None:
-    """Make every CPU core a device. Must come before JAX's first computation."""
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    """Make every CPU core that is ours a device. Must come before JAX's first computation."""
+    cores = len(os.sched_getaffinity(0))
+    jax.config.update("jax_num_cpu_devices", min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK", cores))))
 
 
 def group(studies: list[Study]) -> list[list[int]]:
@@ -43,6 +44,8 @@ def layout(studies: int, devices: int, divides: Callable[[int], bool]) -> tuple[
     The fastest of all g × r ≤ devices: ⌈studies/g⌉ rounds, each r^0.77 times as fast. An r must divide the batch.
     """
     shapes = [(g, r) for g, r in itertools.product(range(1, devices + 1), repeat=2) if g * r <= devices and divides(r)]
+    if jax.process_count() > 1:  # each must have its part
+        shapes = [(g, r) for g, r in shapes if g * r == devices]
     return min(shapes, key=lambda shape: (-(-studies // shape[0]) / shape[1] ** SPLITTING, shape[0] * shape[1]))
 
 
@@ -58,6 +61,7 @@ class Program:
         devices = np.asarray(jax.devices()[: groups * shards]).reshape(groups, shards)
         self.mesh = Mesh(devices, (STUDY, BATCH), axis_types=(AxisType.Auto, AxisType.Auto))
         self.axis = BATCH if shards > 1 else None
+        self.spans = jax.process_count() > 1  # no process holds all parts of an array
         self.pack = self.place(stack(studies + studies[-1:] * (-len(studies) % groups)))
         self.state = jax.eval_shape(jax.vmap(train.start), self.pack)
         self.compile_seconds = 0.0
@@ -68,9 +72,18 @@ class Program:
     def start(self) -> train.State:
         return self._start(self.pack)
 
-    def advance(self, state: train.State, steps: int) -> tuple[train.State, Array]:
-        """Every study `steps` steps on; also [S, CHUNK], the KL (bits) at each."""
-        return self._advance(self.pack, self.tables, state, jnp.int32(steps))
+    def resume(self, state: train.State) -> train.State:
+        """A state that was fetched, on the devices again."""
+        return self.place(state)
+
+    def advance(self, state: train.State, steps: int) -> tuple[train.State, np.ndarray]:
+        """Every study `steps` steps on; also [S, CHUNK], the KL (bits) at each, on the host."""
+        state, kl_bits = self._advance(self.pack, self.tables, state, np.int32(steps))
+        return state, self.fetch(kl_bits)
+
+    def fetch(self, tree: Any) -> Any:
+        """A tree of arrays, whole and on the host, whichever process holds its parts."""
+        return jax.tree.map(lambda leaf: np.asarray(self._whole(leaf) if self.spans else leaf), tree)
 
     @cached_property
     def tables(self) -> Any:
@@ -80,12 +93,17 @@ class Program:
     def predict(self, params: Any) -> evaluate.Predicted:
         """Of all evaluation sequences, a few a call; every array is [S, B, …], on the host."""
         rounds = np.arange(self.examples, dtype=np.int32).reshape(-1, self.round)
-        made = [jax.tree.map(np.asarray, self._predict(self.pack, params, numbers)) for numbers in rounds]
+        params = self.place(params)
+        made = [self.fetch(self._predict(self.pack, params, self.place(numbers, P(BATCH)))) for numbers in rounds]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *made)
 
-    def place(self, tree: Any) -> Any:
-        """A stacked tree, on the devices."""
-        return jax.device_put(tree, NamedSharding(self.mesh, P(STUDY)))
+    def place(self, tree: Any, spec: P = P(STUDY)) -> Any:
+        """A stacked tree, on the devices; every process gives all of it."""
+        sharding = NamedSharding(self.mesh, spec)
+        if not self.spans:
+            return jax.device_put(tree, sharding)
+        whole = jax.tree.map(np.asarray, tree)
+        return jax.tree.map(lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__), whole)
 
     @cached_property
     def _start(self) -> Any:
@@ -96,7 +114,7 @@ class Program:
         def advance(pack: Study, tables: Any, state: train.State, steps: Array) -> Any:
             return each(partial(train.advance, steps=steps, axis=self.axis), pack, tables, state)
 
-        specs, shapes = (P(STUDY), P(STUDY), P(STUDY), P()), (self.pack, self.tables, self.state, jnp.int32(1))
+        specs, shapes = (P(STUDY), P(STUDY), P(STUDY), P()), (self.pack, self.tables, self.state, np.int32(1))
         return self._compile(advance, shapes, specs, P(STUDY), donate_argnums=2)
 
     @cached_property
@@ -104,8 +122,12 @@ class Program:
         def predict(pack: Study, params: Any, numbers: Array) -> evaluate.Predicted:
             return each(lambda study, params: evaluate.predict(study, params, numbers), pack, params)
 
-        shapes = self.pack, self.state.params, np.zeros(self.round, np.int32)
+        shapes = self.pack, self.state.params, self.place(np.zeros(self.round, np.int32), P(BATCH))
         return self._compile(predict, shapes, (P(STUDY), P(STUDY), P(BATCH)), P(STUDY, BATCH))
+
+    @cached_property
+    def _whole(self) -> Any:
+        return jax.jit(lambda leaf: leaf, out_shardings=NamedSharding(self.mesh, P()))
 
     def _compile(self, function: Any, arguments: Any, in_specs: Any, out_specs: Any, **options: Any) -> Any:
         """Compiled when first called, and only then: a study that is merely judged compiles no training step."""
