@@ -29,10 +29,7 @@ def exists(folder: Path) -> bool:
 
 
 def remove(folder: Path) -> None:
-    """Remove a checkpoint, and the folder that held it if nothing else is there."""
     shutil.rmtree(folder, ignore_errors=True)
-    if folder.parent.is_dir() and not any(folder.parent.iterdir()):
-        folder.parent.rmdir()
 
 
 class _quiet:

@@ -79,11 +79,14 @@ class Study:
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 class Settings:
-    """What a run needs beside the study: where records go and how often a pack is checkpointed."""
+    """What a run needs beside the study: where records go, how often a pack is checkpointed, what flags ask for."""
 
     runs: str = "runs"
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
     question: str | None = None
+    fail_fast: bool = False
+    force: bool = False
+    dry_run: bool = False
 
 
 def door(plain: dict[str, Any]) -> tuple[Study, Settings]:

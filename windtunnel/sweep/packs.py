@@ -1,5 +1,6 @@
 """Packs: studies of one structure, stacked into one tree, compiled once, spread over the devices."""
 
+import copy
 import itertools
 import os
 import time
@@ -46,6 +47,36 @@ def layout(studies: int, devices: int, divides: Callable[[int], bool]) -> tuple[
     return min(shapes, key=lambda shape: (-(-studies // shape[0]) / shape[1] ** SPLITTING, shape[0] * shape[1]))
 
 
+def split(points: list[Any], most: int) -> list[list[Any]]:
+    """A pack in as few parts of at most so many as there can be, and these as equal as can be."""
+    parts = -(-len(points) // most)
+    cuts = [-(-len(points) * part // parts) for part in range(parts + 1)]
+    return [points[first:last] for first, last in itertools.pairwise(cuts)]
+
+
+class Compiled:
+    """The compiled functions of a structure, and what they cost: shared by all packs that a program is filled with."""
+
+    def __init__(self) -> None:
+        self.functions: dict[Any, Any] = {}
+        self.seconds = 0.0
+        self._told = 0, 0.0
+
+    def get(self, name: Any, function: Any, *arguments: Any) -> Any:
+        """The jitted `function`, compiled when first asked for."""
+        if name not in self.functions:
+            began = time.perf_counter()
+            self.functions[name] = function.lower(*arguments).compile()
+            self.seconds += time.perf_counter() - began
+        return self.functions[name]
+
+    def take(self) -> tuple[int, float]:
+        """How many compilations there were, and the seconds they took, since this was last asked."""
+        count, seconds = self._told
+        self._told = len(self.functions), self.seconds
+        return len(self.functions) - count, self.seconds - seconds
+
+
 class Program:
     """`start`, `advance` and `predict` of one structure, compiled for a pack of S studies on this machine's devices.
 
@@ -58,12 +89,30 @@ class Program:
         devices = np.asarray(jax.devices()[: groups * shards]).reshape(groups, shards)
         self.mesh = Mesh(devices, (STUDY, BATCH), axis_types=(AxisType.Auto, AxisType.Auto))
         self.axis = BATCH if shards > 1 else None
-        self.pack = self.place(stack(studies + studies[-1:] * (-len(studies) % groups)))
+        self.size = len(studies) + -len(studies) % groups
+        self.pack = self.place(stack(studies))
         self.state = jax.eval_shape(jax.vmap(train.start), self.pack)
-        self.compile_seconds = 0.0
+        self.compiled = Compiled()
         self.examples, share = examples, examples // shards
         tokens = studies[0].tunnel.tokens(studies[0].length)
         self.round = shards * max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * tokens <= ROUND))
+
+    def filled(self, studies: list[Study]) -> "Program":
+        """The same program, with other studies of the same structure: no more than it was compiled for."""
+        other = copy.copy(self)
+        other.__dict__.pop("tables", None)
+        other.pack = self.place(stack(studies))
+        return other
+
+    @property
+    def compile_seconds(self) -> float:
+        return self.compiled.seconds
+
+    def memory(self, stage: str) -> int:
+        """Bytes that a device needs for `advance` or `predict`, its arguments included, as XLA laid them out."""
+        stats = {"advance": lambda: self._advance, "predict": lambda: self._predict}[stage]().memory_analysis()
+        kept = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+        return kept + stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
 
     def start(self) -> train.State:
         return self._start(self.pack)
@@ -75,7 +124,7 @@ class Program:
     @cached_property
     def tables(self) -> Any:
         """What the tunnels compute once per study."""
-        return self._compile(lambda pack: each(train.prepare, pack), (self.pack,), (P(STUDY),), P(STUDY))(self.pack)
+        return self._prepare(self.pack)
 
     def predict(self, params: Any) -> evaluate.Predicted:
         """Of all evaluation sequences, a few a call; every array is [S, B, …], on the host."""
@@ -84,36 +133,42 @@ class Program:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *made)
 
     def place(self, tree: Any) -> Any:
-        """A stacked tree, on the devices."""
-        return jax.device_put(tree, NamedSharding(self.mesh, P(STUDY)))
+        """A stacked tree of host arrays, padded, on the devices."""
 
-    @cached_property
+        def padded(leaf: Any) -> np.ndarray:
+            leaf = np.asarray(leaf)
+            return np.concatenate([leaf, np.repeat(leaf[-1:], self.size - len(leaf), axis=0)])
+
+        return jax.device_put(jax.tree.map(padded, tree), NamedSharding(self.mesh, P(STUDY)))
+
+    @property
+    def _prepare(self) -> Any:
+        return self._compile("prepare", lambda pack: each(train.prepare, pack), (self.pack,), (P(STUDY),), P(STUDY))
+
+    @property
     def _start(self) -> Any:
-        return self._compile(lambda pack: each(train.start, pack), (self.pack,), (P(STUDY),), P(STUDY))
+        return self._compile("start", lambda pack: each(train.start, pack), (self.pack,), (P(STUDY),), P(STUDY))
 
-    @cached_property
+    @property
     def _advance(self) -> Any:
         def advance(pack: Study, tables: Any, state: train.State, steps: Array) -> Any:
             return each(partial(train.advance, steps=steps, axis=self.axis), pack, tables, state)
 
         specs, shapes = (P(STUDY), P(STUDY), P(STUDY), P()), (self.pack, self.tables, self.state, jnp.int32(1))
-        return self._compile(advance, shapes, specs, P(STUDY), donate_argnums=2)
+        return self._compile("advance", advance, shapes, specs, P(STUDY), donate_argnums=2)
 
-    @cached_property
+    @property
     def _predict(self) -> Any:
         def predict(pack: Study, params: Any, numbers: Array) -> evaluate.Predicted:
             return each(lambda study, params: evaluate.predict(study, params, numbers), pack, params)
 
         shapes = self.pack, self.state.params, np.zeros(self.round, np.int32)
-        return self._compile(predict, shapes, (P(STUDY), P(STUDY), P(BATCH)), P(STUDY, BATCH))
+        return self._compile("predict", predict, shapes, (P(STUDY), P(STUDY), P(BATCH)), P(STUDY, BATCH))
 
-    def _compile(self, function: Any, arguments: Any, in_specs: Any, out_specs: Any, **options: Any) -> Any:
+    def _compile(self, name: str, function: Any, arguments: Any, in_specs: Any, out_specs: Any, **options: Any) -> Any:
         """Compiled when first called, and only then: a study that is merely judged compiles no training step."""
-        began = time.perf_counter()
         spread = jax.shard_map(function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
-        compiled = jax.jit(spread, **options).lower(*arguments).compile()
-        self.compile_seconds += time.perf_counter() - began
-        return compiled
+        return self.compiled.get(name, jax.jit(spread, **options), *arguments)
 
 
 def each(function: Callable[..., Any], *stacked: Any) -> Any:
