@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from windtunnel import __version__
-from windtunnel.errors import BadInput, StudyFailed, no_such
+from windtunnel.errors import BadInput, CannotWrite, Interrupted, StudyFailed, no_such
 
 EPILOG = """\
 windtunnel run                                              the default study, judged, in about a minute
@@ -32,9 +32,13 @@ def main() -> None:
         sys.exit(2)
     except StudyFailed:
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("windtunnel: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+    except CannotWrite as error:
+        print(f"windtunnel: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt as error:
+        stopped = error if isinstance(error, Interrupted) else Interrupted()
+        print(f"windtunnel: {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.number)
 
 
 def dispatch(arguments: list[str]) -> None:

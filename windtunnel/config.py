@@ -79,12 +79,17 @@ class Study:
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 class Settings:
-    """What a run needs beside the study: where records go, how often a pack is checkpointed, who takes part."""
+    """What a run needs beside the study: where records go, how often a pack is checkpointed, who takes part, and what
+    flags ask for.
+    """
 
     runs: str = "runs"
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
     question: str | None = None
     distributed: bool = False
+    fail_fast: bool = False
+    force: bool = False
+    dry_run: bool = False
 
 
 def door(plain: dict[str, Any]) -> tuple[Study, Settings]:

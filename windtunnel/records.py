@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from windtunnel.errors import BadInput
+from windtunnel.errors import BadInput, CannotWrite
 
 COLUMNS = """study_id tunnel hypotheses noise prior position model supervision seed horizon reach kl_bits kl_bits_se
 kl_bits_past headroom_bits_past js_bits tv entropy_gap_bits impossible_mass critical_length extrapolation_ratio
@@ -38,14 +38,16 @@ def writable(runs: Path) -> None:
 
 def write(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        raise CannotWrite(path, error.strerror) from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -100,6 +102,11 @@ def overrides(root: Path) -> dict[str, dict[str, str]]:
 def status(folder: Path) -> str:
     """`done`, `failed` or `waiting`."""
     return "done" if (folder / "result.json").exists() else "failed" if (folder / "error.txt").exists() else "waiting"
+
+
+def notes(root: Path) -> list[Json]:
+    """What packs that train, or were cut off, say of themselves."""
+    return [read_json(path) for path in sorted((root / "packs").glob("*.json"))]
 
 
 def row(folder: Path) -> Json:

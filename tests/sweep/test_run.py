@@ -16,8 +16,9 @@ from tests.composed import TINY, tiny
 from windtunnel import checkpoint, records
 from windtunnel.config import Settings
 from windtunnel.errors import BadInput
-from windtunnel.sweep.driver import Point
-from windtunnel.sweep.run import evaluate, fixed_part, run
+from windtunnel.sweep.facts import Point
+from windtunnel.sweep.place import fixed_part
+from windtunnel.sweep.run import evaluate, run
 
 POINTS = [Point(tiny(f"seed={seed}"), {"seed": str(seed)}) for seed in (0, 1)]
 
@@ -48,7 +49,10 @@ def test_every_study_has_its_record(root):
         assert len(curves["kl_bits"]) == len(curves["first"]) and "baseline/last-horizon" in curves
         steps = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
         assert [line["step"] for line in steps] == [1, 2, 3, 4]
-    assert not (root / "packs").exists(), "the pack was split into its studies"
+    (note,) = records.notes(root)
+    assert [path.suffix for path in (root / "packs").iterdir()] == [".json"], "the pack was split into its studies"
+    assert note["studies"] == [point.id for point in POINTS] and (note["what"], note["step"]) == ("done", 4)
+    assert note["compilations"] == 5, "prepare, start, advance, predict, and the exact reasoners"
 
 
 def test_sweep_json_holds_points_packs_and_what_is_fixed(root):

@@ -16,9 +16,10 @@ def launch(config: Any, loader: Any, job_overrides: Sequence[Sequence[str]]) -> 
     """Compose and validate every point, then run them in packs."""
     composed = [loader.load_sweep_config(config, list(overrides)) for overrides in job_overrides]
     made = [door(as_plain(one, job)) for one, job in zip(composed, job_overrides, strict=True)]
-    from windtunnel.sweep.driver import Point  # imported late: bad input is answered before JAX is at work
+    from windtunnel.sweep.facts import Point  # imported late: bad input is answered before JAX is at work
+    from windtunnel.sweep.place import fixed_part, place
     from windtunnel.sweep.processes import together
-    from windtunnel.sweep.run import fixed_part, run
+    from windtunnel.sweep.run import run
 
     overrides = [dict(item.split("=", 1) for item in filter_overrides(job)) for job in job_overrides]
     varying = [key for key in overrides[0] if len({job[key] for job in overrides}) > 1]
@@ -26,7 +27,8 @@ def launch(config: Any, loader: Any, job_overrides: Sequence[Sequence[str]]) -> 
     settings = made[0][1]
     fixed = fixed_part(points)
     name = config.hydra.runtime.choices.get("sweep") or f"multirun-{digest(fixed)}"
-    if not together(settings, lambda: run(points, Path(settings.runs) / name, settings, fixed)):
+    root = place(Path(settings.runs) / name, points, fixed, settings.force)
+    if not together(settings, lambda: run(points, root, settings, fixed)):
         raise StudyFailed
     return [JobReturn(overrides=list(job), cfg=one, status=JobStatus.COMPLETED, _return_value=None)
             for job, one in zip(job_overrides, composed, strict=True)]  # fmt: skip
@@ -39,7 +41,8 @@ def single(config: Any) -> None:
 
     hydra = HydraConfig.get()
     study, settings = door(as_plain(config, hydra.overrides.task))
-    from windtunnel.sweep.driver import Point
+    from windtunnel.sweep.facts import Point
+    from windtunnel.sweep.place import place
     from windtunnel.sweep.processes import together
     from windtunnel.sweep.run import run
 
@@ -47,7 +50,9 @@ def single(config: Any) -> None:
     if hydra.mode == RunMode.MULTIRUN:
         name = hydra.runtime.choices.get("sweep") or "multirun"
         overrides = dict(item.split("=", 1) for item in filter_overrides(hydra.overrides.task))
-    if not together(settings, lambda: run([Point(study, overrides)], Path(settings.runs) / name, settings, None)):
+    points = [Point(study, overrides)]
+    root = place(Path(settings.runs) / name, points, None, settings.force)
+    if not together(settings, lambda: run(points, root, settings, None)):
         raise StudyFailed
 
 

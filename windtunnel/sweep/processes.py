@@ -9,7 +9,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Self
 from weakref import WeakValueDictionary
 
 import jax
@@ -36,8 +36,8 @@ def join() -> None:
         raise BadInput(f"{missing}: missing, while {', '.join(given)} is set; all three name a process, or none")
     use_all_cores()
     try:
-        number = {"num_processes": int(given[PROCESSES]), "process_id": int(given[PROCESS])} if given else {}
-        jax.distributed.initialize(given.get(COORDINATOR), **number, shutdown_timeout_seconds=PARTING)
+        count, number = (int(given[PROCESSES]), int(given[PROCESS])) if given else (None, None)
+        jax.distributed.initialize(given.get(COORDINATOR), count, number, shutdown_timeout_seconds=PARTING)
     except (ValueError, RuntimeError) as error:
         raise BadInput(
             f"distributed=true: no other processes found ({str(error).splitlines()[0]}); start it with srun or mpirun, "
@@ -77,7 +77,7 @@ def program(studies: list[Study]) -> Program:
 class Led(Program):
     """The leader's side of a program that all processes run."""
 
-    living: WeakValueDictionary[int, "Led"] = WeakValueDictionary()
+    living: ClassVar[WeakValueDictionary[int, "Led"]] = WeakValueDictionary()
     made = 0
 
     def __init__(self, studies: list[Study]):
@@ -86,6 +86,18 @@ class Led(Program):
         Led.living[self.number] = self
         tell("program", self.number, list(Led.living), [plain(one) for one in studies])
         super().__init__(studies)
+
+    def filled(self, studies: list[Study]) -> Self:
+        Led.made += 1
+        tell("filled", Led.made, list(Led.living), self.number, [plain(one) for one in studies])
+        other = super().filled(studies)
+        other.number = Led.made
+        Led.living[other.number] = other
+        return other
+
+    def memory(self, stage: str) -> int:
+        tell("memory", self.number, stage)
+        return super().memory(stage)
 
     def start(self) -> Any:
         tell("start", self.number)
@@ -119,14 +131,17 @@ def follow() -> bool:
         if what == "end":
             return arguments[0]
         number, *arguments = arguments
-        if what == "program":
-            living, studies = arguments
+        if what in ("program", "filled"):
+            living, *like, plains = arguments
             programs = {key: made for key, made in programs.items() if key in living}
             states = {key: state for key, state in states.items() if key in living}
-            programs[number] = Program([study(one) for one in studies])
+            studies = [study(one) for one in plains]
+            programs[number] = programs[like[0]].filled(studies) if like else Program(studies)
             continue
         made = programs[number]
-        if what == "start":
+        if what == "memory":
+            made.memory(*arguments)
+        elif what == "start":
             states[number] = made.start()
         elif what == "resume":
             states[number] = made.resume(handed(made.state))
