@@ -15,10 +15,13 @@ windtunnel run                                              the default study, j
 windtunnel run tunnel=bijection tunnel.symbols=20           another tunnel
 windtunnel run +sweep=extrapolation                         a named sweep
 windtunnel run -m tunnel.noise=0.01,0.1 'seed=range(8)'     any Hydra multirun
+windtunnel status runs/extrapolation                        done, running, failed, cut off, waiting
 windtunnel evaluate runs/extrapolation reach=500            judge again, at a longer reach
 windtunnel verify recall                                    is this oracle exact?
 """
 
+# Our own flags, and the settings that they stand for.
+OWN = {"--dry-run": "dry_run", "--fail-fast": "fail_fast", "--force": "force"}
 # Hydra's flags that are passed on.
 FLAGS = frozenset("-m --multirun -c --cfg -i --info --resolve -p --package -cd --config-dir --hydra-help".split())
 
@@ -54,11 +57,16 @@ def dispatch(arguments: list[str]) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     sub = commands.add_parser("run", help="train and judge a study, a named sweep or any Hydra multirun")
     sub.add_argument("overrides", nargs="*", help="Hydra overrides; `windtunnel list` shows what there is")
+    sub.add_argument("--dry-run", action="store_true", help="list points, packs, parameters and memory; train nothing")
+    sub.add_argument("--fail-fast", action="store_true", help="stop at the first study that fails")
+    sub.add_argument("--force", action="store_true", help="start afresh, in a new folder NAME-2, NAME-3, …")
     sub = commands.add_parser("evaluate", help="judge finished studies again, with other evaluate settings")
     sub.add_argument("folder", type=Path)
     sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="fields of `evaluate`, as in reach=500")
     sub = commands.add_parser("table", help="the table of a sweep or the verdict of a study")
     sub.add_argument("folder", type=Path)
+    sub = commands.add_parser("status", help="what of a sweep is done, running, failed, cut off or waiting, and why")
+    sub.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="of a sweep, a study or all runs")
     sub = commands.add_parser("verify", help="let tunnels prove their exact posterior against brute force")
     sub.add_argument("tunnels", nargs="*", metavar="TUNNEL", help="none: all")
     commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
@@ -71,6 +79,10 @@ def dispatch(arguments: list[str]) -> None:
         from windtunnel.report.tables import show
 
         show(options.folder)
+    elif options.command == "status":
+        from windtunnel.report.status import show as show_status
+
+        show_status(options.folder)
     elif options.command == "verify":
         from windtunnel.verify import verify
 
@@ -83,9 +95,12 @@ def dispatch(arguments: list[str]) -> None:
 
 def run(arguments: list[str]) -> None:
     """Hand over to Hydra. It reads sys.argv itself, prints its own errors and knows no `+sweep` without `-m`."""
-    unknown = [argument for argument in arguments if argument[:1] == "-" and argument.split("=")[0] not in FLAGS]
+    unknown = [
+        argument for argument in arguments if argument[:1] == "-" and argument.split("=")[0] not in FLAGS | OWN.keys()
+    ]
     if unknown:
-        raise BadInput(f"{unknown[0]}: {no_such(unknown[0], sorted(FLAGS))}")
+        raise BadInput(f"{unknown[0]}: {no_such(unknown[0], sorted([*OWN, *FLAGS]))}")
+    arguments = [f"{OWN[argument]}=true" if argument in OWN else argument for argument in arguments]
     modes = {"-m", "--multirun", "-c", "--cfg", "-i", "--info"}
     if any(argument.startswith("+sweep=") for argument in arguments) and not modes & set(arguments):
         arguments = ["-m", *arguments]

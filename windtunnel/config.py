@@ -10,6 +10,7 @@ import pydantic
 import pydantic.dataclasses
 from pydantic import Field
 
+from windtunnel import trackers
 from windtunnel.errors import BadInput, no_such
 from windtunnel.models import AnyModel, Transformer
 from windtunnel.models.position import AnyPosition, PerLayer, per_layer
@@ -87,6 +88,8 @@ class Settings:
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
     question: str | None = None
     distributed: bool = False
+    tracker: Literal["tensorboard", "trackio", "wandb"] | None = None
+    compilation_cache: str | None = None
     fail_fast: bool = False
     force: bool = False
     dry_run: bool = False
@@ -99,6 +102,7 @@ def door(plain: dict[str, Any]) -> tuple[Study, Settings]:
         settings = Settings(**{key: value for key, value in plain.items() if key in names})
     except pydantic.ValidationError as error:
         raise BadInput(_one_line(error)) from None
+    trackers.check(settings.tracker)
     return study({key: value for key, value in plain.items() if key not in names}), settings
 
 

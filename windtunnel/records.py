@@ -22,6 +22,8 @@ censored convergence_length convergence_length_exact equivalent_memory kl_bits_p
 train_seconds compile_seconds tokens_per_second verdict status
 recovered_scale recovered_beta recovered_sharpness recovered_kl_bits recovered_kl_bits_tempered softmax""".split()
 
+LINES = 200  # of a learning curve
+
 Json = dict[str, Any]
 
 
@@ -71,11 +73,17 @@ def read_curves(path: Path) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def write_learning_curve(path: Path, kl_bits: np.ndarray, lines: int = 200) -> None:
+def learning_curve(kl_bits: np.ndarray, steps: int, after: int = 0) -> list[tuple[int, float | None]]:
+    """[(step, KL in bits)] after a step: means over windows that end at `step`, 200 or so in all `steps`."""
+    window = max(1, steps // LINES)
+    ends = range((after // window + 1) * window, len(kl_bits) + 1, window)
+    means = [(end, float(kl_bits[end - window : end].mean())) for end in ends]
+    return [(end, mean if np.isfinite(mean) else None) for end, mean in means]
+
+
+def write_learning_curve(path: Path, kl_bits: np.ndarray) -> None:
     """`train.jsonl`: KL to the exact posterior (bits), averaged over windows of steps; `step` is a window's last."""
-    window = max(1, len(kl_bits) // lines)
-    means = [(end, kl_bits[end - window : end].mean()) for end in range(window, len(kl_bits) + 1, window)]
-    rows = [{"step": end, "kl_bits": float(mean) if np.isfinite(mean) else None} for end, mean in means]
+    rows = [{"step": step, "kl_bits": mean} for step, mean in learning_curve(kl_bits, len(kl_bits))]
     write(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 

@@ -9,23 +9,22 @@ import jax
 import numpy as np
 
 from windtunnel import checkpoint, records
-from windtunnel.compare import Binned, compare
-from windtunnel.config import Study, digest, evaluate_id, plain
+from windtunnel.config import digest, evaluate_id, plain
 from windtunnel.errors import StudyFailed
-from windtunnel.evaluate import exact, scored_bins
 from windtunnel.progress import Display
-from windtunnel.recovery import recovery
-from windtunnel.spec import arrays
 from windtunnel.sweep.claims import Claims, locked
 from windtunnel.sweep.facts import Point, knobs_of, title, write_study
+from windtunnel.sweep.judge import Judge
 from windtunnel.sweep.memory import in_parts
-from windtunnel.sweep.packs import Compiled, Program
+from windtunnel.sweep.packs import Program
 from windtunnel.sweep.saved import Saved, Training, cut_off
 from windtunnel.sweep.stop import Stop
+from windtunnel.trackers import Tracking
 from windtunnel.train import CHUNK
 
 CALL_SECONDS = 1.0  # how long one call of `advance` should take: progress and Ctrl-C wait for it
 NOTE_SECONDS = 5.0  # how often a pack says how far it is
+VERDICT = ("kl_bits", "kl_bits_past", "headroom_bits_past", "critical_length", "extrapolation_ratio")
 
 
 def finished(root: Path, point: Point) -> bool:
@@ -37,7 +36,7 @@ def finished(root: Path, point: Point) -> bool:
 
 
 class Driver:
-    """Runs packs one after the other. What exact reasoners say is worked out once for each tunnel.
+    """Runs packs one after the other.
 
     Several drivers, in processes of their own, may work in one folder: what one has claimed the others leave alone.
     """
@@ -49,12 +48,13 @@ class Driver:
         checkpoint_seconds: float,
         stop: Stop | None = None,
         fail_fast: bool = False,
+        tracker: str | None = None,
     ):
         self.root, self.display, self.checkpoint_seconds = root, display, checkpoint_seconds
         self.stop, self.fail_fast = stop or Stop(), fail_fast
         self.claims = Claims(root)
-        self.exact: dict[str, Any] = {}
-        self.oracles = Compiled()
+        self.judge = Judge()
+        self.tracking = Tracking(tracker, root, display.say)
 
     def run(self, number: int, points: list[Point]) -> list[Point]:
         """Train what is not trained, judge it, write it down. A study that fails does so alone.
@@ -81,7 +81,11 @@ class Driver:
         resumed = {point.id for pack in packs for point in pack}
         fresh = [p for p in points if p.id not in resumed and not checkpoint.exists(self._checkpoint(p))]
         for pack in [*packs, *([fresh] if fresh else [])]:
+            self.display.show(number, f"{title(pack)} · compiling", 0)
+            saved = Saved(self.root, [point.id for point in pack])
+            saved.begin(pack[0].study.train.steps)
             in_parts(pack, "advance", programs, partial(self._train, number, pack), self._fail, self.display.say)
+            saved.end()
         trained = [point for point in points if checkpoint.exists(self._checkpoint(point))]
         if trained:
             in_parts(trained, "predict", programs, partial(self._judge, number), self._fail, self.display.say)
@@ -89,27 +93,45 @@ class Driver:
             records.write_results(self.root)
 
     def _train(self, number: int, whole: list[Point], points: list[Point], program: Program, cut: str | None) -> None:
-        """Train a part of a pack; `cut` says why it is not the whole."""
-        size, steps, what = len(points), points[0].study.train.steps, title(points)
+        """Train a part of a pack and split it into studies; `cut` says why it is not the whole."""
+        size, steps = len(points), points[0].study.train.steps
         saved = Saved(self.root, [point.id for point in points])
-        self.display.show(number, f"{what} · compiling", 0)
+        saved.begin(steps)
         for point in points:
             write_study(self.root / point.id, point, {"name": saved.folder.name, "studies": size, "cut": cut})
             (self.root / point.id / "error.txt").unlink(missing_ok=True)
-        saved.note(
-            what="compiling", **({} if saved.exists else {"step": 0, "steps": steps, "saved": 0, "steady_seconds": 0.0})
-        )
+            self.tracking.begin(point.id, plain(point.study))
         now = Training(program.start(), np.full((size, steps), np.nan, np.float32), np.int32(0), np.float32(0))
         saved.adopt([point.id for point in whole], now)
         if saved.exists:
             now = saved.load(now)
             now = now._replace(state=program.resume(now.state), kl_bits=np.array(now.kl_bits))
-            self.display.say(f"{what}: goes on from step {now.done}")
-            self.display.show(number, what, int(now.done) * size)
-        state, kl_bits, done, seconds = now.state, now.kl_bits, int(now.done), float(now.seconds)
+            self.display.say(f"{title(points)}: goes on from step {now.done}")
+            self.display.show(number, title(points), int(now.done) * size)
+        program.memory("advance")  # compiled before the clock starts
         saved.note_compilations(*program.compiled.take())
-        count, last_saved, last_noted = 1, time.monotonic(), 0.0
-        while done < steps and np.isfinite(kl_bits[:, :done]).all(axis=1).any():
+        state, done, seconds = self._advance(number, points, program, saved, now)
+        self.display.show(number, title(points), (steps - done) * size)
+        params = program.fetch(state).params
+        for index, point in enumerate(points):
+            kl_bits = now.kl_bits[index, :done]
+            if done == steps or not np.isfinite(kl_bits).all():
+                mine = jax.tree.map(lambda leaf, i=index: leaf[i], params)
+                self._write_trained(point, mine, kl_bits, program.compile_seconds / size, seconds / size)
+        if done < steps and np.isfinite(now.kl_bits[:, :done]).all(axis=1).any():
+            raise StudyFailed  # and the others go on another time
+        saved.remove()
+
+    def _advance(self, number: int, points: list[Point], program: Program, saved: Saved, now: Training) -> Any:
+        """(state, steps done, seconds): to the end, until every study is broken, or with `fail_fast` until one is.
+
+        `now.kl_bits` is filled in.
+        """
+        size, steps, state, kl_bits = len(points), points[0].study.train.steps, now.state, now.kl_bits
+        done, seconds, count = int(now.done), float(now.seconds), 1
+        last_saved, last_noted = time.monotonic(), 0.0
+        enough = np.any if self.fail_fast else np.all
+        while done < steps and not enough(~np.isfinite(kl_bits[:, :done]).all(axis=1)):
             count = min(count, steps - done)
             began = time.perf_counter()
             state, kl = program.advance(state, count)
@@ -117,31 +139,30 @@ class Driver:
             took = time.perf_counter() - began
             done, seconds = done + count, seconds + took
             latest = kl_bits[:, max(0, done - 20) : done].mean(axis=1)
-            self.display.show(number, what, count * size, float(np.median(latest)))
-            count = int(np.clip(count * CALL_SECONDS / took, 1, min(CHUNK, 4 * count)))
-            broken = self.fail_fast and not np.isfinite(latest).all()
+            self.display.show(number, title(points), count * size, float(np.median(latest)))
+            self._track(points, kl_bits[:, :done], done - count)
             if time.monotonic() - last_noted >= NOTE_SECONDS:
-                last_noted = time.monotonic()
                 known = [float(value) if np.isfinite(value) else None for value in latest]
                 saved.note(what="training", step=done, steady_seconds=seconds, kl_bits=known)
+                last_noted = time.monotonic()
+            count = int(np.clip(count * CALL_SECONDS / took, 1, min(CHUNK, 4 * count)))
             late = time.monotonic() - last_saved >= self.checkpoint_seconds
-            if late or done == steps or broken or self.stop.asked:
+            if late or done == steps or self.stop.asked or (self.fail_fast and not np.isfinite(latest).all()):
                 saved.save(Training(program.fetch(state), kl_bits, np.int32(done), np.float32(seconds)))
                 last_saved = time.monotonic()
-            if done < steps and not broken:
+            if done < steps:
                 self.stop.check()
-            if broken:
-                break
         saved.note(what="training", step=done, steady_seconds=seconds)
-        self.display.show(number, what, (steps - done) * size)
-        params = program.fetch(state).params
+        return state, done, seconds
+
+    def _track(self, points: list[Point], kl_bits: np.ndarray, after: int) -> None:
+        """Show the tracker the curves after a step."""
+        if self.tracking.tracker is None:
+            return
         for index, point in enumerate(points):
-            mine = jax.tree.map(lambda leaf, i=index: leaf[i], params)
-            if done == steps or not np.isfinite(kl_bits[index, :done]).all():
-                self._write_trained(point, mine, kl_bits[index, :done], program.compile_seconds / size, seconds / size)
-        if done < steps and self.fail_fast:
-            raise StudyFailed
-        saved.remove()
+            for step, mean in records.learning_curve(kl_bits[index], point.study.train.steps, after):
+                if mean is not None:
+                    self.tracking.log(point.id, step, {"kl_bits": mean})
 
     def _write_trained(self, point: Point, params: Any, kl_bits: np.ndarray, compiling: float, seconds: float) -> None:
         folder, study = self.root / point.id, point.study
@@ -175,27 +196,12 @@ class Driver:
         predicted = program.predict(jax.tree.map(lambda *leaves: np.stack(leaves), *params))
         for index, point in enumerate(points):
             self.stop.check()
-            study, answers = point.study, self._exact(point.study)
-            numbers, curves = compare(
-                Binned(scored_bins(study), study.horizon),
-                answers.log_predictive,
-                np.asarray(predicted.log_predictive[index]),
-                answers.baselines,
-                answers.weight,
-                study.evaluate.tolerance,
-                study.evaluate.settled,
-                study.tunnel.limit_bits,
-                answers.full,
-                study.tunnel.recursive,
-            )
-            folder = self.root / point.id
-            (folder / "error.txt").unlink(missing_ok=True)
-            records.write_curves(folder / "curves.npz", curves)
-            settings = {"evaluate": plain(study.evaluate), "evaluate_id": evaluate_id(study)}
-            numbers |= recovery(study, params[index])
-            numbers["attention"] = [attention_facts(reading, index) for reading in predicted.readings]
-            records.write_json(folder / "result.json", {**settings, "reach": study.evaluate.reach, **numbers})
-        for compiled in (program.compiled, self.oracles):
+            numbers = self.judge.judge(self.root / point.id, point.study, params[index], predicted, index)
+            self.tracking.begin(point.id, plain(point.study))
+            known = {f"verdict/{key}": numbers[key] for key in VERDICT if numbers.get(key) is not None}
+            self.tracking.log(point.id, point.study.train.steps, known)
+            self.tracking.end(point.id)
+        for compiled in (program.compiled, self.judge.compiled):
             count, seconds = compiled.take()
             if packs:
                 packs[0].note_compilations(count, seconds)
@@ -213,25 +219,5 @@ class Driver:
             pack.note(what=what)
         return packs
 
-    def _exact(self, study: Study) -> Any:  # an `Exact` of numpy arrays
-        key = digest([plain(study.tunnel), plain(study.evaluate), study.horizon])
-        if key not in self.exact:
-            made = arrays(study)
-            program = self.oracles.get(jax.tree.structure(study), exact_program, made)
-            self.exact[key] = jax.tree.map(np.asarray, program(made))
-        return self.exact[key]
-
     def _checkpoint(self, point: Point) -> Path:
         return self.root / point.id / "checkpoint"
-
-
-exact_program = jax.jit(exact)
-
-
-def attention_facts(reading: Any, index: int) -> dict[str, Any]:
-    """How a layer's attention was computed for a study of a pack, over its examples."""
-    return {
-        "kernel": reading.kernel,
-        "skipped_blocks": float(reading.skipped_B[index].mean()),
-        "skipped_mass_bound": float(reading.mass_B[index].max()),
-    }

@@ -9,6 +9,8 @@ from windtunnel import checkpoint, records
 from windtunnel.config import Settings, study
 from windtunnel.errors import BadInput, StudyFailed
 from windtunnel.progress import Display, console
+from windtunnel.sweep import plan
+from windtunnel.sweep.cache import keep_compiled
 from windtunnel.sweep.claims import held, locked
 from windtunnel.sweep.driver import Driver, finished
 from windtunnel.sweep.facts import Point
@@ -25,11 +27,15 @@ def run(points: list[Point], root: Path, settings: Settings, fixed: dict[str, An
     `fixed` is what all points of a sweep share (None: this is no sweep): a folder that holds a sweep with another
     fixed part is refused.
     """
+    use_all_cores()
+    keep_compiled(settings.compilation_cache)
+    waiting = [point for point in points if not finished(root, point)]
+    if settings.dry_run:
+        plan.show(root, points, grouped(waiting))
+        return True
     records.writable(root)
     if fixed is not None:
         write_sweep(root, points, fixed)
-    waiting = [point for point in points if not finished(root, point)]
-    use_all_cores()
     stop = Stop()
     steps = sum(point.study.train.steps for point in waiting)
     with Display(steps, len(grouped(waiting))) as display, stop.listening(display.leave):
@@ -38,7 +44,7 @@ def run(points: list[Point], root: Path, settings: Settings, fixed: dict[str, An
         if len(points) > 1:
             done = len(points) - len(waiting)
             display.say(f"{len(points)} studies, {done} of them done; {len(grouped(waiting))} packs to run")
-        driver = Driver(root, display, settings.checkpoint_seconds, stop, settings.fail_fast)
+        driver = Driver(root, display, settings.checkpoint_seconds, stop, settings.fail_fast, settings.tracker)
         try:
             while waiting:
                 waiting = [point for point in wait(root, drive(driver, waiting), stop) if not finished(root, point)]
@@ -77,6 +83,7 @@ def wait(root: Path, others: list[Point], stop: Stop) -> list[Point]:
 def show(root: Path, folders: list[Path]) -> None:
     """The verdict of one study, or the table, the figure and the answer of a sweep."""
     from windtunnel.report import tables
+    from windtunnel.report.status import effort
 
     out = console()
     if len(folders) == 1:
@@ -88,6 +95,8 @@ def show(root: Path, folders: list[Path]) -> None:
         return
     table, groups = tables.summary(root, out.width)
     out.print(table)
+    if spent := effort(root):
+        out.print(spent, markup=False)
     with locked(root):
         places = [str(records.write_results(root))]
     if any(group.done for group in groups):

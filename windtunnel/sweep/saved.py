@@ -16,6 +16,8 @@ import numpy as np
 from windtunnel import checkpoint, records
 from windtunnel.config import digest
 
+KEPT = ("what", "step", "steps", "steady_seconds")  # of a note, by the parts of a pack that is cut
+
 
 class Training(NamedTuple):
     """Where a pack of S studies stands. Rows of a checkpoint are studies, without padding: it fits any devices."""
@@ -60,8 +62,20 @@ class Saved:
             for ids in (self.ids, [name for name in studies if name not in self.ids]):
                 rows = np.asarray([studies.index(name) for name in ids])
                 state = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], saved.state)
-                Saved(self.root, ids).save(saved._replace(state=state, kl_bits=np.asarray(saved.kl_bits)[rows]))
+                part = Saved(self.root, ids)
+                part.note(**{key: value for key, value in records.read_json(larger.path).items() if key in KEPT})
+                part.save(saved._replace(state=state, kl_bits=np.asarray(saved.kl_bits)[rows]))
             larger.forget()
+
+    def begin(self, steps: int) -> None:
+        """The first note, unless there is a checkpoint to go on from: then what it says still holds."""
+        blank = {} if self.exists else {"step": 0, "steps": steps, "saved": 0, "steady_seconds": 0.0}
+        self.note(what="compiling", **blank)
+
+    def end(self) -> None:
+        """No note is left of a pack that did not train as a whole but in parts."""
+        if self.path.exists() and records.read_json(self.path)["what"] == "compiling":
+            self.forget()
 
     def note(self, **changed: Any) -> None:
         """Write down what has changed."""
