@@ -102,7 +102,8 @@ def run(arguments: list[str]) -> None:
         raise BadInput(f"{unknown[0]}: {no_such(unknown[0], sorted([*OWN, *FLAGS]))}")
     arguments = [f"{OWN[argument]}=true" if argument in OWN else argument for argument in arguments]
     modes = {"-m", "--multirun", "-c", "--cfg", "-i", "--info"}
-    if any(argument.startswith("+sweep=") for argument in arguments) and not modes & set(arguments):
+    launched = any(argument.startswith(("+sweep=", "hydra/launcher=")) for argument in arguments)
+    if launched and not modes & set(arguments):
         arguments = ["-m", *arguments]
     sys.argv = ["windtunnel", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions, not as printed pages

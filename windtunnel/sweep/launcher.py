@@ -1,25 +1,33 @@
 """The packed launcher: receives all points of a multirun at once, so that studies of one structure share a program."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from omegaconf import OmegaConf
 
-from windtunnel.config import digest, door, takes_position
+from windtunnel.config import Settings, digest, door, takes_position
 from windtunnel.errors import StudyFailed
 
 
-def launch(config: Any, loader: Any, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
-    """Compose and validate every point, then run them in packs."""
+def here(points: list, root: Path, settings: Settings, fixed: dict[str, Any] | None) -> bool:
+    """Run the points in this process, or in all that were started as one."""
+    from windtunnel.sweep.processes import together
+    from windtunnel.sweep.run import run
+
+    return together(settings, lambda: run(points, root, settings, fixed))
+
+
+def launch(
+    config: Any, loader: Any, job_overrides: Sequence[Sequence[str]], execute: Callable[..., bool] = here
+) -> list[JobReturn]:
+    """Compose and validate every point, then have them executed in packs."""
     composed = [loader.load_sweep_config(config, list(overrides)) for overrides in job_overrides]
     made = [door(as_plain(one, job)) for one, job in zip(composed, job_overrides, strict=True)]
     from windtunnel.sweep.facts import Point  # imported late: bad input is answered before JAX is at work
     from windtunnel.sweep.place import fixed_part, place
-    from windtunnel.sweep.processes import together
-    from windtunnel.sweep.run import run
 
     overrides = [dict(item.split("=", 1) for item in filter_overrides(job)) for job in job_overrides]
     varying = [key for key in overrides[0] if len({job[key] for job in overrides}) > 1]
@@ -28,7 +36,7 @@ def launch(config: Any, loader: Any, job_overrides: Sequence[Sequence[str]]) -> 
     fixed = fixed_part(points)
     name = config.hydra.runtime.choices.get("sweep") or f"multirun-{digest(fixed)}"
     root = place(Path(settings.runs) / name, points, fixed, settings.force)
-    if not together(settings, lambda: run(points, root, settings, fixed)):
+    if not execute(points, root, settings, fixed):
         raise StudyFailed
     return [JobReturn(overrides=list(job), cfg=one, status=JobStatus.COMPLETED, _return_value=None)
             for job, one in zip(job_overrides, composed, strict=True)]  # fmt: skip
@@ -43,8 +51,6 @@ def single(config: Any) -> None:
     study, settings = door(as_plain(config, hydra.overrides.task))
     from windtunnel.sweep.facts import Point
     from windtunnel.sweep.place import place
-    from windtunnel.sweep.processes import together
-    from windtunnel.sweep.run import run
 
     name, overrides = "single", {}
     if hydra.mode == RunMode.MULTIRUN:
@@ -52,7 +58,7 @@ def single(config: Any) -> None:
         overrides = dict(item.split("=", 1) for item in filter_overrides(hydra.overrides.task))
     points = [Point(study, overrides)]
     root = place(Path(settings.runs) / name, points, None, settings.force)
-    if not together(settings, lambda: run(points, root, settings, None)):
+    if not here(points, root, settings, None):
         raise StudyFailed
 
 

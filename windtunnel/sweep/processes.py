@@ -122,7 +122,7 @@ class Led(Program):
 
 def follow() -> bool:
     """The other processes' side: do what the leader says, until it says that all is done, and whether it went well."""
-    for asked in (signal.SIGINT, signal.SIGTERM):  # whoever wants to stop us asks the leader as well
+    for asked in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):  # whoever wants to stop us asks the leader as well
         signal.signal(asked, signal.SIG_IGN)
     programs: dict[int, Program] = {}
     states: dict[int, Any] = {}

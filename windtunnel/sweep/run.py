@@ -1,7 +1,9 @@
 """From points to verdicts: everything is validated and written down before anything trains."""
 
+import signal
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +29,39 @@ def run(points: list[Point], root: Path, settings: Settings, fixed: dict[str, An
     `fixed` is what all points of a sweep share (None: this is no sweep): a folder that holds a sweep with another
     fixed part is refused.
     """
-    use_all_cores()
-    keep_compiled(settings.compilation_cache)
-    waiting = [point for point in points if not finished(root, point)]
     if settings.dry_run:
-        plan.show(root, points, grouped(waiting))
+        use_all_cores()
+        keep_compiled(settings.compilation_cache)
+        plan.show(root, points, grouped([point for point in points if not finished(root, point)]))
         return True
     records.writable(root)
     if fixed is not None:
         write_sweep(root, points, fixed)
-    stop = Stop()
+    work(points, root, settings, Stop())
+    show(root, [root / point.id for point in points])
+    return all(records.status(root / point.id) == "done" for point in points)
+
+
+def work(
+    points: list[Point],
+    root: Path,
+    settings: Settings,
+    stop: Stop,
+    signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM),
+    leave: Callable[[], None] = lambda: None,
+) -> None:
+    """Train and judge the points that are not done. `leave` is called where a signal ends the process at once."""
+    use_all_cores()
+    keep_compiled(settings.compilation_cache)
+    waiting = [point for point in points if not finished(root, point)]
     steps = sum(point.study.train.steps for point in waiting)
-    with Display(steps, len(grouped(waiting))) as display, stop.listening(display.leave):
+    display = Display(steps, len(grouped(waiting)))
+
+    def left() -> None:
+        display.leave()
+        leave()
+
+    with display, stop.listening(left, signals):
         if settings.question:
             display.say(settings.question)
         if len(points) > 1:
@@ -50,8 +73,6 @@ def run(points: list[Point], root: Path, settings: Settings, fixed: dict[str, An
                 waiting = [point for point in wait(root, drive(driver, waiting), stop) if not finished(root, point)]
         except StudyFailed:
             display.say("stopped at the first failure; without --fail-fast the same command goes on")
-    show(root, [root / point.id for point in points])
-    return all(records.status(root / point.id) == "done" for point in points)
 
 
 def grouped(points: list[Point]) -> list[list[Point]]:
