@@ -11,9 +11,10 @@ from windtunnel import records
 from windtunnel.errors import BadInput
 from windtunnel.progress import console
 from windtunnel.report.tables import number
+from windtunnel.sweep import jobs
 from windtunnel.sweep.claims import held
 
-STATES = ("done", "running", "failed", "cut off", "waiting")
+STATES = ("done", "running", "queued", "failed", "cut off", "waiting")
 SHOWN = 8  # values of a swept key in a line
 
 
@@ -33,9 +34,13 @@ def standings(root: Path) -> list[Standing]:
     root = folders[0].parent
     claimed = held(root, [folder.name for folder in folders])
     notes = {name: note for note in records.notes(root) for name in note["studies"]}
+    sent = jobs.latest(root)
+    alive = jobs.queue() if sent else None
     made = []
     for folder in folders:
         state, why = _stands(folder, notes.get(folder.name), folder.name in claimed)
+        if folder.name in sent and state != "done":
+            state, why = _sent(root, sent[folder.name], alive, state, why)
         made.append(Standing(folder.name, state, why, swept.get(folder.name, {})))
     return made
 
@@ -55,6 +60,21 @@ def _stands(folder: Path, note: dict[str, Any] | None, claimed: bool) -> tuple[s
     if (folder / "study.json").exists():
         return "cut off", "before its first checkpoint: starts again"
     return "waiting", "not begun"
+
+
+def _sent(root: Path, job: jobs.Job, alive: dict[str, str] | None, state: str, why: str) -> tuple[str, str]:
+    """The same of a study that was sent to a cluster, whose queue is `alive` (None: nobody can say)."""
+    name, log = f"job {job.id}", root / job.log
+    if state == "running":
+        return state, f"{name}: {why}" if why else name
+    waits = alive[job.id] == "PENDING" if alive and job.id in alive else alive is None and not log.exists()
+    if waits:
+        return "queued", name if state == "waiting" else f"{name}: {why}"
+    if alive is None:
+        return state, f"{why}; {name} began, see {log}"
+    if job.id in alive:
+        return "running", f"{name} is starting"
+    return state, f"{why}; {name} has ended, see {log}" if log.exists() else f"{why}; {name} has ended"
 
 
 def _at_work(note: dict[str, Any] | None) -> str:

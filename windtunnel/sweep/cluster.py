@@ -1,5 +1,7 @@
 """SLURM: every pack of a sweep becomes a task of one job array. A task drives its pack as a run at home does."""
 
+import contextlib
+import io
 import os
 import re
 import shutil
@@ -171,12 +173,13 @@ def array(options: Options, packs: list[list], root: Path, settings: Settings) -
         signal_delay_s=NOTICE,
         setup=options.setup,
         stderr_to_stdout=True,
-        # srun no longer takes the number of cores from sbatch; and a process that fails leaves the others waiting
-        srun_args=[f"--cpus-per-task={options.cpus_per_task}", "--kill-on-bad-exit=1"],
+        # What srun does not take from sbatch; and where one process fails, the others would wait for it.
+        srun_args=[f"--cpus-per-task={options.cpus_per_task}", "--open-mode=append", "--kill-on-bad-exit=1"],
         additional_parameters={"requeue" if options.requeue else "no-requeue": True, **options.additional},
     )
     try:
-        made = executor.map_array(partial(task, root, settings, options.requeue), packs)
+        with contextlib.redirect_stderr(io.StringIO()):  # what sbatch says comes with the error
+            made = executor.map_array(partial(task, root, settings, options.requeue), packs)
     except submitit.core.utils.FailedJobError as error:
         for path in (set(folder.glob("*")) | set(folder.glob(".*"))) - before:
             path.unlink()
