@@ -153,7 +153,7 @@ def _exe(process: Path) -> str:
 @pytest.mark.slow
 def test_tasks_that_are_requeued_killed_and_out_of_time_end_where_they_would_have_ended(tmp_path, slurm):
     """Three packs: SLURM requeues one, one's process is killed, one is told that its time is up. All resume."""
-    overrides = ["run", "-m", *TINY, "train.steps=40000", "train.batch=2", "evaluate.reach=1", "checkpoint_seconds=1",
+    overrides = ["run", "-m", *TINY, "train.steps=15000", "train.batch=2", "evaluate.reach=1", "checkpoint_seconds=0",
                  "seed=range(6)", *LAUNCHER]  # fmt: skip
     cut, straight = ([*overrides, f"runs={tmp_path / name}"] for name in ("cut", "straight"))
     out = windtunnel(*cut, **slurm)
@@ -175,7 +175,7 @@ def test_tasks_that_are_requeued_killed_and_out_of_time_end_where_they_would_hav
     for job, blow in zip(sent, blows, strict=True):
         pack = Saved(root, job.studies)
         until(lambda pack=pack: pack.exists and records.read_json(pack.path)["saved"], f"no checkpoint of {job.id}")
-        assert records.read_json(pack.path)["saved"] < 40000
+        assert records.read_json(pack.path)["saved"] < 15000
         blow(job, records.read_json(pack.path))
         if blow is blows[0]:  # its place in the queue is free for the third
             until(

@@ -209,7 +209,7 @@ def _drive(root: Path, settings: Settings, requeue: bool, points: list) -> bool:
     def leave() -> None:
         """Where time is up, queue again. Who sends SIGTERM has decided already what becomes of the job."""
         if stop.signal == signal.SIGUSR2 and requeue and _reached(root, points) != before:
-            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=True)
+            subprocess.run(["scontrol", "requeue", _own_id()], check=True)
         elif stop.signal == signal.SIGUSR2:
             print("windtunnel: time is up; the same command submits what is left", flush=True)
 
@@ -220,6 +220,12 @@ def _drive(root: Path, settings: Settings, requeue: bool, points: list) -> bool:
         print(f"windtunnel: {error}", flush=True)
         sys.exit(128 + error.number)
     return all(records.status(root / point.id) == "done" for point in points)
+
+
+def _own_id() -> str:
+    """This job's id. SLURM_JOB_ID will not do: for one task of an array it is the id of the whole array."""
+    array, number = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{number}" if array else os.environ["SLURM_JOB_ID"]
 
 
 def _reached(root: Path, points: list) -> list[Any]:
