@@ -2,10 +2,11 @@
 
 import argparse
 import os
+import pickle
 import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from windtunnel import __version__
 from windtunnel.errors import BadInput, CannotWrite, Interrupted, StudyFailed, no_such
@@ -24,6 +25,8 @@ windtunnel verify recall                                    is this oracle exact
 OWN = {"--dry-run": "dry_run", "--fail-fast": "fail_fast", "--force": "force"}
 # Hydra's flags that are passed on.
 FLAGS = frozenset("-m --multirun -c --cfg -i --info --resolve -p --package -cd --config-dir --hydra-help".split())
+
+ENDS = (BadInput, CannotWrite, StudyFailed)  # the ways to end badly on purpose, the gravest first
 
 
 def main() -> None:
@@ -113,16 +116,6 @@ def run(arguments: list[str]) -> None:
 
     from windtunnel.conf import folder
 
-    ended: list[Exception] = []
-
-    def task(config: object) -> None:
-        from windtunnel.sweep.launcher import single
-
-        try:
-            single(config)
-        except (BadInput, StudyFailed) as error:  # Hydra would print lines of its own around it
-            ended.append(error)
-
     with tempfile.TemporaryDirectory(prefix="windtunnel-") as scratch:
         os.environ["WINDTUNNEL_SCRATCH"] = scratch
         try:
@@ -134,8 +127,29 @@ def run(arguments: list[str]) -> None:
             from windtunnel.messages import one_line
 
             raise BadInput(one_line(error, arguments)) from None
-    if ended:
-        raise ended[0]
+        for error in ended():
+            raise error
+
+
+def task(config: Any) -> None:
+    """What Hydra calls for one study, in this process or in one that a launcher started."""
+    from windtunnel.sweep.launcher import single
+
+    earlier = ended()
+    if any(isinstance(error, BadInput) for error in earlier) or (earlier and config.fail_fast):
+        return
+    try:
+        single(config)
+    except ENDS as error:  # Hydra would print lines of its own around it, and launchers lose it
+        file, _ = tempfile.mkstemp(prefix="ended-", dir=os.environ["WINDTUNNEL_SCRATCH"])
+        os.write(file, pickle.dumps(error))
+        os.close(file)
+
+
+def ended() -> list[Exception]:
+    """How the studies of this command that did not end well did end, the gravest first."""
+    made = [pickle.loads(path.read_bytes()) for path in Path(os.environ["WINDTUNNEL_SCRATCH"]).glob("ended-*")]
+    return sorted(made, key=lambda error: ENDS.index(type(error)))
 
 
 class Parser(argparse.ArgumentParser):

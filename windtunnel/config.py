@@ -95,15 +95,17 @@ class Settings:
     dry_run: bool = False
 
 
+SETTINGS = frozenset(field.name for field in dataclasses.fields(Settings))
+
+
 def door(plain: dict[str, Any]) -> tuple[Study, Settings]:
     """The door, for a whole composed configuration."""
-    names = {field.name for field in dataclasses.fields(Settings)}
     try:
-        settings = Settings(**{key: value for key, value in plain.items() if key in names})
+        settings = Settings(**{key: value for key, value in plain.items() if key in SETTINGS})
     except pydantic.ValidationError as error:
         raise BadInput(_one_line(error)) from None
     trackers.check(settings.tracker)
-    return study({key: value for key, value in plain.items() if key not in names}), settings
+    return study({key: value for key, value in plain.items() if key not in SETTINGS}), settings
 
 
 def study(plain: dict[str, Any]) -> Study:
