@@ -1,6 +1,7 @@
 """Packs on a cluster: a real SLURM of one node, tasks that are killed for real, and several processes for one pack."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from windtunnel.sweep.saved import Saved
 
 SCRIPT = Path(__file__).parents[2] / "scripts/slurm.sh"
 LAUNCHER = ["hydra/launcher=packed_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.studies_per_task=2"]
+STEPS = 5000
 ENDED = ("result.json", "curves.npz", "train.jsonl")
 
 
@@ -153,8 +155,8 @@ def _exe(process: Path) -> str:
 @pytest.mark.slow
 def test_tasks_that_are_requeued_killed_and_out_of_time_end_where_they_would_have_ended(tmp_path, slurm):
     """Three packs: SLURM requeues one, one's process is killed, one is told that its time is up. All resume."""
-    overrides = ["run", "-m", *TINY, "train.steps=15000", "train.batch=2", "evaluate.reach=1", "checkpoint_seconds=0",
-                 "seed=range(6)", *LAUNCHER]  # fmt: skip
+    overrides = ["run", "-m", *TINY, f"train.steps={STEPS}", "train.batch=2", "evaluate.reach=1", "seed=range(6)",
+                 "checkpoint_seconds=0", f"compilation_cache={tmp_path / 'compiled'}", *LAUNCHER]  # fmt: skip
     cut, straight = ([*overrides, f"runs={tmp_path / name}"] for name in ("cut", "straight"))
     out = windtunnel(*cut, **slurm)
     assert out.startswith("6 studies, 0 of them done; 6 submitted in 3 packs: job ")
@@ -167,22 +169,20 @@ def test_tasks_that_are_requeued_killed_and_out_of_time_end_where_they_would_hav
     def slurms(*arguments):
         subprocess.run(arguments, check=True, env={**os.environ, **slurm})
 
-    blows = [
-        lambda job, note: slurms("scontrol", "requeue", job.id),
-        lambda job, note: os.kill(note["process"], signal.SIGKILL),
-        lambda job, note: slurms("scancel", "--signal=USR2", job.id),
-    ]
-    for job, blow in zip(sent, blows, strict=True):
-        pack = Saved(root, job.studies)
-        until(lambda pack=pack: pack.exists and records.read_json(pack.path)["saved"], f"no checkpoint of {job.id}")
-        assert records.read_json(pack.path)["saved"] < 15000
-        blow(job, records.read_json(pack.path))
-        if blow is blows[0]:  # its place in the queue is free for the third
-            until(
-                lambda: f"job {sent[0].id}: goes on from step" in windtunnel("status", str(root), **slurm), "requeued"
-            )
+    def blow(number, strike):
+        """Once the pack has a checkpoint, and before it is through."""
+        job, pack = sent[number], Saved(root, sent[number].studies)
+        until(lambda: pack.exists and records.read_json(pack.path)["saved"], f"no checkpoint of {job.id}")
+        assert records.read_json(pack.path)["saved"] < STEPS
+        strike(job, records.read_json(pack.path))
 
-    until(lambda: f"job {sent[1].id} has ended, see" in windtunnel("status", str(root), **slurm), "killed")
+    blow(0, lambda job, note: slurms("scontrol", "requeue", job.id))
+    blow(1, lambda job, note: os.kill(note["process"], signal.SIGKILL))
+    said = set()  # in whatever order the two come
+    until(
+        lambda: said.update(why_of(root, slurm)) or {f"queued {sent[0].id}", f"ended {sent[1].id}"} <= said, str(said)
+    )
+    blow(2, lambda job, note: slurms("scancel", "--signal=USR2", job.id))
     out = windtunnel(*cut, "hydra.launcher.wait=true", **slurm)
     assert "2 submitted in 1 pack: job " in out and "results in" in out
     again = jobs.submitted(root)[-1]
@@ -197,6 +197,14 @@ def test_tasks_that_are_requeued_killed_and_out_of_time_end_where_they_would_hav
     assert "6 submitted in 3 packs" in out
     same(tmp_path / "straight", tmp_path / "cut")
     assert "6 studies, 6 of them done" in windtunnel(*straight, **slurm), "and nothing is submitted again"
+
+
+def why_of(root: Path, environment: dict[str, str]) -> set[str]:
+    out = windtunnel("status", str(root), **environment)
+    queued = re.findall(r"queued .*job (\S+): goes on from step", out)
+    return {f"queued {job}" for job in queued} | {
+        f"ended {job}" for job in re.findall(r"job (\S+) has ended, see", out)
+    }
 
 
 def _points(root: Path) -> list[dict]:
