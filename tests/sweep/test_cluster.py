@@ -15,6 +15,7 @@ import pytest
 from tests.composed import TINY, tiny
 from windtunnel import records
 from windtunnel.config import digest
+from windtunnel.errors import BadInput
 from windtunnel.report import status
 from windtunnel.sweep import cluster, jobs
 from windtunnel.sweep.facts import Point
@@ -83,7 +84,13 @@ def test_what_cannot_be_submitted_is_said_in_one_line_and_leaves_nothing(tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_packs_are_cut_to_size_but_one_that_was_cut_off_stays_whole(tmp_path, monkeypatch):
+def test_without_submitit_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(BadInput, match=r"submitit is not installed \(pip install 'windtunnel\[slurm\]'\)"):
+        cluster.ready()
+
+
+def test_packs_are_cut_to_size_but_one_that_was_cut_off_stays_whole(tmp_path):
     points = [Point(tiny(f"seed={seed}")) for seed in range(7)] + [Point(tiny("position=alibi"))]
     ids = [point.id for point in points]
     assert [len(pack) for pack in cluster.tasks(tmp_path, points, 3)] == [3, 2, 2, 1]
@@ -179,9 +186,8 @@ def test_tasks_that_are_requeued_killed_and_out_of_time_end_where_they_would_hav
     blow(0, lambda job, note: slurms("scontrol", "requeue", job.id))
     blow(1, lambda job, note: os.kill(note["process"], signal.SIGKILL))
     said = set()  # in whatever order the two come
-    until(
-        lambda: said.update(why_of(root, slurm)) or {f"queued {sent[0].id}", f"ended {sent[1].id}"} <= said, str(said)
-    )
+    wanted = {f"queued {sent[0].id}", f"ended {sent[1].id}"}
+    until(lambda: said.update(why_of(root, slurm)) or wanted <= said, "status has not said what became of them")
     blow(2, lambda job, note: slurms("scancel", "--signal=USR2", job.id))
     out = windtunnel(*cut, "hydra.launcher.wait=true", **slurm)
     assert "2 submitted in 1 pack: job " in out and "results in" in out
@@ -201,10 +207,8 @@ def test_tasks_that_are_requeued_killed_and_out_of_time_end_where_they_would_hav
 
 def why_of(root: Path, environment: dict[str, str]) -> set[str]:
     out = windtunnel("status", str(root), **environment)
-    queued = re.findall(r"queued .*job (\S+): goes on from step", out)
-    return {f"queued {job}" for job in queued} | {
-        f"ended {job}" for job in re.findall(r"job (\S+) has ended, see", out)
-    }
+    phrases = {"queued": r"queued .*job (\S+): goes on from step", "ended": r"job (\S+) has ended, see"}
+    return {f"{what} {job}" for what, phrase in phrases.items() for job in re.findall(phrase, out)}
 
 
 def _points(root: Path) -> list[dict]:
