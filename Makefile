@@ -11,8 +11,8 @@ run: .venv/ready ## the main study: which positional priors let exact inference 
 test: .venv/ready ## the fast tests, under five minutes on two cores
 	$(BIN)/pytest
 
-test-slow: .venv/ready ## the long tests: whole trainings, a wheel in an empty environment
-	$(BIN)/pytest -m slow --timeout 1500
+test-slow: .venv/ready ## the long tests: whole trainings, a wheel in an empty environment, a real SLURM
+	$(BIN)/pytest -m slow -rs --timeout 1500
 
 check: .venv/ready ## lint, format and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyrefly check

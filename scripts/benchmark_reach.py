@@ -22,7 +22,7 @@ from windtunnel import records
 from windtunnel.conf import folder
 from windtunnel.config import door
 from windtunnel.spec import arrays
-from windtunnel.sweep.driver import exact_program
+from windtunnel.sweep.judge import exact_program
 from windtunnel.sweep.packs import Program, use_all_cores
 
 POSITIONS = {"uniform": "no prior", "generalized_gaussian": "heavy tail, β = 0.5", "gaussian": "short tail"}

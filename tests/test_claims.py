@@ -62,3 +62,11 @@ def test_the_wheel_works_where_nothing_else_is(tmp_path):
     assert "no figure: matplotlib is not installed" in done.stderr
     with open(elsewhere / "runs/smoke/results.csv") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["done"] * 4
+    done = subprocess.run(
+        [str(tmp_path / "venv/bin/windtunnel"), "run", "+sweep=smoke", "hydra/launcher=packed_slurm"],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "submitit is not installed" in done.stderr, "its launcher is in the wheel"

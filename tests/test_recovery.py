@@ -155,7 +155,7 @@ def test_the_sweep_composes_and_varies_what_it_says():
 def test_the_record_the_verdict_and_the_answer(tmp_path):
     """Three made-up cases, as a sweep leaves them: recovered, recovered up to a temperature, and not."""
     from windtunnel.config import Settings
-    from windtunnel.sweep.driver import Point
+    from windtunnel.sweep.facts import Point
     from windtunnel.sweep.run import fixed_part, run
 
     with jax.enable_x64(False):

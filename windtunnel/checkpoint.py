@@ -1,23 +1,50 @@
 """Checkpoints of pytrees. The only module that knows orbax."""
 
 import logging
+import re
 import shutil
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
 
+from windtunnel.errors import CannotWrite
+
+_WHY = re.compile(r"[^:]*(?= \[os_error_code)")
+
 
 def save(folder: Path, tree: Any) -> None:
-    """Write a tree of arrays to `folder`, whole or not at all, in place of what was there."""
-    with _quiet() as ocp:
-        ocp.save_pytree(folder.absolute(), jax.tree.map(np.asarray, tree), overwrite=True)
+    """Write a tree of arrays to `folder`, whole or not at all; what was there stays until the new one is whole.
+
+    Raises `CannotWrite`. (orbax alone removes the old one first, and takes minutes to notice a folder without rights.)
+    """
+    new, old = _beside(folder, "new"), _beside(folder, "old")
+    try:
+        _clear(folder)
+        new.mkdir(parents=True)
+        new.rmdir()
+        with _quiet() as ocp:
+            ocp.save_pytree(new.absolute(), jax.tree.map(np.asarray, tree))
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except OSError as error:
+        raise CannotWrite(folder, error.strerror) from None
+    except ValueError as error:
+        why = _WHY.search(str(error))
+        if why is None:
+            raise
+        raise CannotWrite(folder, why[0].strip()) from None
+    finally:
+        _clear(folder)
 
 
 def load(folder: Path, like: Any) -> Any:
     """The tree in `folder`, as numpy arrays; `like` has its structure, shapes and types."""
+    _settle(folder)
     abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
     with _quiet() as ocp:
         return ocp.load_pytree(folder.absolute(), abstract)
@@ -25,27 +52,51 @@ def load(folder: Path, like: Any) -> Any:
 
 def exists(folder: Path) -> bool:
     """Whether there is a finished checkpoint."""
-    return (folder / "_CHECKPOINT_METADATA").exists()
+    _settle(folder)
+    return _whole(folder)
 
 
 def remove(folder: Path) -> None:
-    """Remove a checkpoint, and the folder that held it if nothing else is there."""
     shutil.rmtree(folder, ignore_errors=True)
-    if folder.parent.is_dir() and not any(folder.parent.iterdir()):
-        folder.parent.rmdir()
+    _clear(folder)
+
+
+def _whole(folder: Path) -> bool:
+    return (folder / "_CHECKPOINT_METADATA").exists()
+
+
+def _beside(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.{what}")
+
+
+def _settle(folder: Path) -> None:
+    """Put the new one in its place where the process ended just before it could."""
+    if not folder.exists() and _whole(_beside(folder, "new")):
+        _beside(folder, "new").rename(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an attempt to save has left."""
+    _settle(folder)
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 class _quiet:
     """orbax, imported when first needed (over a second), without its notes to its own developers."""
 
     def __enter__(self) -> Any:
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong it raises as well
         self.caught = warnings.catch_warnings()
         self.caught.__enter__()
         warnings.simplefilter("ignore")
         from orbax.checkpoint import v1
 
+        # orbax has all processes save their parts at the same time. What comes here is whole, and of one process alone.
+        self.alone = mock.patch.object(jax, "process_count", return_value=1)
+        self.alone.__enter__()
         return v1
 
     def __exit__(self, *error: Any) -> None:
+        self.alone.__exit__(*error)
         self.caught.__exit__(*error)

@@ -2,25 +2,31 @@
 
 import argparse
 import os
+import pickle
 import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from windtunnel import __version__
-from windtunnel.errors import BadInput, StudyFailed, no_such
+from windtunnel.errors import BadInput, CannotWrite, Interrupted, StudyFailed, no_such
 
 EPILOG = """\
 windtunnel run                                              the default study, judged, in about a minute
 windtunnel run tunnel=bijection tunnel.symbols=20           another tunnel
 windtunnel run +sweep=extrapolation                         a named sweep
 windtunnel run -m tunnel.noise=0.01,0.1 'seed=range(8)'     any Hydra multirun
+windtunnel status runs/extrapolation                        done, running, failed, cut off, waiting
 windtunnel evaluate runs/extrapolation reach=500            judge again, at a longer reach
 windtunnel verify recall                                    is this oracle exact?
 """
 
+# Our own flags, and the settings that they stand for.
+OWN = {"--dry-run": "dry_run", "--fail-fast": "fail_fast", "--force": "force"}
 # Hydra's flags that are passed on.
 FLAGS = frozenset("-m --multirun -c --cfg -i --info --resolve -p --package -cd --config-dir --hydra-help".split())
+
+ENDS = (BadInput, CannotWrite, StudyFailed)  # the ways to end badly on purpose, the gravest first
 
 
 def main() -> None:
@@ -32,9 +38,13 @@ def main() -> None:
         sys.exit(2)
     except StudyFailed:
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("windtunnel: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+    except CannotWrite as error:
+        print(f"windtunnel: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt as error:
+        stopped = error if isinstance(error, Interrupted) else Interrupted()
+        print(f"windtunnel: {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.number)
 
 
 def dispatch(arguments: list[str]) -> None:
@@ -50,11 +60,16 @@ def dispatch(arguments: list[str]) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     sub = commands.add_parser("run", help="train and judge a study, a named sweep or any Hydra multirun")
     sub.add_argument("overrides", nargs="*", help="Hydra overrides; `windtunnel list` shows what there is")
+    sub.add_argument("--dry-run", action="store_true", help="list points, packs, parameters and memory; train nothing")
+    sub.add_argument("--fail-fast", action="store_true", help="stop at the first study that fails")
+    sub.add_argument("--force", action="store_true", help="start afresh, in a new folder NAME-2, NAME-3, …")
     sub = commands.add_parser("evaluate", help="judge finished studies again, with other evaluate settings")
     sub.add_argument("folder", type=Path)
     sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="fields of `evaluate`, as in reach=500")
     sub = commands.add_parser("table", help="the table of a sweep or the verdict of a study")
     sub.add_argument("folder", type=Path)
+    sub = commands.add_parser("status", help="what of a sweep is done, running, failed, cut off or waiting, and why")
+    sub.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="of a sweep, a study or all runs")
     sub = commands.add_parser("verify", help="let tunnels prove their exact posterior against brute force")
     sub.add_argument("tunnels", nargs="*", metavar="TUNNEL", help="none: all")
     commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
@@ -67,6 +82,10 @@ def dispatch(arguments: list[str]) -> None:
         from windtunnel.report.tables import show
 
         show(options.folder)
+    elif options.command == "status":
+        from windtunnel.report.status import show as show_status
+
+        show_status(options.folder)
     elif options.command == "verify":
         from windtunnel.verify import verify
 
@@ -79,11 +98,15 @@ def dispatch(arguments: list[str]) -> None:
 
 def run(arguments: list[str]) -> None:
     """Hand over to Hydra. It reads sys.argv itself, prints its own errors and knows no `+sweep` without `-m`."""
-    unknown = [argument for argument in arguments if argument[:1] == "-" and argument.split("=")[0] not in FLAGS]
+    unknown = [
+        argument for argument in arguments if argument[:1] == "-" and argument.split("=")[0] not in FLAGS | OWN.keys()
+    ]
     if unknown:
-        raise BadInput(f"{unknown[0]}: {no_such(unknown[0], sorted(FLAGS))}")
+        raise BadInput(f"{unknown[0]}: {no_such(unknown[0], sorted([*OWN, *FLAGS]))}")
+    arguments = [f"{OWN[argument]}=true" if argument in OWN else argument for argument in arguments]
     modes = {"-m", "--multirun", "-c", "--cfg", "-i", "--info"}
-    if any(argument.startswith("+sweep=") for argument in arguments) and not modes & set(arguments):
+    launched = any(argument.startswith(("+sweep=", "hydra/launcher=")) for argument in arguments)
+    if launched and not modes & set(arguments):
         arguments = ["-m", *arguments]
     sys.argv = ["windtunnel", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions, not as printed pages
@@ -92,16 +115,6 @@ def run(arguments: list[str]) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from windtunnel.conf import folder
-
-    ended: list[Exception] = []
-
-    def task(config: object) -> None:
-        from windtunnel.sweep.launcher import single
-
-        try:
-            single(config)
-        except (BadInput, StudyFailed) as error:  # Hydra would print lines of its own around it
-            ended.append(error)
 
     with tempfile.TemporaryDirectory(prefix="windtunnel-") as scratch:
         os.environ["WINDTUNNEL_SCRATCH"] = scratch
@@ -114,8 +127,29 @@ def run(arguments: list[str]) -> None:
             from windtunnel.messages import one_line
 
             raise BadInput(one_line(error, arguments)) from None
-    if ended:
-        raise ended[0]
+        for error in ended():
+            raise error
+
+
+def task(config: Any) -> None:
+    """What Hydra calls for one study, in this process or in one that a launcher started."""
+    from windtunnel.sweep.launcher import single
+
+    earlier = ended()
+    if any(isinstance(error, BadInput) for error in earlier) or (earlier and config.fail_fast):
+        return
+    try:
+        single(config)
+    except ENDS as error:  # Hydra would print lines of its own around it, and launchers lose it
+        file, _ = tempfile.mkstemp(prefix="ended-", dir=os.environ["WINDTUNNEL_SCRATCH"])
+        os.write(file, pickle.dumps(error))
+        os.close(file)
+
+
+def ended() -> list[Exception]:
+    """How the studies of this command that did not end well did end, the gravest first."""
+    made = [pickle.loads(path.read_bytes()) for path in Path(os.environ["WINDTUNNEL_SCRATCH"]).glob("ended-*")]
+    return sorted(made, key=lambda error: ENDS.index(type(error)))
 
 
 class Parser(argparse.ArgumentParser):

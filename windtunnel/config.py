@@ -10,6 +10,7 @@ import pydantic
 import pydantic.dataclasses
 from pydantic import Field
 
+from windtunnel import trackers
 from windtunnel.errors import BadInput, no_such
 from windtunnel.models import AnyModel, Transformer
 from windtunnel.models.position import AnyPosition, PerLayer, per_layer
@@ -79,21 +80,32 @@ class Study:
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 class Settings:
-    """What a run needs beside the study: where records go and how often a pack is checkpointed."""
+    """What a run needs beside the study: where records go, how often a pack is checkpointed, who takes part, and what
+    flags ask for.
+    """
 
     runs: str = "runs"
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
     question: str | None = None
+    distributed: bool = False
+    tracker: Literal["tensorboard", "trackio", "wandb"] | None = None
+    compilation_cache: str | None = None
+    fail_fast: bool = False
+    force: bool = False
+    dry_run: bool = False
+
+
+SETTINGS = frozenset(field.name for field in dataclasses.fields(Settings))
 
 
 def door(plain: dict[str, Any]) -> tuple[Study, Settings]:
     """The door, for a whole composed configuration."""
-    names = {field.name for field in dataclasses.fields(Settings)}
     try:
-        settings = Settings(**{key: value for key, value in plain.items() if key in names})
+        settings = Settings(**{key: value for key, value in plain.items() if key in SETTINGS})
     except pydantic.ValidationError as error:
         raise BadInput(_one_line(error)) from None
-    return study({key: value for key, value in plain.items() if key not in names}), settings
+    trackers.check(settings.tracker)
+    return study({key: value for key, value in plain.items() if key not in SETTINGS}), settings
 
 
 def study(plain: dict[str, Any]) -> Study:

@@ -1,6 +1,7 @@
 """The ways a command can end badly on purpose."""
 
 import difflib
+import signal
 
 
 class BadInput(ValueError):
@@ -9,6 +10,26 @@ class BadInput(ValueError):
 
 class StudyFailed(Exception):
     """A study of the run failed; its record says how (exit code 1)."""
+
+
+class CannotWrite(Exception):
+    """A record could not be written, as on a full disk: one line that says which and why (exit code 1)."""
+
+    def __str__(self) -> str:
+        path, why = self.args
+        return f"{path}: cannot be written ({why}); what is there is whole, and the same command goes on from it"
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the run to stop (exit code 128 + signal, as shells have it)."""
+
+    def __init__(self, number: int = signal.SIGINT):
+        super().__init__(number)
+        self.number = number
+
+    def __str__(self) -> str:
+        name = signal.Signals(self.number).name
+        return f"interrupted ({name}); the same command goes on from the last checkpoint"
 
 
 def no_such(name: str, valid: list[str]) -> str:

@@ -28,9 +28,13 @@ def _siblings(key: str, arguments: list[str]) -> list[str]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    chosen = [argument for argument in arguments if re.fullmatch(r"(tunnel|prior|model|position|train)=\w+", argument)]
+    chosen = [
+        argument
+        for argument in arguments
+        if re.fullmatch(r"(tunnel|prior|model|position|train|hydra/launcher)=\w+", argument)
+    ]
     with initialize_config_dir(str(folder()), version_base="1.3"):
-        config = compose("config", overrides=chosen)
+        config = compose("config", return_hydra_config=key.startswith("hydra."), overrides=chosen)
     parent = key.rpartition(".")[0]
     node = OmegaConf.select(config, parent) if parent else config
     return sorted(node) if node is not None else []

@@ -44,6 +44,10 @@ class Display:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Give the terminal back as it was, for a process that is about to end."""
         if self.bar:
             self.bar.stop()
 

@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from windtunnel.errors import BadInput
+from windtunnel.errors import BadInput, CannotWrite
 
 COLUMNS = """study_id tunnel hypotheses noise prior position model supervision seed horizon reach kl_bits kl_bits_se
 kl_bits_past headroom_bits_past js_bits tv entropy_gap_bits impossible_mass critical_length extrapolation_ratio
 censored convergence_length convergence_length_exact equivalent_memory kl_bits_pool kl_bits_full parameters steps
 train_seconds compile_seconds tokens_per_second verdict status
 recovered_scale recovered_beta recovered_sharpness recovered_kl_bits recovered_kl_bits_tempered softmax""".split()
+
+LINES = 200  # of a learning curve
 
 Json = dict[str, Any]
 
@@ -38,14 +40,16 @@ def writable(runs: Path) -> None:
 
 def write(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        raise CannotWrite(path, error.strerror) from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -69,11 +73,17 @@ def read_curves(path: Path) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def write_learning_curve(path: Path, kl_bits: np.ndarray, lines: int = 200) -> None:
+def learning_curve(kl_bits: np.ndarray, steps: int, after: int = 0) -> list[tuple[int, float | None]]:
+    """[(step, KL in bits)] after a step: means over windows that end at `step`, 200 or so in all `steps`."""
+    window = max(1, steps // LINES)
+    ends = range((after // window + 1) * window, len(kl_bits) + 1, window)
+    means = [(end, float(kl_bits[end - window : end].mean())) for end in ends]
+    return [(end, mean if np.isfinite(mean) else None) for end, mean in means]
+
+
+def write_learning_curve(path: Path, kl_bits: np.ndarray) -> None:
     """`train.jsonl`: KL to the exact posterior (bits), averaged over windows of steps; `step` is a window's last."""
-    window = max(1, len(kl_bits) // lines)
-    means = [(end, kl_bits[end - window : end].mean()) for end in range(window, len(kl_bits) + 1, window)]
-    rows = [{"step": end, "kl_bits": float(mean) if np.isfinite(mean) else None} for end, mean in means]
+    rows = [{"step": step, "kl_bits": mean} for step, mean in learning_curve(kl_bits, len(kl_bits))]
     write(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -100,6 +110,11 @@ def overrides(root: Path) -> dict[str, dict[str, str]]:
 def status(folder: Path) -> str:
     """`done`, `failed` or `waiting`."""
     return "done" if (folder / "result.json").exists() else "failed" if (folder / "error.txt").exists() else "waiting"
+
+
+def notes(root: Path) -> list[Json]:
+    """What packs that train, or were cut off, say of themselves."""
+    return [read_json(path) for path in sorted((root / "packs").glob("*.json"))]
 
 
 def row(folder: Path) -> Json:

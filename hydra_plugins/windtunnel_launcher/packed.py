@@ -15,3 +15,13 @@ class PackedLauncher(Launcher):
         from windtunnel.sweep.launcher import launch
 
         return launch(self.config, self.loader, job_overrides)
+
+
+class PackedSlurmLauncher(PackedLauncher):
+    def __init__(self, **options: Any):  # Hydra passes them; they are read from the configuration
+        pass
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from windtunnel.sweep.cluster import launch
+
+        return launch(self.config, self.loader, job_overrides)

@@ -16,8 +16,14 @@ from tests.composed import TINY, tiny
 from windtunnel import checkpoint, records
 from windtunnel.config import Settings
 from windtunnel.errors import BadInput
-from windtunnel.sweep.driver import Point
-from windtunnel.sweep.run import evaluate, fixed_part, run
+from windtunnel.sweep.facts import Point
+from windtunnel.sweep.place import fixed_part
+from windtunnel.sweep.run import evaluate, run
+
+
+def fixed(points):
+    return fixed_part([point.study for point in points])
+
 
 POINTS = [Point(tiny(f"seed={seed}"), {"seed": str(seed)}) for seed in (0, 1)]
 
@@ -25,7 +31,7 @@ POINTS = [Point(tiny(f"seed={seed}"), {"seed": str(seed)}) for seed in (0, 1)]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs") / "trial"
-    assert run(POINTS, root, Settings(), fixed_part(POINTS))
+    assert run(POINTS, root, Settings(), fixed(POINTS))
     return root
 
 
@@ -48,7 +54,10 @@ def test_every_study_has_its_record(root):
         assert len(curves["kl_bits"]) == len(curves["first"]) and "baseline/last-horizon" in curves
         steps = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
         assert [line["step"] for line in steps] == [1, 2, 3, 4]
-    assert not (root / "packs").exists(), "the pack was split into its studies"
+    (note,) = records.notes(root)
+    assert [path.suffix for path in (root / "packs").iterdir()] == [".json"], "the pack was split into its studies"
+    assert note["studies"] == [point.id for point in POINTS] and (note["what"], note["step"]) == ("done", 4)
+    assert note["compilations"] == 5, "prepare, start, advance, predict, and the exact reasoners"
 
 
 def test_sweep_json_holds_points_packs_and_what_is_fixed(root):
@@ -69,7 +78,7 @@ def test_results_csv_has_the_promised_columns(root):
 
 def test_what_is_done_is_not_done_again(root):
     before = modified(root)
-    assert run(POINTS, root, Settings(), fixed_part(POINTS))
+    assert run(POINTS, root, Settings(), fixed(POINTS))
     assert modified(root) == before
 
 
@@ -98,7 +107,7 @@ def test_evaluate_answers_bad_input(root, tmp_path):
 def test_a_folder_takes_more_points_of_its_sweep_but_not_of_another(root):
     other = [Point(tiny("seed=0", "tunnel.noise=0.2"), {"seed": "0"})]
     with pytest.raises(BadInput, match=r"tunnel\.noise=0\.2: .* holds a sweep with tunnel\.noise=0\.1"):
-        run(other, root, Settings(), fixed_part(other))
+        run(other, root, Settings(), fixed(other))
 
 
 def test_load_gives_back_the_model(root):
@@ -119,7 +128,7 @@ def test_a_loss_that_is_not_finite_ends_its_study_alone(tmp_path):
         Point(tiny("train.clip=1e30"), {"train.learning_rate": "0.05"}),
     ]
     assert points[0].study != points[1].study
-    assert not run(points, tmp_path / "trial", Settings(), fixed_part(points))
+    assert not run(points, tmp_path / "trial", Settings(), fixed(points))
     broken, sound = (tmp_path / "trial" / point.id for point in points)
     assert records.status(broken) == "failed" and records.status(sound) == "done"
     error = (broken / "error.txt").read_text()

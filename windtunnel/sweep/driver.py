@@ -1,40 +1,30 @@
 """The host's part of a run: it drives packs through training, evaluation and comparison, and writes the records."""
 
-import math
-import platform
-import subprocess
 import time
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from windtunnel import __version__, checkpoint, records
-from windtunnel.compare import Binned, compare
-from windtunnel.config import Study, digest, evaluate_id, plain, study_id
-from windtunnel.evaluate import exact, scored_bins
+from windtunnel import checkpoint, records
+from windtunnel.config import digest, evaluate_id, plain
+from windtunnel.errors import StudyFailed
 from windtunnel.progress import Display
-from windtunnel.recovery import recovery
-from windtunnel.spec import arrays
+from windtunnel.sweep.claims import Claims, locked
+from windtunnel.sweep.facts import Point, knobs_of, title, write_study
+from windtunnel.sweep.judge import Judge
+from windtunnel.sweep.memory import in_parts
 from windtunnel.sweep.packs import Program
+from windtunnel.sweep.saved import Saved, Training, cut_off
+from windtunnel.sweep.stop import Stop
+from windtunnel.trackers import Tracking
 from windtunnel.train import CHUNK
 
 CALL_SECONDS = 1.0  # how long one call of `advance` should take: progress and Ctrl-C wait for it
-
-
-@dataclass(frozen=True)
-class Point:
-    """A study of a sweep, and the overrides that made it."""
-
-    study: Study
-    overrides: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        return study_id(self.study)
+NOTE_SECONDS = 5.0  # how often a pack says how far it is
+VERDICT = ("kl_bits", "kl_bits_past", "headroom_bits_past", "critical_length", "extrapolation_ratio")
 
 
 def finished(root: Path, point: Point) -> bool:
@@ -46,70 +36,140 @@ def finished(root: Path, point: Point) -> bool:
 
 
 class Driver:
-    """Runs packs one after the other. What exact reasoners say is worked out once for each tunnel."""
+    """Runs packs one after the other.
 
-    def __init__(self, root: Path, display: Display, checkpoint_seconds: float):
+    Several drivers, in processes of their own, may work in one folder: what one has claimed the others leave alone.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        display: Display,
+        checkpoint_seconds: float,
+        stop: Stop | None = None,
+        fail_fast: bool = False,
+        tracker: str | None = None,
+    ):
         self.root, self.display, self.checkpoint_seconds = root, display, checkpoint_seconds
-        self.exact: dict[str, Any] = {}
+        self.stop, self.fail_fast = stop or Stop(), fail_fast
+        self.claims = Claims(root)
+        self.judge = Judge()
+        self.tracking = Tracking(tracker, root, display.say)
 
-    def run(self, number: int, points: list[Point]) -> None:
-        """Train what is not trained, judge it, write it down. A study that fails does so alone."""
-        program = Program([point.study for point in points])
-        fresh = [point for point in points if not checkpoint.exists(self._checkpoint(point))]
-        if checkpoint.exists(self._saved(points)):  # cut off while it trained, or while it was split into studies
-            fresh = points
-        if fresh:
-            training = program if fresh == points else Program([point.study for point in fresh])
-            self._train(number, fresh, training)
+    def run(self, number: int, points: list[Point]) -> list[Point]:
+        """Train what is not trained, judge it, write it down. A study that fails does so alone.
+
+        What another process has claimed is left to it, and returned.
+        """
+        self.stop.check()
+        claimed = self.claims.take([point.id for point in points])
+        try:
+            others = [point for point in points if point.id not in claimed]
+            mine = [point for point in points if point.id in claimed and not finished(self.root, point)]
+            if others:
+                self.display.say(f"{title(others)}: left to another process, which is at work on it")
+            if mine:
+                self._run(number, mine)
+        finally:
+            self.claims.drop(claimed)
+        return others
+
+    def _run(self, number: int, points: list[Point]) -> None:
+        programs: dict[int, Program] = {}
+        by_id = {point.id: point for point in points}
+        packs = [[by_id[name] for name in ids] for ids in cut_off(self.root, list(by_id))]
+        resumed = {point.id for pack in packs for point in pack}
+        fresh = [p for p in points if p.id not in resumed and not checkpoint.exists(self._checkpoint(p))]
+        for pack in [*packs, *([fresh] if fresh else [])]:
+            self.display.show(number, f"{title(pack)} · compiling", 0)
+            saved = Saved(self.root, [point.id for point in pack])
+            saved.begin(pack[0].study.train.steps)
+            in_parts(pack, "advance", programs, partial(self._train, number, pack), self._fail, self.display.say)
+            saved.end()
         trained = [point for point in points if checkpoint.exists(self._checkpoint(point))]
         if trained:
-            self._judge(number, points, trained, program)
-        records.write_results(self.root)
+            in_parts(trained, "predict", programs, partial(self._judge, number), self._fail, self.display.say)
+        with locked(self.root):
+            records.write_results(self.root)
 
-    def _train(self, number: int, points: list[Point], program: Program) -> None:
-        for point in points:
-            write_study(self.root / point.id, point)
+    def _train(self, number: int, whole: list[Point], points: list[Point], program: Program, cut: str | None) -> None:
+        """Train a part of a pack and split it into studies; `cut` says why it is not the whole."""
         size, steps = len(points), points[0].study.train.steps
-        what, saved = title(points), self._saved(points)
-        self.display.show(number, f"{what} · compiling", 0)
-        state, kl_bits, done, seconds = program.start(), np.full((size, steps), np.nan, np.float32), 0, 0.0
-        if checkpoint.exists(saved):
-            like = {"state": state, "kl_bits": kl_bits, "done": np.int32(0), "seconds": np.float32(0)}
-            tree = checkpoint.load(saved, like)
-            state, kl_bits = program.place(tree["state"]), np.array(tree["kl_bits"])
-            done, seconds = int(tree["done"]), float(tree["seconds"])
-            self.display.say(f"{what}: goes on from step {done}")
-            self.display.show(number, what, done * size)
-        program.advance  # noqa: B018 (compile before the clock starts)
-        count, last_saved = 1, time.monotonic()
-        while done < steps and np.isfinite(kl_bits[:, :done]).all(axis=1).any():
+        saved = Saved(self.root, [point.id for point in points])
+        saved.begin(steps)
+        for point in points:
+            write_study(self.root / point.id, point, {"name": saved.folder.name, "studies": size, "cut": cut})
+            (self.root / point.id / "error.txt").unlink(missing_ok=True)
+            self.tracking.begin(point.id, plain(point.study))
+        now = Training(program.start(), np.full((size, steps), np.nan, np.float32), np.int32(0), np.float32(0))
+        saved.adopt([point.id for point in whole], now)
+        if saved.exists:
+            now = saved.load(now)
+            now = now._replace(state=program.resume(now.state), kl_bits=np.array(now.kl_bits))
+            self.display.say(f"{title(points)}: goes on from step {now.done}")
+            self.display.show(number, title(points), int(now.done) * size)
+        program.memory("advance")  # compiled before the clock starts
+        saved.note_compilations(*program.compiled.take())
+        state, done, seconds = self._advance(number, points, program, saved, now)
+        self.display.show(number, title(points), (steps - done) * size)
+        params = program.fetch(state).params
+        for index, point in enumerate(points):
+            kl_bits = now.kl_bits[index, :done]
+            if done == steps or not np.isfinite(kl_bits).all():
+                mine = jax.tree.map(lambda leaf, i=index: leaf[i], params)
+                self._write_trained(point, mine, kl_bits, program.compile_seconds / size, seconds / size)
+        if done < steps and np.isfinite(now.kl_bits[:, :done]).all(axis=1).any():
+            raise StudyFailed  # and the others go on another time
+        saved.remove()
+
+    def _advance(self, number: int, points: list[Point], program: Program, saved: Saved, now: Training) -> Any:
+        """(state, steps done, seconds): to the end, until every study is broken, or with `fail_fast` until one is.
+
+        `now.kl_bits` is filled in.
+        """
+        size, steps, state, kl_bits = len(points), points[0].study.train.steps, now.state, now.kl_bits
+        done, seconds, count = int(now.done), float(now.seconds), 1
+        last_saved, last_noted = time.monotonic(), 0.0
+        enough = np.any if self.fail_fast else np.all
+        while done < steps and not enough(~np.isfinite(kl_bits[:, :done]).all(axis=1)):
             count = min(count, steps - done)
             began = time.perf_counter()
             state, kl = program.advance(state, count)
-            kl_bits[:, done : done + count] = np.asarray(kl)[:size, :count]
+            kl_bits[:, done : done + count] = kl[:size, :count]
             took = time.perf_counter() - began
             done, seconds = done + count, seconds + took
-            self.display.show(number, what, count * size, float(np.median(kl_bits[:, max(0, done - 20) : done])))
+            latest = kl_bits[:, max(0, done - 20) : done].mean(axis=1)
+            self.display.show(number, title(points), count * size, float(np.median(latest)))
+            self._track(points, kl_bits[:, :done], done - count)
+            if time.monotonic() - last_noted >= NOTE_SECONDS:
+                known = [float(value) if np.isfinite(value) else None for value in latest]
+                saved.note(what="training", step=done, steady_seconds=seconds, kl_bits=known)
+                last_noted = time.monotonic()
             count = int(np.clip(count * CALL_SECONDS / took, 1, min(CHUNK, 4 * count)))
-            if time.monotonic() - last_saved >= self.checkpoint_seconds or done == steps:
-                tree = {"state": state, "kl_bits": kl_bits, "done": np.int32(done), "seconds": np.float32(seconds)}
-                checkpoint.save(saved, tree)
+            late = time.monotonic() - last_saved >= self.checkpoint_seconds
+            if late or done == steps or self.stop.asked or (self.fail_fast and not np.isfinite(latest).all()):
+                saved.save(Training(program.fetch(state), kl_bits, np.int32(done), np.float32(seconds)))
                 last_saved = time.monotonic()
-        self.display.show(number, what, (steps - done) * size)
-        params = jax.tree.map(np.asarray, state.params)
+            if done < steps:
+                self.stop.check()
+        saved.note(what="training", step=done, steady_seconds=seconds)
+        return state, done, seconds
+
+    def _track(self, points: list[Point], kl_bits: np.ndarray, after: int) -> None:
+        """Show the tracker the curves after a step."""
+        if self.tracking.tracker is None:
+            return
         for index, point in enumerate(points):
-            mine = jax.tree.map(lambda leaf, i=index: leaf[i], params)
-            self._write_trained(point, mine, kl_bits[index, :done], program.compile_seconds / size, seconds / size)
-        checkpoint.remove(saved)
+            for step, mean in records.learning_curve(kl_bits[index], point.study.train.steps, after):
+                if mean is not None:
+                    self.tracking.log(point.id, step, {"kl_bits": mean})
 
     def _write_trained(self, point: Point, params: Any, kl_bits: np.ndarray, compiling: float, seconds: float) -> None:
         folder, study = self.root / point.id, point.study
         records.write_learning_curve(folder / "train.jsonl", kl_bits)
         broken = np.flatnonzero(~np.isfinite(kl_bits))
         if len(broken):
-            knobs = {".".join(str(part.name) for part in path): float(leaf) for path, leaf in knobs_of(study)}
-            records.write(folder / "error.txt", f"the loss was not finite at step {broken[0] + 1}\nknobs: {knobs}\n")
-            self.display.say(f"{point.id}: failed, the loss was not finite at step {broken[0] + 1}")
+            self._fail(point, f"the loss was not finite at step {broken[0] + 1}")
             return
         tokens = study.train.steps * study.train.batch * study.tunnel.tokens(study.horizon)
         record = records.read_json(folder / "study.json")
@@ -122,109 +182,42 @@ class Driver:
         records.write_json(folder / "study.json", record)
         checkpoint.save(folder / "checkpoint", params)
 
-    def _judge(self, number: int, points: list[Point], trained: list[Point], program: Program) -> None:
-        """Compare the trained ones with the exact posterior; the pack keeps its size, so that it keeps its program."""
-        self.display.show(number, f"{title(points)} · evaluating", 0)
-        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), program.state.params)
-        params = {point.id: checkpoint.load(self._checkpoint(point), like) for point in trained}
-        filled = [params.get(point.id, params[trained[0].id]) for point in points]
-        filled += filled[-1:] * (jax.tree.leaves(program.pack)[0].shape[0] - len(points))
-        predicted = program.predict(program.place(jax.tree.map(lambda *leaves: np.stack(leaves), *filled)))
-        for index, point in enumerate(points):
-            if point not in trained:
-                continue
-            study, answers = point.study, self._exact(point.study)
-            numbers, curves = compare(
-                Binned(scored_bins(study), study.horizon),
-                answers.log_predictive,
-                np.asarray(predicted.log_predictive[index]),
-                answers.baselines,
-                answers.weight,
-                study.evaluate.tolerance,
-                study.evaluate.settled,
-                study.tunnel.limit_bits,
-                answers.full,
-                study.tunnel.recursive,
-            )
-            folder = self.root / point.id
-            (folder / "error.txt").unlink(missing_ok=True)
-            records.write_curves(folder / "curves.npz", curves)
-            settings = {"evaluate": plain(study.evaluate), "evaluate_id": evaluate_id(study)}
-            numbers |= recovery(study, params[point.id])
-            numbers["attention"] = [attention_facts(reading, index) for reading in predicted.readings]
-            records.write_json(folder / "result.json", {**settings, "reach": study.evaluate.reach, **numbers})
+    def _fail(self, point: Point, why: str) -> None:
+        knobs = {".".join(str(part.name) for part in path): float(leaf) for path, leaf in knobs_of(point.study)}
+        records.write(self.root / point.id / "error.txt", f"{why}\nknobs: {knobs}\n")
+        self.display.say(f"{point.id}: failed, {why}")
 
-    def _exact(self, study: Study) -> Any:  # an `Exact` of numpy arrays
-        key = digest([plain(study.tunnel), plain(study.evaluate), study.horizon])
-        if key not in self.exact:
-            self.exact[key] = jax.tree.map(np.asarray, exact_program(arrays(study)))
-        return self.exact[key]
+    def _judge(self, number: int, points: list[Point], program: Program, cut: str | None) -> None:
+        """Compare with the exact posterior, in the program that trained them where it is large enough."""
+        self.display.show(number, f"{title(points)} · evaluating", 0)
+        packs = self._noted(points, what="evaluating")
+        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), program.state.params)
+        params = [checkpoint.load(self._checkpoint(point), like) for point in points]
+        predicted = program.predict(jax.tree.map(lambda *leaves: np.stack(leaves), *params))
+        for index, point in enumerate(points):
+            self.stop.check()
+            numbers = self.judge.judge(self.root / point.id, point.study, params[index], predicted, index)
+            self.tracking.begin(point.id, plain(point.study))
+            known = {f"verdict/{key}": numbers[key] for key in VERDICT if numbers.get(key) is not None}
+            self.tracking.log(point.id, point.study.train.steps, known)
+            self.tracking.end(point.id)
+        for compiled in (program.compiled, self.judge.compiled):
+            count, seconds = compiled.take()
+            if packs:
+                packs[0].note_compilations(count, seconds)
+        for pack in packs:
+            pack.note(what="done")
+
+    def _noted(self, points: list[Point], what: str) -> list[Saved]:
+        """The packs that these studies trained in, told of it; none of those that are judged once more."""
+        names = dict.fromkeys(records.read_json(self.root / p.id / "study.json")["pack"]["name"] for p in points)
+        notes = [
+            note for note in records.notes(self.root) if digest(note["studies"]) in names and note["what"] != "done"
+        ]
+        packs = [Saved(self.root, note["studies"]) for note in notes]
+        for pack in packs:
+            pack.note(what=what)
+        return packs
 
     def _checkpoint(self, point: Point) -> Path:
         return self.root / point.id / "checkpoint"
-
-    def _saved(self, points: list[Point]) -> Path:
-        """Where a pack is checkpointed while it trains."""
-        return self.root / "packs" / digest([point.id for point in points])
-
-
-exact_program = jax.jit(exact)
-
-
-def attention_facts(reading: Any, index: int) -> dict[str, Any]:
-    """How a layer's attention was computed for a study of a pack, over its examples."""
-    return {
-        "kernel": reading.kernel,
-        "skipped_blocks": float(reading.skipped_B[index].mean()),
-        "skipped_mass_bound": float(reading.mass_B[index].max()),
-    }
-
-
-def knobs_of(study: Study) -> list[Any]:
-    return jax.tree_util.tree_flatten_with_path(study)[0]
-
-
-def title(points: list[Point]) -> str:
-    """What the studies of a pack have in common, in a few words."""
-    shared = [f"{k}={v}" for k, v in points[0].overrides.items() if all(p.overrides.get(k) == v for p in points)]
-    count = "1 study" if len(points) == 1 else f"{len(points)} studies"
-    return f"{', '.join(shared) or points[0].study.tunnel.name} ({count})"
-
-
-def write_study(folder: Path, point: Point) -> None:
-    """`study.json`: the resolved study, the facts that tables show, and what it ran on."""
-    study = point.study
-    device = jax.devices()[0]
-    records.write_json(
-        folder / "study.json",
-        {
-            "study": plain(study),
-            "overrides": point.overrides,
-            "facts": {
-                "tunnel": study.tunnel.name,
-                "hypotheses": study.tunnel.hypotheses if study.tunnel.hypotheses < math.inf else "inf",
-                "noise": getattr(study.tunnel, "noise", None),
-                "prior": getattr(getattr(study.tunnel, "prior", None), "name", None),
-                "position": study.position.name if study.position else None,
-                "model": study.model.name,
-                "softmax": getattr(study.model, "softmax", None),
-                "supervision": study.train.supervision,
-                "seed": study.seed,
-                "horizon": study.horizon,
-                "steps": study.train.steps,
-            },
-            "versions": {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
-            | {"windtunnel": __version__, "python": platform.python_version()},
-            "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
-            "git": git_revision(),
-        },
-    )
-
-
-def git_revision() -> str | None:
-    """The revision of the code, where it runs from a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

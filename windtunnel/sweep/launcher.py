@@ -1,31 +1,40 @@
 """The packed launcher: receives all points of a multirun at once, so that studies of one structure share a program."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from omegaconf import OmegaConf
 
-from windtunnel.config import digest, door, takes_position
-from windtunnel.errors import StudyFailed
+from windtunnel.config import SETTINGS, Settings, digest, door, takes_position
+from windtunnel.errors import BadInput, StudyFailed
 
 
-def launch(config: Any, loader: Any, job_overrides: Sequence[Sequence[str]]) -> list[JobReturn]:
-    """Compose and validate every point, then run them in packs."""
+def here(points: list, root: Path, settings: Settings, fixed: dict[str, Any] | None) -> bool:
+    """Run the points in this process, or in all that were started as one."""
+    from windtunnel.sweep.processes import together
+    from windtunnel.sweep.run import run
+
+    return together(settings, lambda: run(points, root, settings, fixed))
+
+
+def launch(
+    config: Any, loader: Any, job_overrides: Sequence[Sequence[str]], execute: Callable[..., bool] = here
+) -> list[JobReturn]:
+    """Compose and validate every point, then have them executed in packs."""
     composed = [loader.load_sweep_config(config, list(overrides)) for overrides in job_overrides]
     made = [door(as_plain(one, job)) for one, job in zip(composed, job_overrides, strict=True)]
-    from windtunnel.sweep.driver import Point  # imported late: bad input is answered before JAX is at work
-    from windtunnel.sweep.run import fixed_part, run
+    from windtunnel.sweep.place import fixed_part, place, swept  # late: bad input is answered before JAX is at work
 
     overrides = [dict(item.split("=", 1) for item in filter_overrides(job)) for job in job_overrides]
-    varying = [key for key in overrides[0] if len({job[key] for job in overrides}) > 1]
-    points = [Point(study, {key: job[key] for key in varying}) for (study, _), job in zip(made, overrides, strict=True)]
     settings = made[0][1]
-    fixed = fixed_part(points)
+    studies = [study for study, _ in made]
+    fixed = fixed_part(studies)
     name = config.hydra.runtime.choices.get("sweep") or f"multirun-{digest(fixed)}"
-    if not run(points, Path(settings.runs) / name, settings, fixed):
+    root = place(Path(settings.runs) / name, studies, fixed, settings.force)
+    if not execute(swept(root, studies, overrides), root, settings, fixed):
         raise StudyFailed
     return [JobReturn(overrides=list(job), cfg=one, status=JobStatus.COMPLETED, _return_value=None)
             for job, one in zip(job_overrides, composed, strict=True)]  # fmt: skip
@@ -38,14 +47,21 @@ def single(config: Any) -> None:
 
     hydra = HydraConfig.get()
     study, settings = door(as_plain(config, hydra.overrides.task))
-    from windtunnel.sweep.driver import Point
-    from windtunnel.sweep.run import run
+    multirun = hydra.mode == RunMode.MULTIRUN
+    if multirun and settings.force:
+        launcher = hydra.runtime.choices.get("hydra/launcher")
+        raise BadInput(f"--force: hydra/launcher={launcher} runs every point on its own; give another runs=… instead")
+    from windtunnel.sweep.facts import Point
+    from windtunnel.sweep.place import fixed_part, place
 
     name, overrides = "single", {}
-    if hydra.mode == RunMode.MULTIRUN:
+    if multirun:
         name = hydra.runtime.choices.get("sweep") or "multirun"
-        overrides = dict(item.split("=", 1) for item in filter_overrides(hydra.overrides.task))
-    if not run([Point(study, overrides)], Path(settings.runs) / name, settings, None):
+        given = dict(item.split("=", 1) for item in filter_overrides(hydra.overrides.task))
+        overrides = {key: value for key, value in given.items() if key not in {"+sweep", *SETTINGS}}
+    fixed = fixed_part([study]) if multirun and name != "multirun" else None
+    root = place(Path(settings.runs) / name, [study], fixed, settings.force)
+    if not here([Point(study, overrides)], root, settings, None):
         raise StudyFailed
 
 

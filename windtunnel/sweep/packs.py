@@ -1,14 +1,14 @@
 """Packs: studies of one structure, stacked into one tree, compiled once, spread over the devices."""
 
+import copy
 import itertools
 import os
 import time
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -25,8 +25,9 @@ SPLITTING = 0.77  # r devices on one study's batch do r^0.77 times the work of o
 
 
 def use_all_cores() -> None:
-    """Make every CPU core a device. Must come before JAX's first computation."""
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    """Make every CPU core that is ours a device. Must come before JAX's first computation."""
+    cores = len(os.sched_getaffinity(0))
+    jax.config.update("jax_num_cpu_devices", min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK", cores))))
 
 
 def group(studies: list[Study]) -> list[list[int]]:
@@ -43,7 +44,39 @@ def layout(studies: int, devices: int, divides: Callable[[int], bool]) -> tuple[
     The fastest of all g × r ≤ devices: ⌈studies/g⌉ rounds, each r^0.77 times as fast. An r must divide the batch.
     """
     shapes = [(g, r) for g, r in itertools.product(range(1, devices + 1), repeat=2) if g * r <= devices and divides(r)]
+    if jax.process_count() > 1:  # every process must have its part
+        shapes = [(g, r) for g, r in shapes if g * r == devices]
     return min(shapes, key=lambda shape: (-(-studies // shape[0]) / shape[1] ** SPLITTING, shape[0] * shape[1]))
+
+
+def split(points: list[Any], most: int) -> list[list[Any]]:
+    """A pack in as few parts of at most so many as there can be, and these as equal as can be."""
+    parts = -(-len(points) // most)
+    cuts = [-(-len(points) * part // parts) for part in range(parts + 1)]
+    return [points[first:last] for first, last in itertools.pairwise(cuts)]
+
+
+class Compiled:
+    """The compiled functions of a structure, and what they cost: shared by all packs that a program is filled with."""
+
+    def __init__(self) -> None:
+        self.functions: dict[Any, Any] = {}
+        self.seconds = 0.0
+        self._told = 0, 0.0
+
+    def get(self, name: Any, function: Any, *arguments: Any) -> Any:
+        """The jitted `function`, compiled when first asked for."""
+        if name not in self.functions:
+            began = time.perf_counter()
+            self.functions[name] = function.lower(*arguments).compile()
+            self.seconds += time.perf_counter() - began
+        return self.functions[name]
+
+    def take(self) -> tuple[int, float]:
+        """How many compilations there were, and the seconds they took, since this was last asked."""
+        count, seconds = self._told
+        self._told = len(self.functions), self.seconds
+        return len(self.functions) - count, self.seconds - seconds
 
 
 class Program:
@@ -58,62 +91,112 @@ class Program:
         devices = np.asarray(jax.devices()[: groups * shards]).reshape(groups, shards)
         self.mesh = Mesh(devices, (STUDY, BATCH), axis_types=(AxisType.Auto, AxisType.Auto))
         self.axis = BATCH if shards > 1 else None
-        self.pack = self.place(stack(studies + studies[-1:] * (-len(studies) % groups)))
+        self.spans = jax.process_count() > 1  # no process holds all parts of an array
+        self.size = len(studies) + -len(studies) % groups
+        self.pack = self.place(stack(studies))
         self.state = jax.eval_shape(jax.vmap(train.start), self.pack)
-        self.compile_seconds = 0.0
+        self.compiled = Compiled()
         self.examples, share = examples, examples // shards
         tokens = studies[0].tunnel.tokens(studies[0].length)
         self.round = shards * max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * tokens <= ROUND))
 
+    def filled(self, studies: list[Study]) -> Self:
+        """The same program, with other studies of the same structure: no more than it was compiled for."""
+        other = copy.copy(self)
+        other.__dict__.pop("tables", None)
+        other.pack = self.place(stack(studies))
+        return other
+
+    @property
+    def compile_seconds(self) -> float:
+        return self.compiled.seconds
+
+    def memory(self, stage: str) -> int:
+        """Bytes that a device needs for `advance` or `predict`, its arguments included, as XLA laid them out."""
+        stats = {"advance": lambda: self._advance, "predict": lambda: self._predict}[stage]().memory_analysis()
+        kept = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+        return kept + stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
+
     def start(self) -> train.State:
         return self._start(self.pack)
 
-    def advance(self, state: train.State, steps: int) -> tuple[train.State, Array]:
-        """Every study `steps` steps on; also [S, CHUNK], the KL (bits) at each."""
-        return self._advance(self.pack, self.tables, state, jnp.int32(steps))
+    def resume(self, state: train.State) -> train.State:
+        """A state that was fetched, on the devices again."""
+        return self.place(state)
+
+    def advance(self, state: train.State, steps: int) -> tuple[train.State, np.ndarray]:
+        """Every study `steps` steps on; also [S, CHUNK], the KL (bits) at each, on the host."""
+        state, kl_bits = self._advance(self.pack, self.tables, state, np.int32(steps))
+        return state, self._whole(kl_bits)
+
+    def fetch(self, state: train.State) -> train.State:
+        """A state on the host, padding included, whichever process holds its parts."""
+        return self._whole(state)
 
     @cached_property
     def tables(self) -> Any:
         """What the tunnels compute once per study."""
-        return self._compile(lambda pack: each(train.prepare, pack), (self.pack,), (P(STUDY),), P(STUDY))(self.pack)
+        return self._prepare(self.pack)
 
     def predict(self, params: Any) -> evaluate.Predicted:
         """Of all evaluation sequences, a few a call; every array is [S, B, …], on the host."""
         rounds = np.arange(self.examples, dtype=np.int32).reshape(-1, self.round)
-        made = [jax.tree.map(np.asarray, self._predict(self.pack, params, numbers)) for numbers in rounds]
+        params = self.place(params)
+        made = [self._whole(self._predict(self.pack, params, self._spread(numbers, P(BATCH)))) for numbers in rounds]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *made)
 
     def place(self, tree: Any) -> Any:
-        """A stacked tree, on the devices."""
-        return jax.device_put(tree, NamedSharding(self.mesh, P(STUDY)))
+        """A stacked tree of host arrays, padded, on the devices."""
+
+        def padded(leaf: Any) -> np.ndarray:
+            leaf = np.asarray(leaf)
+            return np.concatenate([leaf, np.repeat(leaf[-1:], self.size - len(leaf), axis=0)])
+
+        return self._spread(jax.tree.map(padded, tree), P(STUDY))
+
+    def _spread(self, tree: Any, spec: P) -> Any:
+        """Host arrays on the devices; where there are several processes, each has them whole and places its parts."""
+        sharding = NamedSharding(self.mesh, spec)
+        if not self.spans:
+            return jax.device_put(tree, sharding)
+        return jax.tree.map(lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__), tree)
+
+    def _whole(self, tree: Any) -> Any:
+        """Arrays on the host: the inverse. One at a time, since each device holds all of it for a moment."""
+        return jax.tree.map(lambda leaf: np.asarray(self._gather(leaf) if self.spans else leaf), tree)
 
     @cached_property
+    def _gather(self) -> Any:
+        return jax.jit(lambda leaf: leaf, out_shardings=NamedSharding(self.mesh, P()))
+
+    @property
+    def _prepare(self) -> Any:
+        return self._compile("prepare", lambda pack: each(train.prepare, pack), (self.pack,), (P(STUDY),), P(STUDY))
+
+    @property
     def _start(self) -> Any:
-        return self._compile(lambda pack: each(train.start, pack), (self.pack,), (P(STUDY),), P(STUDY))
+        return self._compile("start", lambda pack: each(train.start, pack), (self.pack,), (P(STUDY),), P(STUDY))
 
-    @cached_property
+    @property
     def _advance(self) -> Any:
         def advance(pack: Study, tables: Any, state: train.State, steps: Array) -> Any:
             return each(partial(train.advance, steps=steps, axis=self.axis), pack, tables, state)
 
-        specs, shapes = (P(STUDY), P(STUDY), P(STUDY), P()), (self.pack, self.tables, self.state, jnp.int32(1))
-        return self._compile(advance, shapes, specs, P(STUDY), donate_argnums=2)
+        specs, shapes = (P(STUDY), P(STUDY), P(STUDY), P()), (self.pack, self.tables, self.state, np.int32(1))
+        return self._compile("advance", advance, shapes, specs, P(STUDY), donate_argnums=2)
 
-    @cached_property
+    @property
     def _predict(self) -> Any:
         def predict(pack: Study, params: Any, numbers: Array) -> evaluate.Predicted:
             return each(lambda study, params: evaluate.predict(study, params, numbers), pack, params)
 
-        shapes = self.pack, self.state.params, np.zeros(self.round, np.int32)
-        return self._compile(predict, shapes, (P(STUDY), P(STUDY), P(BATCH)), P(STUDY, BATCH))
+        shapes = self.pack, self.state.params, self._spread(np.zeros(self.round, np.int32), P(BATCH))
+        return self._compile("predict", predict, shapes, (P(STUDY), P(STUDY), P(BATCH)), P(STUDY, BATCH))
 
-    def _compile(self, function: Any, arguments: Any, in_specs: Any, out_specs: Any, **options: Any) -> Any:
+    def _compile(self, name: str, function: Any, arguments: Any, in_specs: Any, out_specs: Any, **options: Any) -> Any:
         """Compiled when first called, and only then: a study that is merely judged compiles no training step."""
-        began = time.perf_counter()
         spread = jax.shard_map(function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
-        compiled = jax.jit(spread, **options).lower(*arguments).compile()
-        self.compile_seconds += time.perf_counter() - began
-        return compiled
+        return self.compiled.get(name, jax.jit(spread, **options), *arguments)
 
 
 def each(function: Callable[..., Any], *stacked: Any) -> Any:

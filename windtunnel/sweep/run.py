@@ -1,15 +1,26 @@
 """From points to verdicts: everything is validated and written down before anything trains."""
 
+import signal
 import sys
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from windtunnel import checkpoint, records
-from windtunnel.config import Settings, plain, study
-from windtunnel.errors import BadInput
+from windtunnel.config import Settings, study
+from windtunnel.errors import BadInput, StudyFailed
 from windtunnel.progress import Display, console
-from windtunnel.sweep.driver import Driver, Point, finished
+from windtunnel.sweep import plan
+from windtunnel.sweep.cache import keep_compiled
+from windtunnel.sweep.claims import held, locked
+from windtunnel.sweep.driver import Driver, finished
+from windtunnel.sweep.facts import Point
 from windtunnel.sweep.packs import group, use_all_cores
+from windtunnel.sweep.place import write_sweep
+from windtunnel.sweep.stop import Stop
+
+POLL_SECONDS = 0.5  # between looks at what another process has claimed
 
 
 def run(points: list[Point], root: Path, settings: Settings, fixed: dict[str, Any] | None) -> bool:
@@ -18,29 +29,82 @@ def run(points: list[Point], root: Path, settings: Settings, fixed: dict[str, An
     `fixed` is what all points of a sweep share (None: this is no sweep): a folder that holds a sweep with another
     fixed part is refused.
     """
+    if settings.dry_run:
+        use_all_cores()
+        keep_compiled(settings.compilation_cache)
+        plan.show(root, points, grouped([point for point in points if not finished(root, point)]))
+        return True
     records.writable(root)
     if fixed is not None:
-        _write_sweep(root, points, fixed)
-    waiting = [point for point in points if not finished(root, point)]
-    packs = [[waiting[i] for i in pack] for pack in group([point.study for point in waiting])]
+        write_sweep(root, points, fixed)
+    work(points, root, settings, Stop())
+    show(root, [root / point.id for point in points])
+    return all(records.status(root / point.id) == "done" for point in points)
+
+
+def work(
+    points: list[Point],
+    root: Path,
+    settings: Settings,
+    stop: Stop,
+    signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM),
+    leave: Callable[[], None] = lambda: None,
+) -> None:
+    """Train and judge the points that are not done. `leave` is called where a signal ends the process at once."""
     use_all_cores()
+    keep_compiled(settings.compilation_cache)
+    waiting = [point for point in points if not finished(root, point)]
     steps = sum(point.study.train.steps for point in waiting)
-    with Display(steps, len(packs)) as display:
+    display = Display(steps, len(grouped(waiting)))
+
+    def left() -> None:
+        display.leave()
+        leave()
+
+    with display, stop.listening(left, signals):
         if settings.question:
             display.say(settings.question)
         if len(points) > 1:
             done = len(points) - len(waiting)
-            display.say(f"{len(points)} studies, {done} of them done; {len(packs)} packs to run")
-        driver = Driver(root, display, settings.checkpoint_seconds)
-        for number, pack in enumerate(packs, 1):
-            driver.run(number, pack)
-    show(root, [root / point.id for point in points])
-    return all(records.status(root / point.id) == "done" for point in points)
+            display.say(f"{len(points)} studies, {done} of them done; {len(grouped(waiting))} packs to run")
+        driver = Driver(root, display, settings.checkpoint_seconds, stop, settings.fail_fast, settings.tracker)
+        try:
+            while waiting:
+                waiting = [point for point in wait(root, drive(driver, waiting), stop) if not finished(root, point)]
+        except StudyFailed:
+            display.say("stopped at the first failure; without --fail-fast the same command goes on")
+
+
+def grouped(points: list[Point]) -> list[list[Point]]:
+    return [[points[i] for i in pack] for pack in group([point.study for point in points])]
+
+
+def drive(driver: Driver, points: list[Point]) -> list[Point]:
+    """Run them pack by pack; those come back that another process is at work on."""
+    others: list[Point] = []
+    for number, pack in enumerate(grouped(points), 1):
+        others += driver.run(number, pack)
+        if driver.fail_fast and any(records.status(driver.root / point.id) == "failed" for point in pack):
+            raise StudyFailed
+    return others
+
+
+def wait(root: Path, others: list[Point], stop: Stop) -> list[Point]:
+    """Until another process has let go of some of them; those that it left undone, because it was ended itself."""
+    while others:
+        stop.check()
+        claimed = held(root, [point.id for point in others])
+        free = [point for point in others if point.id not in claimed]
+        if free:
+            break
+        time.sleep(POLL_SECONDS)
+    return [point for point in others if records.status(root / point.id) != "failed"]
 
 
 def show(root: Path, folders: list[Path]) -> None:
     """The verdict of one study, or the table, the figure and the answer of a sweep."""
     from windtunnel.report import tables
+    from windtunnel.report.status import effort
 
     out = console()
     if len(folders) == 1:
@@ -52,7 +116,10 @@ def show(root: Path, folders: list[Path]) -> None:
         return
     table, groups = tables.summary(root, out.width)
     out.print(table)
-    places = [str(records.write_results(root))]
+    if spent := effort(root):
+        out.print(spent, markup=False)
+    with locked(root):
+        places = [str(records.write_results(root))]
     if any(group.done for group in groups):
         try:
             from windtunnel.report.figures import kl_against_length
@@ -84,33 +151,3 @@ def _setting(text: str) -> tuple[str, Any]:
     if not equals:
         raise BadInput(f"{text}: should be KEY=VALUE, as in reach=500")
     return key, value
-
-
-def fixed_part(points: list[Point]) -> dict[str, Any]:
-    """What all points of a sweep share, as dotted keys."""
-    flat = [flatten(plain(point.study)) for point in points]
-    return {key: value for key, value in flat[0].items() if all(other.get(key, ...) == value for other in flat)}
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict of dotted keys."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    parts = (flatten(value, f"{prefix}.{key}" if prefix else key) for key, value in tree.items())
-    return {key: value for part in parts for key, value in part.items()}
-
-
-def _write_sweep(root: Path, points: list[Point], fixed: dict[str, Any]) -> None:
-    """`sweep.json`: all points (those of earlier calls too), the packs, and the fixed part."""
-    path = root / "sweep.json"
-    before = records.read_json(path) if path.exists() else {"points": [], "fixed": fixed}
-    for key in sorted(set(fixed) & set(before["fixed"])):
-        if fixed[key] != before["fixed"][key]:
-            raise BadInput(
-                f"{key}={fixed[key]}: {root} holds a sweep with {key}={before['fixed'][key]}; "
-                "give it a folder of its own with runs=…"
-            )
-    rows = {point["study_id"]: point for point in before["points"]}
-    rows |= {point.id: {"study_id": point.id, "overrides": point.overrides} for point in points}
-    packs = [[points[i].id for i in pack] for pack in group([point.study for point in points])]
-    records.write_json(path, {"points": list(rows.values()), "packs": packs, "fixed": fixed})

@@ -1,0 +1,167 @@
+"""How far a sweep is: what is done, at work, failed, cut off and waiting, and why. Reads records and claims only."""
+
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich import box
+from rich.table import Table
+
+from windtunnel import records
+from windtunnel.errors import BadInput
+from windtunnel.progress import console
+from windtunnel.report.tables import number
+from windtunnel.sweep import jobs
+from windtunnel.sweep.claims import held
+
+STATES = ("done", "running", "queued", "failed", "cut off", "waiting")
+SHOWN = 8  # values of a swept key in a line
+
+
+class Standing(NamedTuple):
+    """Where a study stands."""
+
+    study_id: str
+    state: str  # one of STATES
+    why: str
+    overrides: dict[str, str]
+
+
+def standings(root: Path) -> list[Standing]:
+    """Of every study of a sweep, or of the one that the folder is."""
+    folders = records.studies(root)
+    swept = records.overrides(root)
+    root = folders[0].parent
+    claimed = held(root, [folder.name for folder in folders])
+    notes = {name: note for note in records.notes(root) for name in note["studies"]}
+    sent = jobs.latest(root)
+    alive = jobs.queue() if sent else None
+    made = []
+    for folder in folders:
+        state, why = _stands(folder, notes.get(folder.name), folder.name in claimed)
+        if folder.name in sent and state != "done":
+            state, why = _sent(root, sent[folder.name], alive, state, why)
+        made.append(Standing(folder.name, state, why, swept.get(folder.name, {})))
+    return made
+
+
+def _stands(folder: Path, note: dict[str, Any] | None, claimed: bool) -> tuple[str, str]:
+    state = records.status(folder)
+    if claimed and state != "done":
+        return "running", _at_work(note)
+    if state == "done":
+        return "done", ""
+    if state == "failed":
+        return "failed", (folder / "error.txt").read_text().splitlines()[0]
+    if (folder / "checkpoint").exists():
+        return "cut off", "trained, not yet judged"
+    if note and note["saved"]:
+        return "cut off", f"goes on from step {note['saved']} of {note['steps']}"
+    if (folder / "study.json").exists():
+        return "cut off", "before its first checkpoint: starts again"
+    return "waiting", "not begun"
+
+
+def _sent(root: Path, job: jobs.Job, alive: dict[str, str] | None, state: str, why: str) -> tuple[str, str]:
+    """The same of a study that was sent to a cluster, whose queue is `alive` (None: nobody can say)."""
+    name, log = f"job {job.id}", root / job.log
+    if state == "running":
+        return state, f"{name}: {why}" if why else name
+    waits = alive[job.id] == "PENDING" if alive and job.id in alive else alive is None and not log.exists()
+    if waits:
+        return "queued", name if state == "waiting" else f"{name}: {why}"
+    if alive is None:
+        return state, f"{why}; {name} began, see {log}"
+    if job.id in alive:
+        return "running", f"{name} is starting"
+    return state, f"{why}; {name} has ended, see {log}" if log.exists() else f"{why}; {name} has ended"
+
+
+def _at_work(note: dict[str, Any] | None) -> str:
+    """`step 300 of 1000, KL 0.02 bits, saved at 250 (host, process 4711)`"""
+    if note is None:
+        return ""
+    parts = [f"step {note['step']} of {note['steps']}" if note["what"] == "training" else note["what"]]
+    known = sorted(value for value in note.get("kl_bits") or [] if value is not None)
+    if note["what"] == "training" and known:
+        parts.append(f"KL {number(known[len(known) // 2])} bits")
+    if note["saved"]:
+        parts.append(f"saved at {note['saved']}")
+    return f"{', '.join(parts)} ({note['host']}, process {note['process']})"
+
+
+def counts(made: list[Standing]) -> str:
+    """`18 studies: 12 done, 3 running, 3 waiting`"""
+    parts = [f"{n} {state}" for state in STATES if (n := sum(one.state == state for one in made))]
+    return f"{len(made)} {'study' if len(made) == 1 else 'studies'}: {', '.join(parts)}"
+
+
+def which(made: list[Standing]) -> str:
+    """What was swept, over these studies: `position=rope,alibi seed=0,1,2`"""
+    keys = dict.fromkeys(key for one in made for key in one.overrides)
+    parts = []
+    for key in keys:
+        values = list(dict.fromkeys(one.overrides[key] for one in made if key in one.overrides))
+        more = f",… ({len(values)})" if len(values) > SHOWN else ""
+        parts.append(f"{key}={','.join(values[:SHOWN])}{more}")
+    ids = [one.study_id for one in made]
+    return " ".join(parts) or ", ".join(ids[:SHOWN]) + (f", … ({len(ids)})" if len(ids) > SHOWN else "")
+
+
+def effort(root: Path) -> str | None:
+    """What the packs of a folder have cost so far, by their notes; None where nothing was trained.
+
+    `2 packs, 10 compilations in 28 s, 34 s of steps: 47 model-steps/s`
+    """
+    notes = [note for note in records.notes(root) if note["steady_seconds"]]
+    if not notes:
+        return None
+    seconds = sum(note["steady_seconds"] for note in notes)
+    steps = sum(note["step"] * len(note["studies"]) for note in notes)
+    compilations = sum(note["compilations"] for note in notes)
+    compiling = sum(note["compile_seconds"] for note in notes)
+    packs = "1 pack" if len(notes) == 1 else f"{len(notes)} packs"
+    return (
+        f"{packs}, {compilations} compilations in {compiling:.3g} s, {seconds:.3g} s of steps: "
+        f"{steps / seconds:.3g} model-steps/s"
+    )
+
+
+def show(root: Path) -> None:
+    """Print how far a study, a sweep, or every sweep of a runs folder is."""
+    out = console()
+    sweeps = _sweeps(root)
+    if sweeps != [root]:
+        table = Table(*("sweep", *STATES), box=box.SIMPLE_HEAD, pad_edge=False)
+        for sweep in sweeps:
+            made = standings(sweep)
+            table.add_row(sweep.name, *(str(sum(one.state == state for one in made) or "") for state in STATES))
+        out.print(table)
+        return
+    made = standings(root)
+    out.print(f"{root}: {counts(made)}", markup=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("", "studies", "which", "why"):
+        table.add_column(name, justify="right" if name == "studies" else "left", overflow="fold", no_wrap=not name)
+    for (state, why), group in groupby(sorted(made, key=_order), lambda one: (one.state, one.why)):
+        those = list(group)
+        table.add_row(state, str(len(those)), which(those), why)
+    out.print(table)
+    if spent := effort(root):
+        out.print(spent, markup=False)
+
+
+def _order(one: Standing) -> tuple[int, str]:
+    return STATES.index(one.state), one.why
+
+
+def _sweeps(root: Path) -> list[Path]:
+    """The sweeps of a runs folder; of a sweep or a study, itself."""
+    if (root / "study.json").exists() or (root / "sweep.json").exists() or any(root.glob("*/study.json")):
+        return [root]
+    inside = {path.parent for path in root.glob("*/sweep.json")} | {
+        path.parents[1] for path in root.glob("*/*/study.json")
+    }
+    if not inside:
+        raise BadInput(f"{root}: no records here; give a folder that `windtunnel run` wrote")
+    return sorted(inside)

@@ -1,0 +1,99 @@
+"""Where the records of a sweep lie: a folder holds one sweep, and refuses another."""
+
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from windtunnel import records
+from windtunnel.config import Study, plain, study_id
+from windtunnel.errors import BadInput
+from windtunnel.sweep.claims import locked
+from windtunnel.sweep.facts import Point
+from windtunnel.sweep.packs import group
+
+
+def numbered(root: Path) -> list[Path]:
+    """The folder of a name, and those that `--force` began after it: `smoke`, `smoke-2`, …, as many as there are."""
+    made = [root]
+    for number in count(2):
+        following = root.with_name(f"{root.name}-{number}")
+        if not following.exists():
+            return made
+        made.append(following)
+    raise AssertionError
+
+
+def place(root: Path, studies: list[Study], fixed: dict[str, Any] | None, force: bool) -> Path:
+    """The folder for these studies: a new one if asked to `force`, else the newest that holds this sweep or nothing.
+
+    `fixed` is what all points of a sweep share (None: this is no sweep, and the newest is one that holds the study).
+    Where every folder holds another sweep, the difference to the last is bad input.
+    """
+    there = numbered(root)
+    if force:
+        return root.with_name(f"{root.name}-{len(there) + 1}") if root.exists() else root
+    if fixed is None:
+        return next((folder for folder in reversed(there) if (folder / study_id(studies[0])).exists()), root)
+    differing = {folder: difference(folder, studies, fixed) for folder in there}
+    same = [folder for folder in there if differing[folder] is None]
+    if not same:
+        raise BadInput(
+            f"{differing[there[-1]]}; --force starts afresh in {root.name}-{len(there) + 1}, or give another runs=…"
+        )
+    return same[-1]
+
+
+def difference(root: Path, studies: list[Study], fixed: dict[str, Any]) -> str | None:
+    """In what the sweep of a folder differs from this one, outside of what is swept; None where it does not."""
+    path = root / "sweep.json"
+    if not path.exists():
+        return None
+    before = records.read_json(path)
+    for key in sorted(set(fixed) & set(before["fixed"])):
+        if fixed[key] != before["fixed"][key]:
+            return f"{key}={fixed[key]}: {root} holds a sweep with {key}={before['fixed'][key]}"
+    swept = sorted(set(before["fixed"]) - set(fixed))
+    if swept and not {point["study_id"] for point in before["points"]} <= {study_id(one) for one in studies}:
+        return f"{swept[0]}: is swept here; {root} holds a sweep with {swept[0]}={before['fixed'][swept[0]]}"
+    return None
+
+
+def fixed_part(studies: list[Study]) -> dict[str, Any]:
+    """What all studies of a sweep share, as dotted keys."""
+    flat = [flatten(plain(study)) for study in studies]
+    return {key: value for key, value in flat[0].items() if all(other.get(key, ...) == value for other in flat)}
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict of dotted keys."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    parts = (flatten(value, f"{prefix}.{key}" if prefix else key) for key, value in tree.items())
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def swept(root: Path, studies: list[Study], overrides: list[dict[str, str]]) -> list[Point]:
+    """The points: studies, each with what is swept here, or was when this folder's sweep got its other points."""
+    varying = [key for key in overrides[0] if len({given[key] for given in overrides}) > 1]
+    before = records.overrides(root).values() if (root / "sweep.json").exists() else []
+    keys = list(dict.fromkeys([*varying, *(key for given in before for key in given)]))
+    points = []
+    for study, given in zip(studies, overrides, strict=True):
+        known = {**{key: str(value) for key, value in flatten(plain(study)).items()}, **given}
+        points.append(Point(study, {key: known[key] for key in keys if key in known}))
+    return points
+
+
+def write_sweep(root: Path, points: list[Point], fixed: dict[str, Any]) -> None:
+    """`sweep.json`: all points (those of earlier calls too), the packs, and the fixed part."""
+    with locked(root):
+        differs = difference(root, [point.study for point in points], fixed)
+        if differs:  # another process was first
+            raise BadInput(differs)
+        path = root / "sweep.json"
+        before = records.read_json(path) if path.exists() else {"points": [], "fixed": fixed}
+        rows = {point["study_id"]: point for point in before["points"]}
+        rows |= {point.id: {"study_id": point.id, "overrides": point.overrides} for point in points}
+        packs = [[points[i].id for i in pack] for pack in group([point.study for point in points])]
+        shared = {key: value for key, value in fixed.items() if before["fixed"].get(key, ...) == value}
+        records.write_json(path, {"points": list(rows.values()), "packs": packs, "fixed": shared})

@@ -1,0 +1,46 @@
+"""What a run would do: its points, packs, parameters and memory. It compiles programs; it trains and writes nothing."""
+
+from pathlib import Path
+
+import jax
+from rich import box
+from rich.table import Table
+
+from windtunnel import records
+from windtunnel.progress import console
+from windtunnel.sweep.facts import Point, title
+from windtunnel.sweep.memory import available, fitting, gigabytes
+from windtunnel.sweep.packs import Program, split
+
+
+def show(root: Path, points: list[Point], packs: list[list[Point]]) -> None:
+    """Print the points of a run, and of the packs that are left to run what they are and need."""
+    out = console()
+    left = [point.id for pack in packs for point in pack]
+    out.print(f"{root}: {len(points)} studies, {len(points) - len(left)} of them done", markup=False)
+    table = Table("pack", "study", "", "state", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    pack_of = {point.id: number for number, pack in enumerate(packs, 1) for point in pack}
+    for point in points:
+        swept = " ".join(f"{key}={value}" for key, value in point.overrides.items())
+        number = pack_of.get(point.id)
+        table.add_row(str(number or ""), point.id, swept, records.status(root / point.id) if number else "done")
+    out.print(table)
+    for number, pack in enumerate(packs, 1):
+        out.print(f"pack {number}/{len(packs)}: {needs(pack)}", markup=False)
+
+
+def needs(pack: list[Point]) -> str:
+    """`6 studies of 84,608 parameters; training takes 0.21 GB of 19 GB a device, evaluation 1.1 GB`"""
+    programs: dict[int, Program] = {}
+    trained, _ = fitting(pack, "advance", programs)
+    program = programs[trained]
+    parameters = sum(leaf.size // leaf.shape[0] for leaf in jax.tree.leaves(program.state.params))
+    training = program.memory("advance")
+    judged, _ = fitting(pack, "predict", programs)
+    parts = f", in {len(split(pack, trained))} parts" if trained < len(pack) else ""
+    devices = jax.local_device_count()
+    return (
+        f"{title(pack)} of {parameters:,} parameters{parts}; a device needs {gigabytes(training)} to train them, "
+        f"{gigabytes(programs[judged].memory('predict'))} to judge, and has {gigabytes(available())} "
+        f"({devices} {jax.default_backend()} device{'s' if devices > 1 else ''})"
+    )
