@@ -19,6 +19,8 @@ windtunnel evaluate runs/extrapolation reach=500            judge again, at a lo
 windtunnel verify recall                                    is this oracle exact?
 """
 
+FORMATS = ("rich", "csv", "md", "latex", "parquet")  # of tables
+
 # Hydra's flags that are passed on.
 FLAGS = frozenset("-m --multirun -c --cfg -i --info --resolve -p --package -cd --config-dir --hydra-help".split())
 
@@ -54,7 +56,11 @@ def dispatch(arguments: list[str]) -> None:
     sub.add_argument("folder", type=Path)
     sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="fields of `evaluate`, as in reach=500")
     sub = commands.add_parser("table", help="the table of a sweep or the verdict of a study")
-    sub.add_argument("folder", type=Path)
+    sub.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    sub.add_argument("--by", metavar="KEY,…", help="what to group by, instead of everything that was swept")
+    sub.add_argument("--metric", metavar="NAME,…", help="which columns of results.csv to show")
+    sub.add_argument("--format", choices=FORMATS, default="rich")
+    sub.add_argument("--compare", metavar="A,B", help="two groups held against each other: effect in bits, p")
     sub = commands.add_parser("verify", help="let tunnels prove their exact posterior against brute force")
     sub.add_argument("tunnels", nargs="*", metavar="TUNNEL", help="none: all")
     commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
@@ -66,7 +72,7 @@ def dispatch(arguments: list[str]) -> None:
     elif options.command == "table":
         from windtunnel.report.tables import show
 
-        show(options.folder)
+        show(options.folders, options.by, options.metric, options.format, options.compare)
     elif options.command == "verify":
         from windtunnel.verify import verify
 

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
+from windtunnel.report.grid import length, number, ratio, shown
 from windtunnel.report.groups import Group
-from windtunnel.report.tables import attention, length, number, ratio, shown
+from windtunnel.report.tables import attention
 from windtunnel.statistics import interval
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from windtunnel import records
-from windtunnel.report.groups import groups
-from windtunnel.report.tables import swept_keys
+from windtunnel.report.groups import groups, swept_keys
 
 # Okabe & Ito's colours, told apart by all kinds of colour vision; markers tell lines apart in black and white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -88,16 +88,8 @@ def _setting(text: str) -> tuple[str, Any]:
 
 def fixed_part(points: list[Point]) -> dict[str, Any]:
     """What all points of a sweep share, as dotted keys."""
-    flat = [flatten(plain(point.study)) for point in points]
+    flat = [records.flatten(plain(point.study)) for point in points]
     return {key: value for key, value in flat[0].items() if all(other.get(key, ...) == value for other in flat)}
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict of dotted keys."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    parts = (flatten(value, f"{prefix}.{key}" if prefix else key) for key, value in tree.items())
-    return {key: value for part in parts for key, value in part.items()}
 
 
 def _write_sweep(root: Path, points: list[Point], fixed: dict[str, Any]) -> None:

@@ -1,0 +1,47 @@
+"""Records as a sweep leaves them, made up: reports read records and need no training."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from windtunnel import records
+
+STUDY: dict[str, Any] = {"tunnel": {"name": "recall", "noise": 0.1}, "seed": 0, "train": {"steps": 100}}
+RESULT: dict[str, Any] = {
+    "evaluate": {"tolerance": 0.01, "reach": 4.0}, "evaluate_id": "x", "reach": 4.0, "kl_bits": 1e-3, "kl_bits_past": 2e-3,
+    "headroom_bits_past": 0.3, "critical_length": 32, "extrapolation_ratio": 4.0, "censored": False,
+    "verdict": "extrapolates"}  # fmt: skip
+
+
+def study(
+    root: Path, overrides: dict[str, str], result: dict[str, Any] | None, fixed: dict[str, Any] | None = None
+) -> str:
+    """One study's folder; with no result it waits, with `error` in it it has failed."""
+    name = "-".join(f"{key}{value}" for key, value in overrides.items())
+    made = {**STUDY, **(fixed or {})}
+    facts = {"tunnel": made["tunnel"]["name"], "position": "alibi", "seed": 0, "horizon": 8, "steps": 100}
+    facts |= {key: value for key, value in overrides.items() if key in facts}
+    records.write_json(root / name / "study.json", {"study": made, "overrides": overrides, "facts": facts})
+    if result is not None and "error" in result:
+        records.write(root / name / "error.txt", result["error"])
+    elif result is not None:
+        records.write_json(root / name / "result.json", {**RESULT, **result})
+    return name
+
+
+def sweep(root: Path, results: dict[str, list[dict[str, Any] | None]], key: str = "position", **fixed: Any) -> Path:
+    """{value of the key: [result of seed 0, of seed 1, …]}"""
+    points = []
+    for value, seeds in results.items():
+        for seed, result in zip(itertools.count(), seeds):
+            overrides = {key: value, "seed": str(seed)}
+            points.append({"study_id": study(root, overrides, result, fixed), "overrides": overrides})
+    shared = records.flatten({**STUDY, **fixed})
+    del shared["seed"]
+    records.write_json(root / "sweep.json", {"points": points, "packs": [], "fixed": shared})
+    return root
+
+
+def kl(*values: float) -> list[dict[str, Any] | None]:
+    """Studies with these KLs, in range and past."""
+    return [{"kl_bits": value, "kl_bits_past": 10 * value} for value in values]
