@@ -16,6 +16,7 @@ windtunnel run tunnel=bijection tunnel.symbols=20           another tunnel
 windtunnel run +sweep=extrapolation                         a named sweep
 windtunnel run -m tunnel.noise=0.01,0.1 'seed=range(8)'     any Hydra multirun
 windtunnel evaluate runs/extrapolation reach=500            judge again, at a longer reach
+windtunnel report runs/extrapolation                        one page with tables and figures
 windtunnel verify recall                                    is this oracle exact?
 """
 
@@ -61,6 +62,8 @@ def dispatch(arguments: list[str]) -> None:
     sub.add_argument("--metric", metavar="NAME,…", help="which columns of results.csv to show")
     sub.add_argument("--format", choices=FORMATS, default="rich")
     sub.add_argument("--compare", metavar="A,B", help="two groups held against each other: effect in bits, p")
+    sub = commands.add_parser("report", help="one HTML page of a sweep, with its figures as SVG and PDF")
+    sub.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     sub = commands.add_parser("verify", help="let tunnels prove their exact posterior against brute force")
     sub.add_argument("tunnels", nargs="*", metavar="TUNNEL", help="none: all")
     commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
@@ -73,6 +76,10 @@ def dispatch(arguments: list[str]) -> None:
         from windtunnel.report.tables import show
 
         show(options.folders, options.by, options.metric, options.format, options.compare)
+    elif options.command == "report":
+        from windtunnel.report.page import report
+
+        report(options.folders)
     elif options.command == "verify":
         from windtunnel.verify import verify
 

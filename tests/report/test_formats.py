@@ -56,7 +56,7 @@ def test_csv_and_parquet_hold_the_same_numbers(made):
 def test_a_narrow_terminal_has_fewer_columns_and_says_the_same(made):
     wide, narrow = rich(made, 200), rich(made, 80)
     assert len(wide.columns) > len(narrow.columns)
-    assert "\n[" in str(list(narrow.columns[1].cells)[0])
+    assert "\n[" in str(next(iter(narrow.columns[1].cells)))
 
 
 def test_the_command(tmp_path, root):

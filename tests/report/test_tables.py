@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from windtunnel.report.grid import length, number, ratio, shown
 from windtunnel.report.groups import Group
+from windtunnel.report.numbers import length, number, ratio, shown
 from windtunnel.report.tables import attention
 from windtunnel.statistics import interval
 

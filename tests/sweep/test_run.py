@@ -38,7 +38,7 @@ def test_every_study_has_its_record(root):
     for point in POINTS:
         folder = root / point.id
         assert {p.name for p in folder.iterdir()} == {
-            "study.json", "result.json", "curves.npz", "train.jsonl", "checkpoint"}  # fmt: skip
+            "study.json", "result.json", "curves.npz", "example.npz", "train.jsonl", "checkpoint"}  # fmt: skip
         record, result = records.read_json(folder / "study.json"), records.read_json(folder / "result.json")
         assert record["versions"]["jax"] and record["device"]["platform"] == "cpu"
         assert record["facts"]["hypotheses"] == 8 and record["facts"]["parameters"] > 0

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from windtunnel.errors import BadInput
-from windtunnel.report.grid import number
 from windtunnel.report.groups import Group
+from windtunnel.report.numbers import number
 
 EXACT = 100_000  # permutations up to which all are gone through
 

@@ -11,8 +11,9 @@ from windtunnel.errors import BadInput
 from windtunnel.progress import console
 from windtunnel.report import formats
 from windtunnel.report.answer import answer
-from windtunnel.report.grid import Grid, grid, length, number, plus_minus
+from windtunnel.report.grid import Grid, grid
 from windtunnel.report.groups import Group, better, gather, swept_keys
+from windtunnel.report.numbers import length, number, plus_minus
 
 __all__ = ["answer", "show", "show_choices", "summary", "verdict"]
 

@@ -16,6 +16,7 @@ from windtunnel import __version__, checkpoint, records
 from windtunnel.compare import Binned, compare
 from windtunnel.config import Study, digest, evaluate_id, plain, study_id
 from windtunnel.evaluate import exact, scored_bins
+from windtunnel.example import example
 from windtunnel.progress import Display
 from windtunnel.recovery import recovery
 from windtunnel.spec import arrays
@@ -149,6 +150,7 @@ class Driver:
             folder = self.root / point.id
             (folder / "error.txt").unlink(missing_ok=True)
             records.write_curves(folder / "curves.npz", curves)
+            records.write_curves(folder / "example.npz", example(study, params[point.id]))
             settings = {"evaluate": plain(study.evaluate), "evaluate_id": evaluate_id(study)}
             numbers |= recovery(study, params[point.id])
             numbers["attention"] = [attention_facts(reading, index) for reading in predicted.readings]

@@ -1,5 +1,6 @@
 """From points to verdicts: everything is validated and written down before anything trains."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def run(points: list[Point], root: Path, settings: Settings, fixed: dict[str, An
     """
     records.writable(root)
     if fixed is not None:
-        _write_sweep(root, points, fixed)
+        _write_sweep(root, points, fixed, settings.question)
     waiting = [point for point in points if not finished(root, point)]
     packs = [[waiting[i] for i in pack] for pack in group([point.study for point in waiting])]
     use_all_cores()
@@ -92,8 +93,8 @@ def fixed_part(points: list[Point]) -> dict[str, Any]:
     return {key: value for key, value in flat[0].items() if all(other.get(key, ...) == value for other in flat)}
 
 
-def _write_sweep(root: Path, points: list[Point], fixed: dict[str, Any]) -> None:
-    """`sweep.json`: all points (those of earlier calls too), the packs, and the fixed part."""
+def _write_sweep(root: Path, points: list[Point], fixed: dict[str, Any], question: str | None) -> None:
+    """`sweep.json`: question, what was typed, all points (those of earlier calls too), the packs, the fixed part."""
     path = root / "sweep.json"
     before = records.read_json(path) if path.exists() else {"points": [], "fixed": fixed}
     for key in sorted(set(fixed) & set(before["fixed"])):
@@ -105,4 +106,7 @@ def _write_sweep(root: Path, points: list[Point], fixed: dict[str, Any]) -> None
     rows = {point["study_id"]: point for point in before["points"]}
     rows |= {point.id: {"study_id": point.id, "overrides": point.overrides} for point in points}
     packs = [[points[i].id for i in pack] for pack in group([point.study for point in points])]
-    records.write_json(path, {"points": list(rows.values()), "packs": packs, "fixed": fixed})
+    typed = [shlex.join(["windtunnel", "run", *sys.argv[1:]])] if sys.argv[0] == "windtunnel" else []  # not from Python
+    commands = list(dict.fromkeys([*before.get("commands", []), *typed]))
+    asked = {"question": question, "commands": commands}
+    records.write_json(path, {**asked, "points": list(rows.values()), "packs": packs, "fixed": fixed})
