@@ -90,7 +90,9 @@ class Driver:
             kl_bits[:, done : done + count] = np.asarray(kl)[:size, :count]
             took = time.perf_counter() - began
             done, seconds = done + count, seconds + took
-            self.display.show(number, what, count * size, float(np.median(kl_bits[:, max(0, done - 20) : done])))
+            self.display.show(
+                number, what, count * size, np.median(kl_bits[:, max(0, done - 20) : done], axis=1).tolist()
+            )
             count = int(np.clip(count * CALL_SECONDS / took, 1, min(CHUNK, 4 * count)))
             if time.monotonic() - last_saved >= self.checkpoint_seconds or done == steps:
                 tree = {"state": state, "kl_bits": kl_bits, "done": np.int32(done), "seconds": np.float32(seconds)}
