@@ -65,8 +65,9 @@ def dispatch(arguments: list[str]) -> None:
     sub = commands.add_parser("report", help="one HTML page of a sweep, with its figures as SVG and PDF")
     sub.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     sub = commands.add_parser("verify", help="let tunnels prove their exact posterior against brute force")
-    sub.add_argument("tunnels", nargs="*", metavar="TUNNEL", help="none: all")
-    commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
+    sub.add_argument("tunnels", nargs="*", metavar="TUNNEL", help="or a plugin's file; none: all")
+    sub = commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
+    sub.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own, as for run")
     options = parser.parse_args(arguments)
     if options.command == "evaluate":
         from windtunnel.sweep.run import evaluate
@@ -87,7 +88,7 @@ def dispatch(arguments: list[str]) -> None:
     elif options.command == "list":
         from windtunnel.report.tables import show_choices
 
-        show_choices()
+        show_choices(options.config_dir)
 
 
 def run(arguments: list[str]) -> None:

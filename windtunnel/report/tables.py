@@ -137,8 +137,10 @@ def _split(names: str | None) -> list[str] | None:
     return [name.strip() for name in names.split(",")] if names else None
 
 
-def show_choices() -> None:
-    """Print what can be chosen on the command line."""
+def show_choices(beside: Path | None = None) -> None:
+    """Print what can be chosen on the command line; also what a folder of the user's own adds."""
+    if beside is not None and not beside.is_dir():
+        raise BadInput(f"--config-dir={beside}: no such folder")
     out = console()
     for group in conf.GROUPS:
         table = Table(
@@ -151,6 +153,6 @@ def show_choices() -> None:
             title_justify="left",
             title_style="bold",
         )
-        for name, head in conf.choices(group).items():
+        for name, head in conf.choices(group, beside).items():
             table.add_row(f"  {name}", head)
         out.print(table)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from windtunnel import __version__, checkpoint, records
+from windtunnel import __version__, checkpoint, plugins, records
 from windtunnel.compare import Binned, compare
 from windtunnel.config import Study, digest, evaluate_id, plain, study_id
 from windtunnel.evaluate import exact, scored_bins
@@ -204,6 +204,7 @@ def write_study(folder: Path, point: Point) -> None:
         {
             "study": plain(study),
             "overrides": point.overrides,
+            "plugins": plugins.source(study.tunnel),
             "facts": {
                 "tunnel": study.tunnel.name,
                 "hypotheses": study.tunnel.hypotheses if study.tunnel.hypotheses < math.inf else "inf",

@@ -71,8 +71,9 @@ def evaluate(folder: Path, settings: list[str]) -> None:
     for place in records.studies(folder):
         if checkpoint.exists(place / "checkpoint"):
             record = records.read_json(place / "study.json")
+            plugins = record.get("plugins", [])
             chosen = dict(_setting(text) for text in settings)
-            made = study({**record["study"], "evaluate": {**record["study"]["evaluate"], **chosen}})
+            made = study({**record["study"], "evaluate": {**record["study"]["evaluate"], **chosen}}, plugins)
             points.append(Point(made, record["overrides"]))
     if not points:
         raise BadInput(f"{folder}: holds no trained study; run it first")

@@ -43,6 +43,10 @@ class Tunnel:
     pool: int | None = None  # the number of hypotheses that the data come from, where that is not all (`finite.py`)
 
     @property
+    def name(self) -> str:
+        raise NotImplementedError
+
+    @property
     def features(self) -> int:
         return 0
 
