@@ -22,7 +22,7 @@ def sampled(tunnel, sequences, observations):
     return said(arrays(tunnel))
 
 
-@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("order", [0, 1, 2])
 def test_the_sequence_has_the_dirichlet_multinomial_probability(order):
     """Π_t p(x_t | past) against scipy, row by row: its probability of the counts, over the orders that share them."""
     from scipy.stats import dirichlet_multinomial, multinomial
@@ -88,3 +88,15 @@ def test_the_example_of_the_docstring():
     every = jnp.arange(4)
     np.testing.assert_allclose(np.exp(tunnel.log_predictive((), batch, every)[0, 3]), [1 / 2, 1 / 2])
     np.testing.assert_allclose(np.exp(tunnel.log_last((), batch, every, 1)[0, 3]), [2 / 3, 1 / 3])
+
+
+def test_of_order_0_it_is_a_die():
+    """p(c) = (a + n(c)) / (ka + n), by counting; the start says what nothing seen yet says."""
+    k, a = 4, 0.5
+    batch, log_p = sampled(Markov(symbols=k, order=0, concentration=a), 3, 20)
+    assert (np.asarray(batch.inputs[:, 0]) == k).all(), "a start, and no symbol before the first observation"
+    np.testing.assert_array_equal(batch.inputs[:, 1:], batch.outcome_BP[:, :-1])
+    for outcome, log_p_PV in zip(np.asarray(batch.outcome_BP), np.asarray(log_p), strict=True):
+        for t, log_p_V in enumerate(log_p_PV):
+            expected = (a + np.bincount(outcome[:t], minlength=k)) / (k * a + t)
+            np.testing.assert_allclose(np.exp(log_p_V), expected, rtol=1e-12)

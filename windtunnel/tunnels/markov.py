@@ -27,12 +27,13 @@ class Markov(Tunnel):
     A token is a symbol, after a start (k), and an observation a transition: the t-th is from tokens t+1 … t+order to
     the symbol after. The start is what attention needs to know n(b): an average over tokens that are all alike, in a
     sequence of one symbol, does not tell how many they are. With k = 2, a = 1 and order 1, `0 1 0 0` has seen 0→1,
-    1→0 and 0→0, so p(1) = (1 + 1) / (2 + 2).
+    1→0 and 0→0, so p(1) = (1 + 1) / (2 + 2). Of order 0 there is one context, and symbols are throws of one die of
+    unknown bias.
     """
 
     name: Literal["markov"] = "markov"
     symbols: Annotated[int, Field(ge=2, le=10)] = 3
-    order: Annotated[int, Field(ge=1, le=2)] = 1
+    order: Annotated[int, Field(ge=0, le=2)] = 1
     concentration: Positive = 1.0
 
     hypothesis = "transition matrix"
@@ -99,7 +100,8 @@ class Markov(Tunnel):
         observations = batch.outcome_BP.shape[1]
         symbol_BT = batch.inputs[:, 1:]
         digits = [symbol_BT[:, i : i + observations] for i in range(self.order)]
-        context_BT = functools.reduce(lambda context_BT, digit_BT: context_BT * self.symbols + digit_BT, digits)
+        none_BT = jnp.zeros((symbol_BT.shape[0], observations), symbol_BT.dtype)  # the context of order 0
+        context_BT = functools.reduce(lambda context_BT, digit_BT: context_BT * self.symbols + digit_BT, digits, none_BT)
         pair_BS = context_BT[:, :-1] * self.symbols + symbol_BT[:, self.order :]
         is_pair_BSp = jax.nn.one_hot(pair_BS, self.contexts * self.symbols, dtype=jnp.int32)
         count_BTp = jnp.pad(jnp.cumsum(is_pair_BSp, axis=1), ((0, 0), (1, 0), (0, 0)))

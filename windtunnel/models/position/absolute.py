@@ -67,7 +67,7 @@ class Randomised(Position):
     """
 
     name: Literal["randomised"] = "randomised"
-    range: Size = 2048
+    range: Size = 32768
     inner: Annotated[Sinusoidal | Learned | Rope, Field(discriminator="name")] = Sinusoidal()
 
     def bound(self, width: int, length: int) -> Any:
@@ -90,7 +90,8 @@ class Randomised(Position):
     def positions(self, key: Array | None, length: int) -> Array:
         if key is None:
             return jnp.asarray(np.arange(length, dtype=np.int64) * self.range // length, jnp.int32)
-        return jnp.sort(jax.random.choice(key, self.range, (length,), replace=False))
+        # the places of the largest of as many draws: a hundred times faster than to shuffle them all
+        return jnp.sort(jax.lax.top_k(jax.random.uniform(key, (self.range,)), length)[1])
 
     def embed(self, learned: Parameters, positions: Array) -> Array | None:
         return self.inner.embed(learned, positions)

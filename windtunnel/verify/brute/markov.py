@@ -24,7 +24,7 @@ class Markov(Brute):
     @staticmethod
     def small(random: np.random.Generator) -> tuple[Any, int]:
         concentration = float(random.choice([0.05, 1.0, random.uniform(0.1, 5)]))
-        order, symbols = int(random.integers(1, 3)), int(random.integers(2, 4))
+        order, symbols = int(random.integers(0, 3)), int(random.integers(2, 4))
         return tunnels.Markov(symbols=symbols, order=order, concentration=concentration), 7
 
     def probability(self, sequence: Sequence[int]) -> Fraction:

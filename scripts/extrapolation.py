@@ -1,0 +1,106 @@
+"""`make extrapolation`: docs/extrapolation.md and its figure, from the records of `+sweep=extrapolation_full`."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from windtunnel import records
+from windtunnel.report.groups import Group, groups
+from windtunnel.report.tables import length, number, ratio, shown, swept_keys
+
+ROOT, DOC, FIGURE = Path("runs/extrapolation_full"), Path("docs/extrapolation.md"), Path("docs/extrapolation_full.svg")
+TITLES = {
+    "recall": "recall: bind",
+    "urn": "urn: accumulate (two symbols)",
+    "die": "die: accumulate (ten symbols)",
+    "hmm_far": "hmm_far: transport",
+}
+EDGES = [0, 1, 2, 4, 8, 16, 32, 64, 128, 500]  # ÷ horizon: in range, then octaves; the last holds two
+HEAD = "position | KL in range | KL past | critical length | ratio | verdict".split(" | ")
+FLOOR, CEILING = 1e-4, 3.0  # bits: where the colours of the figure end
+
+
+def octaves(root: Path, rows: list[dict[str, Any]], curve: str) -> np.ndarray:
+    """[octave]: the curve's mean over the bins of an octave, in the geometric mean over the studies."""
+    made = []
+    for row in rows:
+        curves = records.read_curves(root / row["study_id"] / "curves.npz")
+        last = curves["last"] / row["horizon"]
+        within = [(last > low) & (last <= high) for low, high in zip(EDGES[:-1], EDGES[1:], strict=True)]
+        made.append([curves[curve][here].mean() for here in within])
+    return np.exp(np.log(np.maximum(made, 1e-12)).mean(0))
+
+
+def table(made: list[Group]) -> str:
+    lines = [HEAD, ["---"] + ["---:"] * (len(HEAD) - 2) + ["---"]]
+    for group in made:
+        if group.done:
+            cells = [shown(group.interval("kl_bits")), shown(group.interval("kl_bits_past")),
+                     length(*group.critical_length), ratio(group), group.verdict]  # fmt: skip
+            lines.append([f"`{group.key['position']}`", *cells])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def facts(made: list[Group]) -> str:
+    row = made[0].done[0]
+    gap = number(row["headroom_bits_past"])
+    return (
+        f"Horizon {row['horizon']}, judged to {row['horizon'] * row['reach']:,.0f} observations; the best reasoner that "
+        f"sees less is {gap} bits off past the horizon; τ = {row['evaluate']['tolerance']:g}; "
+        f"{row['parameters']:,} parameters or so, {row['steps']:,} steps, {len(made[0].done)} seeds."
+    )
+
+
+def figure(root: Path, by_tunnel: dict[str, list[Group]]) -> None:
+    """A panel a tunnel: positions down, length across, KL as colour and number; what is exact (≤ τ) in bold."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.colors import LogNorm
+
+    shape = len(next(iter(by_tunnel.values()))) + 1
+    panels, axes_all = plt.subplots(2, 2, figsize=(13, 0.72 * shape), layout="constrained")
+    names = ["in range", *(f"to {edge} ×" for edge in EDGES[2:])]
+    for axes, (tunnel, made) in zip(axes_all.flat, by_tunnel.items(), strict=False):
+        done = [group for group in made if group.done]
+        values = np.asarray([octaves(root, done[0].done[:1], "headroom_bits")]
+                            + [octaves(root, group.done, "kl_bits") for group in done])  # fmt: skip
+        tolerance = done[0].done[0]["evaluate"]["tolerance"]
+        axes.imshow(np.clip(values, FLOOR, CEILING), norm=LogNorm(FLOOR, CEILING), cmap="cividis", aspect="auto")
+        for (i, j), value in np.ndenumerate(values):
+            exact = value <= tolerance and i > 0
+            dark = value < 0.02
+            axes.text(j, i, number(value) or "0", ha="center", va="center", fontsize=8,
+                      color="white" if dark else "black", weight="bold" if exact else "normal")  # fmt: skip
+        axes.axhline(0.5, color="white", lw=3)
+        axes.axvline(0.5, color="white", lw=1.5)
+        axes.set_yticks(range(len(values)), ["headroom", *(group.key["position"] for group in done)], fontsize=9)
+        axes.set_xticks(range(len(names)), names, fontsize=8)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_title(f"{TITLES.get(tunnel, tunnel)} · KL in bits, bold: exact (τ = {tolerance:g})", fontsize=10, loc="left")
+    plt.rcParams["svg.hashsalt"] = "windtunnel"
+    panels.savefig(FIGURE, metadata={"Date": None})
+    plt.close(panels)
+
+
+def main() -> None:
+    by_tunnel: dict[str, list[Group]] = {}
+    for group in groups(records.rows(ROOT), swept_keys(ROOT)):
+        by_tunnel.setdefault(group.key["tunnel"], []).append(group)
+    by_tunnel = {tunnel: made for tunnel, made in by_tunnel.items() if any(group.done for group in made)}
+    figure(ROOT, by_tunnel)
+    text = DOC.read_text()
+    for tunnel, made in by_tunnel.items():
+        block = f"{facts(made)}\n\n{table(made)}\n"
+        text = re.sub(
+            rf"(<!-- {tunnel} -->\n).*?(<!-- end -->)", lambda m, block=block: m[1] + block + m[2], text, flags=re.S
+        )
+    records.write(DOC, text)
+
+
+if __name__ == "__main__":
+    main()
