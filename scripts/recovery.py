@@ -16,8 +16,8 @@ import numpy as np
 import windtunnel
 from windtunnel import records
 from windtunnel.recovery import biases
-from windtunnel.report.groups import Group, groups
-from windtunnel.report.tables import number, swept_keys
+from windtunnel.report.groups import Group, groups, swept_keys
+from windtunnel.report.numbers import number
 
 EXAMPLES = 16
 HEAD = ["KL in range", "learned β", "learned scale", "KL of prior", "tempered", "sharpness", "content", "R²"]

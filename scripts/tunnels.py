@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel import records
-from windtunnel.report.tables import number
+from windtunnel.report.numbers import number
 
 ROOT, DOC = Path("runs/tunnels"), Path("docs/tunnels.md")
 HEAD = "preset | KL | on samples | KL past | headroom | remembers | steps | seconds | verdict".split(" | ")

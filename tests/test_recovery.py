@@ -13,7 +13,8 @@ from tests.models.small import POSITIONS
 from windtunnel import records
 from windtunnel.models.position import Alibi, Bam, GeneralizedGaussian, PerLayer, Position, Rope, per_layer
 from windtunnel.recovery import biases, compared, fit, recovery
-from windtunnel.report.groups import answer, groups
+from windtunnel.report.answer import answer
+from windtunnel.report.groups import groups
 from windtunnel.report.tables import summary, verdict
 
 pytestmark = pytest.mark.usefixtures("x64")

@@ -18,11 +18,14 @@ windtunnel run +sweep=extrapolation                         a named sweep
 windtunnel run -m tunnel.noise=0.01,0.1 'seed=range(8)'     any Hydra multirun
 windtunnel status runs/extrapolation                        done, running, failed, cut off, waiting
 windtunnel evaluate runs/extrapolation reach=500            judge again, at a longer reach
+windtunnel report runs/extrapolation                        one page with tables and figures
 windtunnel verify recall                                    is this oracle exact?
 """
 
 # Our own flags, and the settings that they stand for.
 OWN = {"--dry-run": "dry_run", "--fail-fast": "fail_fast", "--force": "force"}
+FORMATS = ("rich", "csv", "md", "latex", "parquet")  # of tables
+
 # Hydra's flags that are passed on.
 FLAGS = frozenset("-m --multirun -c --cfg -i --info --resolve -p --package -cd --config-dir --hydra-help".split())
 
@@ -67,12 +70,19 @@ def dispatch(arguments: list[str]) -> None:
     sub.add_argument("folder", type=Path)
     sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="fields of `evaluate`, as in reach=500")
     sub = commands.add_parser("table", help="the table of a sweep or the verdict of a study")
-    sub.add_argument("folder", type=Path)
+    sub.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    sub.add_argument("--by", metavar="KEY,…", help="what to group by, instead of everything that was swept")
+    sub.add_argument("--metric", metavar="NAME,…", help="which columns of results.csv to show")
+    sub.add_argument("--format", choices=FORMATS, default="rich")
+    sub.add_argument("--compare", metavar="A,B", help="two groups held against each other: effect in bits, p")
     sub = commands.add_parser("status", help="what of a sweep is done, running, failed, cut off or waiting, and why")
     sub.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="of a sweep, a study or all runs")
+    sub = commands.add_parser("report", help="one HTML page of a sweep, with its figures as SVG and PDF")
+    sub.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     sub = commands.add_parser("verify", help="let tunnels prove their exact posterior against brute force")
-    sub.add_argument("tunnels", nargs="*", metavar="TUNNEL", help="none: all")
-    commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
+    sub.add_argument("tunnels", nargs="*", metavar="TUNNEL", help="or a plugin's file; none: all")
+    sub = commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
+    sub.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own, as for run")
     options = parser.parse_args(arguments)
     if options.command == "evaluate":
         from windtunnel.sweep.run import evaluate
@@ -81,11 +91,15 @@ def dispatch(arguments: list[str]) -> None:
     elif options.command == "table":
         from windtunnel.report.tables import show
 
-        show(options.folder)
+        show(options.folders, options.by, options.metric, options.format, options.compare)
     elif options.command == "status":
         from windtunnel.report.status import show as show_status
 
         show_status(options.folder)
+    elif options.command == "report":
+        from windtunnel.report.page import report
+
+        report(options.folders)
     elif options.command == "verify":
         from windtunnel.verify import verify
 
@@ -93,7 +107,7 @@ def dispatch(arguments: list[str]) -> None:
     elif options.command == "list":
         from windtunnel.report.tables import show_choices
 
-        show_choices()
+        show_choices(options.config_dir)
 
 
 def run(arguments: list[str]) -> None:

@@ -11,9 +11,10 @@ def folder() -> Path:
     return next(path for path in (here / "conf", here.parent / "conf") if path.is_dir())
 
 
-def choices(group: str) -> dict[str, str]:
-    """{name: what its file's head says in a line} of a group."""
-    return {path.stem: head(path) for path in sorted((folder() / group).glob("*.yaml"))}
+def choices(group: str, beside: Path | None = None) -> dict[str, str]:
+    """{name: what its file's head says in a line} of a group; also of the one in a folder of the user's own."""
+    folders = [folder(), *([beside] if beside else [])]
+    return {path.stem: head(path) for one in folders for path in sorted((one / group).glob("*.yaml"))}
 
 
 def head(path: Path) -> str:

@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import typing
+from collections.abc import Iterable
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -14,8 +16,9 @@ from windtunnel import trackers
 from windtunnel.errors import BadInput, no_such
 from windtunnel.models import AnyModel, Transformer
 from windtunnel.models.position import AnyPosition, PerLayer, per_layer
-from windtunnel.spec import NonNegative, Positive, Seed, Size, spec
-from windtunnel.tunnels import AnyTunnel
+from windtunnel.plugins import load
+from windtunnel.spec import Family, NonNegative, Positive, Seed, Size, spec
+from windtunnel.tunnels import TUNNELS, AnyTunnel
 
 
 @spec
@@ -87,6 +90,7 @@ class Settings:
     runs: str = "runs"
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
     question: str | None = None
+    plugins: tuple[str, ...] = ()
     distributed: bool = False
     tracker: Literal["tensorboard", "trackio", "wandb"] | None = None
     compilation_cache: str | None = None
@@ -105,19 +109,26 @@ def door(plain: dict[str, Any]) -> tuple[Study, Settings]:
     except pydantic.ValidationError as error:
         raise BadInput(_one_line(error)) from None
     trackers.check(settings.tracker)
-    return study({key: value for key, value in plain.items() if key not in SETTINGS}), settings
+    return study({key: value for key, value in plain.items() if key not in SETTINGS}, settings.plugins), settings
 
 
-def study(plain: dict[str, Any]) -> Study:
-    """The door: a plain dict to a validated `Study`, or `BadInput` with one line."""
+def study(plain: dict[str, Any], plugins: Iterable[str] = ()) -> Study:
+    """The door: a plain dict to a validated `Study`, or `BadInput` with one line. Plugins are loaded before."""
+    load(plugins)
     if isinstance(plain.get("tunnel"), dict):
         plain = {**plain, "tunnel": _sized(plain["tunnel"])}
     try:
-        made = pydantic.TypeAdapter(Study).validate_python(plain)
+        made = _adapter(tuple(TUNNELS.members)).validate_python(plain)
     except pydantic.ValidationError as error:
         raise BadInput(_one_line(error)) from None
     _agree(made)
     return made
+
+
+@cache
+def _adapter(tunnels: tuple[type, ...]) -> pydantic.TypeAdapter[Study]:
+    """Built again where plugins have added tunnels; that takes 20 ms, and a sweep has a hundred points."""
+    return pydantic.TypeAdapter(Study)
 
 
 def _sized(tunnel: dict[str, Any]) -> dict[str, Any]:
@@ -223,6 +234,8 @@ def _specs(hint: Any) -> list[Any]:
     """The specs that a type is built from."""
     if dataclasses.is_dataclass(hint):
         return [hint]
+    if isinstance(hint, Family):
+        return hint.members
     return [found for part in typing.get_args(hint) for found in _specs(part)]
 
 
@@ -239,7 +252,7 @@ def _one_line(error: pydantic.ValidationError) -> str:
             continue
         path.append(str(part))
         if specs and not isinstance(part, int):  # an index leads to no other spec, and what is in a tuple has none
-            owner, specs = specs[0], _specs(typing.get_type_hints(specs[0]).get(part))
+            owner, specs = specs[0], _specs(typing.get_type_hints(specs[0], include_extras=True).get(part))
     key, kind, value = ".".join(path), first["type"], first["input"]
     if kind == "unexpected_keyword_argument":
         return f"{key}: {no_such(path[-1], [field.name for field in dataclasses.fields(owner)])}"

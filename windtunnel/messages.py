@@ -1,6 +1,8 @@
 """Hydra's errors, each in one line that names the key, the value and what would be valid."""
 
+import itertools
 import re
+from pathlib import Path
 
 from windtunnel.conf import folder
 from windtunnel.errors import no_such
@@ -28,13 +30,13 @@ def _siblings(key: str, arguments: list[str]) -> list[str]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    chosen = [
-        argument
-        for argument in arguments
-        if re.fullmatch(r"(tunnel|prior|model|position|train|hydra/launcher)=\w+", argument)
-    ]
+    places = [after for flag, after in itertools.pairwise(arguments) if flag in ("--config-dir", "-cd")]
+    places += [argument.partition("=")[2] for argument in arguments if argument.startswith("--config-dir=")]
+    beside = [f"hydra.searchpath=[{','.join(f'file://{Path(place).resolve()}' for place in places)}]"] if places else []
+    groups = r"(tunnel|prior|model|position|train|hydra/launcher)=\w+"
+    chosen = [argument for argument in arguments if re.fullmatch(groups, argument)]
     with initialize_config_dir(str(folder()), version_base="1.3"):
-        config = compose("config", return_hydra_config=key.startswith("hydra."), overrides=chosen)
+        config = compose("config", return_hydra_config=key.startswith("hydra."), overrides=[*chosen, *beside])
     parent = key.rpartition(".")[0]
     node = OmegaConf.select(config, parent) if parent else config
     return sorted(node) if node is not None else []

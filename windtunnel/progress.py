@@ -2,13 +2,19 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 PIPED_WIDTH = 240  # rich falls back to 80 columns in a pipe and cuts tables off; a pipe has no edge
 SECONDS = 10.0  # between plain lines
+SHOWN = 8  # packs
+FEW = 5  # studies of which each is shown
 
 
 def console(**options: Any) -> Console:
@@ -19,28 +25,33 @@ def console(**options: Any) -> Console:
 
 
 class Display:
-    """Progress over all steps of all studies of a sweep."""
+    """Progress over all steps of all studies of a sweep: one bar, and a line for each of the last packs with the KL of
+    its studies so far. In a pipe, a line now and then.
+    """
 
     def __init__(self, total: int, packs: int):
         self.console = console()
         self.total, self.packs, self.done, self.said = total, packs, 0, 0.0
-        self.bar: Progress | None = None
+        self.lines: dict[int, tuple[str, str]] = {}
+        self.live: Live | None = None
         if self.console.is_terminal:
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TextColumn("steps"),
+                TextColumn("steps ·"),
                 TimeRemainingColumn(),
+                TextColumn("left"),
                 console=self.console,
-                transient=True,
+                expand=True,
             )
             self.task = self.bar.add_task("", total=total)
+            self.live = Live(get_renderable=self._drawn, console=self.console, transient=True, refresh_per_second=4)
         self.began = time.monotonic()
 
     def __enter__(self) -> "Display":
-        if self.bar:
-            self.bar.start()
+        if self.live:
+            self.live.start()
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -48,20 +59,40 @@ class Display:
 
     def leave(self) -> None:
         """Give the terminal back as it was, for a process that is about to end."""
-        if self.bar:
-            self.bar.stop()
+        if self.live:
+            self.live.stop()
 
     def say(self, line: str) -> None:
         self.console.print(line, markup=False)
 
-    def show(self, pack: int, what: str, steps: int, kl_bits: float | None = None) -> None:
-        """`steps` more are done (in model-steps); `what` is at hand, `kl_bits` its KL so far."""
+    def show(self, pack: int, what: str, steps: int, kl_bits: float | Sequence[float] | None = None) -> None:
+        """`steps` more are done (in model-steps); `what` is at hand, `kl_bits` the KL so far of each of its studies."""
         self.done += steps
-        kl = "" if kl_bits is None else f" · KL {kl_bits:.2g} bits"
-        line = f"pack {pack}/{self.packs} · {what}{kl}"
-        if self.bar:
-            self.bar.update(self.task, completed=self.done, description=line)
+        kl = self.lines.get(pack, ("", ""))[1] if kl_bits is None else spread(kl_bits)
+        self.lines[pack] = what, kl
+        if self.live:
+            self.bar.update(self.task, completed=self.done, description=f"pack {pack} of {self.packs}")
         elif time.monotonic() - self.said >= SECONDS:
             self.said = time.monotonic()
             left = (self.said - self.began) * (self.total - self.done) / self.done if self.done else None
+            line = f"pack {pack}/{self.packs} · {what}" + (f" · KL {kl} bits" if kl else "")
             self.say(f"{self.done}/{self.total} steps · {line}" + ("" if left is None else f" · {left:.0f} s left"))
+
+    def _drawn(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(justify="right", style="dim")
+        table.add_column(overflow="ellipsis", no_wrap=True)
+        table.add_column(overflow="ellipsis", no_wrap=True, style="cyan")
+        for pack, (what, kl) in sorted(self.lines.items())[-SHOWN:]:
+            table.add_row(f"{pack}", escape(what), f"KL {kl} bits" if kl else "")
+        return Group(table, self.bar)
+
+
+def spread(kl_bits: float | Sequence[float]) -> str:
+    """`0.031 0.030 0.033`, study by study; of more than a few, `0.03 (0.01 to 0.2)`: the median and the extremes."""
+    values = [kl_bits] if isinstance(kl_bits, float) else list(kl_bits)
+    if len(values) <= FEW:
+        return " ".join(f"{value:.2g}" for value in values)
+    finite = sorted(value for value in values if value == value)  # a NaN has no place in an order
+    broken = f", {len(values) - len(finite)} broken" if len(finite) < len(values) else ""
+    return f"{finite[len(finite) // 2]:.2g} ({finite[0]:.2g} to {finite[-1]:.2g}{broken})" if finite else "nan"

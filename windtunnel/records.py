@@ -118,20 +118,37 @@ def notes(root: Path) -> list[Json]:
 
 
 def row(folder: Path) -> Json:
-    """One study as a row: its facts, its swept overrides, its verdict. Missing where not yet known."""
+    """One study as a row: every field by its dotted key, its facts, its swept overrides, its verdict. Missing where not
+    yet known.
+    """
     state = status(folder)
     made: Json = {"study_id": folder.name, "status": state}
     if (folder / "study.json").exists():
-        record = read_json(folder / "study.json")
-        made = {**record["facts"], **record["overrides"], **made}  # what was swept goes by the name that was typed
+        record = read_json(folder / "study.json")  # what was swept goes by the name that was typed
+        made = {**flatten(record.get("study", {})), **record["facts"], **record["overrides"], **made}
     if state == "done":
         made |= read_json(folder / "result.json")
     return made
 
 
 def rows(root: Path) -> list[Json]:
-    swept = overrides(root)
-    return [{**swept.get(folder.name, {}), **row(folder)} for folder in studies(root)]
+    """All studies of a root; those that have not begun have what their sweep says of them."""
+    swept, shared = overrides(root), fixed(root)
+    names = {key.removesuffix(".name").removeprefix("tunnel."): shared[key] for key in shared if key.endswith(".name")}
+    return [{**shared, **names, **swept.get(folder.name, {}), **row(folder)} for folder in studies(root)]
+
+
+def fixed(root: Path) -> Json:
+    """What all studies of a sweep share, by dotted keys; nothing where there is no sweep."""
+    return read_json(root / "sweep.json").get("fixed", {}) if (root / "sweep.json").exists() else {}
+
+
+def flatten(tree: Any, prefix: str = "") -> Json:
+    """Nested dicts as one dict of dotted keys."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    parts = (flatten(value, f"{prefix}.{key}" if prefix else key) for key, value in tree.items())
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def write_results(root: Path) -> Path:

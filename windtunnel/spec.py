@@ -6,6 +6,8 @@ structure. So two studies share one compiled program if and only if `jax.tree.st
 """
 
 import dataclasses
+import functools
+import operator
 import typing
 from typing import Annotated, Any, dataclass_transform
 
@@ -13,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
 
 
 class Knob:
@@ -26,6 +29,20 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Knob]
 Noise = Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False), Knob]
 Seed = Annotated[int, Field(ge=0, lt=2**31), Knob]
 Size = Annotated[int, Field(ge=1)]  # static: it shapes the program
+
+
+class Family:
+    """An open union of specs, told apart by their names: a field of type `Annotated[Base, Family(A, B)]` takes either.
+
+    Plugins add to `members`; the door looks at them when it validates.
+    """
+
+    def __init__(self, *members: Any):
+        self.members = list(members)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        union: Any = functools.reduce(operator.or_, self.members)
+        return handler.generate_schema(Annotated[union, Field(discriminator="name")])
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -42,7 +59,8 @@ def spec(cls: type) -> Any:
 def _is_data(hint: Any) -> bool:
     """Whether a field of this type holds knobs: it is one, or it is built from specs."""
     if typing.get_origin(hint) is Annotated:
-        return Knob in hint.__metadata__ or _is_data(hint.__origin__)
+        family = any(isinstance(mark, Family) for mark in hint.__metadata__)
+        return family or Knob in hint.__metadata__ or _is_data(hint.__origin__)
     return dataclasses.is_dataclass(hint) or any(_is_data(part) for part in typing.get_args(hint))
 
 

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from windtunnel.report.groups import Group
-from windtunnel.report.tables import attention, length, number, ratio, shown
+from windtunnel.report.numbers import length, number, ratio, shown
+from windtunnel.report.tables import attention
 from windtunnel.statistics import interval
 
 

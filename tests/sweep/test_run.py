@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,7 +46,7 @@ def test_every_study_has_its_record(root):
     for point in POINTS:
         folder = root / point.id
         assert {p.name for p in folder.iterdir()} == {
-            "study.json", "result.json", "curves.npz", "train.jsonl", "checkpoint"}  # fmt: skip
+            "study.json", "result.json", "curves.npz", "example.npz", "train.jsonl", "checkpoint"}  # fmt: skip
         record, result = records.read_json(folder / "study.json"), records.read_json(folder / "result.json")
         assert record["versions"]["jax"] and record["device"]["platform"] == "cpu"
         assert record["facts"]["hypotheses"] == 8 and record["facts"]["parameters"] > 0
@@ -176,3 +178,24 @@ def test_a_runs_folder_that_cannot_be_written_is_refused_before_anything_is_done
     with pytest.raises(BadInput, match=r"runs=.*file/trial: cannot be written to"):
         run(POINTS, tmp_path / "file" / "trial", Settings(), None)
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_every_key_of_a_record_is_documented(root):
+    """docs/records.md is the schema: it names every file, key and column that there is."""
+    page = (Path(__file__).parents[2] / "docs" / "records.md").read_text()
+    named = set(re.findall(r"`([\w/]+)`", page))
+    folder = root / POINTS[0].id
+    result = records.read_json(folder / "result.json")
+    keys = {*records.read_json(root / "sweep.json"), *records.read_json(folder / "study.json"), *records.COLUMNS}
+    keys |= {
+        *records.read_json(folder / "study.json")["facts"],
+        *result,
+        *result["recovery"][0],
+        *result["attention"][0],
+    }
+    for name in ("curves.npz", "example.npz"):
+        keys |= {*records.read_curves(folder / name)}
+    keys |= {key for line in (folder / "train.jsonl").read_text().splitlines() for key in json.loads(line)}
+    described = {re.sub(r"(_past)?(_se)?$", "", key.replace("baseline/", "")) for key in keys}
+    assert described - named - {re.sub("^baseline/", "", name) for name in named} - {*result["baselines"]} == set()
+    assert all(path.name in page for path in folder.iterdir())

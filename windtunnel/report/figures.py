@@ -1,71 +1,181 @@
-"""Figures, by matplotlib (the extra `report`)."""
+"""Curves over positions and steps: KL past the horizon, learning, convergence. They show records, and compute none."""
 
+import json
+import math
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from windtunnel import records
-from windtunnel.report.groups import groups
-from windtunnel.report.tables import swept_keys
+from windtunnel.report.groups import Group, gather
+from windtunnel.report.style import FAINT, INK, SOFT, Picture, look, render, save
+from windtunnel.statistics import interval
 
-# Okabe & Ito's colours, told apart by all kinds of colour vision; markers tell lines apart in black and white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
-BASELINES = ("last-horizon", "content-only", "position-only")
+BASELINES = {"last-horizon": "--", "content-only": ":", "position-only": "-."}
 FLOOR = 1e-7  # bits: below this a curve is drawn at the floor
+MOST = 14  # lines in one picture
+
+Curves = dict[str, np.ndarray]
 
 
 def kl_against_length(root: Path) -> Path:
-    """KL against position ÷ horizon: a line per group with its band over seeds, exact baselines dashed.
-
-    Returns the path of the PNG; the SVG lies beside it.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    rows = records.rows(root)
-    made = [group for group in groups(rows, swept_keys(root)) if group.done]
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
-    first = None
-    for index, group in enumerate(made):
-        curves = [records.read_curves(root / row["study_id"] / "curves.npz") for row in group.done]
-        x = np.sqrt(curves[0]["first"] * curves[0]["last"].astype(float)) / group.done[0]["horizon"]
-        kl = np.maximum([curve["kl_bits"] for curve in curves], FLOOR)
-        colour = COLOURS[index % len(COLOURS)]
-        label = ", ".join(group.key.values())
-        axes.plot(
-            x,
-            np.exp(np.log(kl).mean(0)),
-            color=colour,
-            marker=MARKERS[index % len(MARKERS)],
-            markevery=6,
-            ms=5,
-            label=label,
-        )
-        if len(kl) > 1:
-            axes.fill_between(x, kl.min(0), kl.max(0), color=colour, alpha=0.2, lw=0)
-        first = first or (x, curves[0])
-    if first is not None:
-        x, curves = first
-        for style, name in zip(("--", ":", "-."), BASELINES, strict=True):
-            if f"baseline/{name}" in curves:
-                gap = np.where(curves[f"baseline/{name}"] > FLOOR, curves[f"baseline/{name}"], np.nan)
-                axes.plot(x, gap, color="0.45", ls=style, lw=1.2, label=f"exact, {name}")
-    tolerance = records.read_json(root / made[0].done[0]["study_id"] / "result.json")["evaluate"]["tolerance"]
-    axes.axhline(tolerance, color="0.3", lw=0.8)
-    axes.annotate(f"τ = {tolerance:g}", (0.01, tolerance), xycoords=("axes fraction", "data"), va="bottom", fontsize=9)
-    axes.axvline(1, color="0.3", lw=0.8)
-    axes.annotate(
-        "horizon", (1, 0.99), xycoords=("data", "axes fraction"), rotation=90, va="top", ha="right", fontsize=9
-    )
-    axes.set(xscale="log", yscale="log", xlabel="position ÷ horizon", ylabel="KL(exact ‖ model), bits")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-    path = root / "kl_against_length.png"
-    figure.savefig(path, dpi=160)
-    figure.savefig(path.with_suffix(".svg"))
-    plt.close(figure)
+    """The main figure as PNG, SVG and PDF in the sweep's folder; returns the path of the PNG."""
+    picture = kl_picture(root, gather([root]))
+    assert picture is not None  # the caller saw that something is done
+    save(picture, root)
+    path = root / f"{picture.name}.png"
+    records.write(path, render(picture, "png", wide=True))
     return path
+
+
+def kl_picture(root: Path, groups: list[Group]) -> Picture | None:
+    if not shown(groups):
+        return None
+    return Picture(
+        "kl_against_length",
+        "KL to the exact posterior against position ÷ horizon",
+        "How far the model's prediction lies from the exact one, at every position: geometric mean over seeds, with "
+        "its 95 % interval as a band. Training saw what lies left of the horizon, and nothing of what lies right of "
+        "it. Below τ counts as exact. Grey: exact reasoners that see less; only far below them does holding prove "
+        "something.",
+        partial(_draw_kl, root, shown(groups)),
+        wide=True,
+    )
+
+
+def _draw_kl(root: Path, groups: list[Group], figure: Any, wide: bool) -> None:
+    axes = figure.subplots()
+    for index, group in enumerate(groups):
+        loaded = [curves(root, row) for row in group.done]
+        x = middle(loaded[0]) / group.done[0]["horizon"]
+        style = look(index)
+        every = max(1, len(x) // 10)
+        mean, low, high = over_seeds(np.asarray([one["kl_bits"] for one in loaded]))
+        axes.plot(x, mean, label=group.name, markevery=(index % every, every), **style)
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.2, lw=0)
+    first = groups[0].done[0]
+    exact = curves(root, first)
+    for name, dash in BASELINES.items():
+        gap = exact.get(f"baseline/{name}")
+        if gap is not None:
+            x = middle(exact) / first["horizon"]
+            axes.plot(x, np.where(gap > FLOOR, gap, np.nan), color=SOFT, ls=dash, lw=1.1, label=f"exact, {name}")
+    tolerance = first["evaluate"]["tolerance"]
+    axes.axhline(tolerance, color=INK, lw=0.8)
+    axes.annotate(f"τ = {tolerance:g}", (0.01, tolerance), xycoords=("axes fraction", "data"), va="bottom", color=INK)
+    mark_horizon(axes)
+    axes.set(xscale="log", yscale="log", xlabel="position ÷ horizon", ylabel="KL(exact ‖ model), bits")
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], FLOOR / 2))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    legend(figure, wide)
+
+
+def learning_picture(root: Path, groups: list[Group]) -> Picture | None:
+    done = [
+        group for group in shown(groups) if all((root / row["study_id"] / "train.jsonl").exists() for row in group.done)
+    ]
+    if not done:
+        return None
+
+    def draw(figure: Any, wide: bool) -> None:
+        axes = figure.subplots()
+        for index, group in enumerate(done):
+            read = [learning(root / row["study_id"] / "train.jsonl") for row in group.done]
+            steps = min((one[0] for one in read), key=len)
+            style = look(index)
+            every = max(1, len(steps) // 6)
+            mean, low, high = over_seeds(np.asarray([one[1][: len(steps)] for one in read]))
+            axes.plot(steps, mean, label=group.name, markevery=(index % every, every), **{**style, "lw": 1.2})
+            axes.fill_between(steps, low, high, color=style["color"], alpha=0.2, lw=0)
+        axes.axhline(done[0].done[0]["evaluate"]["tolerance"], color=INK, lw=0.8)
+        axes.set(yscale="log", xlabel="step", ylabel="KL(exact ‖ model), bits, in training")
+        legend(figure, wide)
+
+    return Picture(
+        "learning",
+        "Learning curves",
+        "KL to the exact predictive on the training batches, averaged over windows of steps: what is left to learn, "
+        "and not the loss, whose floor is the entropy of the data. The line is τ.",
+        draw,
+    )
+
+
+def convergence_picture(root: Path, groups: list[Group]) -> Picture | None:
+    done = shown(groups)
+    if not done:
+        return None
+
+    def draw(figure: Any, wide: bool) -> None:
+        axes = figure.subplots()
+        drawn: set[frozenset[str]] = set()
+        for index, group in enumerate(done):
+            loaded = [curves(root, row) for row in group.done]
+            x, style = middle(loaded[0]), look(index)
+            every = max(1, len(x) // 8)
+            if group.problem not in drawn:  # the exact reasoner's is one for all that were judged on the same data
+                drawn.add(group.problem)
+                label = "exact" if len(drawn) == 1 else None
+                axes.plot(x, loaded[0]["entropy_bits_exact"], color=INK, lw=3, alpha=0.35, label=label)
+            mean = np.mean([one["entropy_bits"] for one in loaded], axis=0)
+            axes.plot(x, mean, label=group.name, markevery=(index % every, every), **{**style, "lw": 1.1})
+        mark_horizon(axes, done[0].done[0]["horizon"])
+        axes.set(
+            xscale="log", xlabel="position (observations)", ylabel="entropy of the prediction, bits", ylim=(0, None)
+        )
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        legend(figure, wide)
+
+    return Picture(
+        "convergence",
+        "Convergence: how sure the reasoners are",
+        "Mean entropy of the predictive distribution. Below the exact line a model is surer than the evidence allows, "
+        "above it less sure; on the line it may still be wrong, which only the KL shows.",
+        draw,
+    )
+
+
+def shown(groups: list[Group]) -> list[Group]:
+    """Those that have something to draw; a picture holds no more than can be told apart."""
+    return [group for group in groups if group.done][:MOST]
+
+
+def curves(root: Path, row: dict[str, Any]) -> Curves:
+    return records.read_curves(root / row["study_id"] / "curves.npz")
+
+
+def middle(read: Curves) -> np.ndarray:
+    return np.sqrt(read["first"] * read["last"].astype(float))
+
+
+def learning(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    kl_bits = [math.nan if line["kl_bits"] is None else line["kl_bits"] for line in lines]
+    return np.asarray([line["step"] for line in lines]), np.asarray(kl_bits)
+
+
+def over_seeds(values_SX: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and band at every x, of KLs: the 95 % interval, or from the smallest to the largest below 3 seeds."""
+    values_SX = np.maximum(values_SX, FLOOR)
+    mean, low, high = (np.asarray(ends) for ends in zip(*[interval(at)[:3] for at in values_SX.T], strict=True))
+    few = np.isnan(low)
+    return mean, np.where(few, values_SX.min(0), low), np.where(few, values_SX.max(0), high)
+
+
+def mark_horizon(axes: Any, at: float = 1) -> None:
+    axes.axvline(at, color=INK, lw=0.8)
+    axes.annotate(
+        "horizon", (at, 0.02), xycoords=("data", "axes fraction"), rotation=90, va="bottom", ha="right", color=INK
+    )
+    axes.grid(color=FAINT, lw=0.4, alpha=0.6)
+    axes.set_axisbelow(True)
+
+
+def legend(figure: Any, wide: bool) -> None:
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if wide:
+        figure.legend(handles, labels, loc="outside right center")
+    else:
+        columns = 3 if max(map(len, labels)) < 16 else 2
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1, handlelength=1.8)

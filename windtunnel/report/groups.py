@@ -1,37 +1,71 @@
 """Records put together over seeds."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from windtunnel import records
+from windtunnel.errors import BadInput, no_such
 from windtunnel.statistics import Interval, interval, median_censored
 
 Row = dict[str, Any]
+CENSORED = ("critical_length", "extrapolation_ratio")  # a median and a count, where some are only lower bounds
 
 
 class Group(NamedTuple):
-    """Studies that differ in nothing but their seed."""
+    """Studies that differ in nothing but their seed (or in what the reader chose to look past)."""
 
     key: dict[str, str]
     rows: list[Row]
 
     @property
+    def name(self) -> str:
+        return " ".join(value for value in self.key.values() if value)
+
+    @property
     def done(self) -> list[Row]:
         return [row for row in self.rows if row["status"] == "done"]
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """How many studies are not done: {"failed": 1, "waiting": 2}"""
+        states = [row["status"] for row in self.rows if row["status"] != "done"]
+        return {state: states.count(state) for state in sorted(set(states))}
 
     def interval(self, metric: str) -> Interval:
         return interval([row[metric] for row in self.done if row.get(metric) is not None])
 
+    def bounds(self, metric: str) -> tuple[float, float]:
+        """The ends of the 95 % interval; of lengths that are all censored, from the least of them on. NaN: unknown."""
+        if metric not in CENSORED:
+            return self.interval(metric)[1:3]
+        if len(self.done) > 2 and all(row[metric] is None for row in self.done):
+            return 0.0, 0.0  # all fail in range
+        if len(self.done) > 2 and self.censored == len(self.done):
+            return min(row[metric] for row in self.done), math.inf
+        return self._uncensored(metric)[1:3]
+
     @property
     def ratio(self) -> tuple[float | None, bool]:
         """Median extrapolation ratio, and whether it is censored."""
-        return median_censored(
-            [row["extrapolation_ratio"] for row in self.done], [row["censored"] for row in self.done]
-        )
+        return self.median("extrapolation_ratio")
 
     @property
     def ratio_interval(self) -> Interval:
         """Of the extrapolation ratio; of nothing where a seed's is censored or undefined: then the median must do."""
-        known = [row["extrapolation_ratio"] for row in self.done if row["extrapolation_ratio"] and not row["censored"]]
+        return self._uncensored("extrapolation_ratio")
+
+    @property
+    def critical_length(self) -> tuple[float | None, bool]:
+        return self.median("critical_length")
+
+    def median(self, metric: str) -> tuple[float | None, bool]:
+        """Of a length that may be censored, and whether the median is."""
+        return median_censored([row[metric] for row in self.done], [row["censored"] for row in self.done])
+
+    def _uncensored(self, metric: str) -> Interval:
+        known = [row[metric] for row in self.done if row[metric] and not row["censored"]]
         return interval(known if len(known) == len(self.done) else [])
 
     @property
@@ -40,79 +74,107 @@ class Group(NamedTuple):
         return sum(bool(row["censored"]) for row in self.done)
 
     @property
-    def critical_length(self) -> tuple[float | None, bool]:
-        return median_censored([row["critical_length"] for row in self.done], [row["censored"] for row in self.done])
-
-    @property
     def verdict(self) -> str:
         """The verdict of its studies, each with its count where they differ."""
         said = [row["verdict"] for row in self.done] + [row["status"] for row in self.rows if row["status"] != "done"]
         kinds = sorted(set(said), key=said.index)
         return kinds[0] if len(kinds) == 1 else ", ".join(f"{said.count(kind)} {kind}" for kind in kinds)
 
+    @property
+    def problem(self) -> frozenset[str]:
+        """On which data, and how, its studies were judged: only groups that agree in it can be compared."""
+        keys = sorted({key for row in self.done for key in row if key.startswith("tunnel.")} | {"horizon"})
+        return frozenset(json.dumps([row["evaluate"], *(value(row, key) for key in keys)]) for row in self.done)
 
-def groups(rows: list[Row], swept: list[str]) -> list[Group]:
-    """Group by every swept key but the seed, in order of appearance."""
+
+def swept_keys(*roots: Path) -> list[str]:
+    """What was swept, in order of appearance."""
+    every = [overrides for root in roots for overrides in records.overrides(root).values()]
+    return list(dict.fromkeys(key for overrides in every for key in overrides))
+
+
+def gather(folders: list[Path], by: list[str] | None = None) -> list[Group]:
+    """The groups of one or more folders: by what was swept in any of them, or by the columns that are named.
+
+    Of several folders each is told apart by the column `sweep`, and groups of the same point follow one another.
+    """
+    labels = [folder.name for folder in folders]
+    labels = labels if len(set(labels)) == len(labels) else [str(folder) for folder in folders]
+    rows = [{"sweep": label, **row} for label, root in zip(labels, folders, strict=True) for row in records.rows(root)]
+    for name in by or []:
+        if not any(value(row, name) for row in rows):
+            known = dict.fromkeys(key for row in rows for key in row if key in PLAIN or "." in key)
+            raise BadInput(
+                f"--by={name}: {no_such(name, [key for key in known if any(value(row, key) for row in rows)])}"
+            )
+    many = ["sweep"] if len(folders) > 1 else []
+    return groups(rows, by or [*swept_keys(*folders), *many])
+
+
+PLAIN = "sweep tunnel hypotheses noise prior position model softmax supervision seed horizon steps verdict".split()
+
+
+def groups(rows: list[Row], keys: list[str]) -> list[Group]:
+    """Group by every key but the seed: numbers ascending, names in order of appearance."""
     made: dict[tuple[str, ...], Group] = {}
-    keys = [key for key in swept if key != "seed"] or ["tunnel"]
+    keys = [key for key in keys if key != "seed"] or ["tunnel"]
     for row in rows:
-        key = {name: str(row.get(name, "")) for name in keys}
+        key = {name: value(row, name) for name in keys}
         made.setdefault(tuple(key.values()), Group(key, [])).rows.append(row)
-    return list(made.values())
+    places = {name: _order([group.key[name] for group in made.values()]) for name in keys}
+    return sorted(made.values(), key=lambda group: [places[name][group.key[name]] for name in keys])
 
 
-def about_recovery(groups: list[Group]) -> bool:
-    """Whether the numbers of the data's own prior were varied, and every model has a prior to hold against it."""
-    done = [row for group in groups for row in group.done]
-    varied = any(name.startswith("tunnel.prior.") for name in groups[0].key)
-    return varied and bool(done) and all("recovery" in row for row in done)
-
-
-def answer(groups: list[Group]) -> str:
-    """The sweep's outcome in one sentence: who holds how far past the horizon, best first."""
-    if about_recovery(groups):
-        return _recovered(groups)
-
-    def rank(group: Group) -> tuple[float, float]:
-        return -(group.ratio[0] or 0), _or(group.interval("kl_bits_past").mean, group.interval("kl_bits").mean)
-
-    outcomes = dict.fromkeys(_outcome(group) for group in sorted(groups, key=rank))
-    names = {outcome: [" ".join(g.key.values()) for g in groups if _outcome(g) == outcome] for outcome in outcomes}
-    return "; ".join(f"{', '.join(those)}: {outcome}" for outcome, those in names.items()) + "."
-
-
-def _recovered(groups: list[Group]) -> str:
-    """Where the learned prior is the data's own, to within τ bits; where it is so but for a temperature; where not."""
-    done = [group for group in groups if group.done]
-    tolerance = done[0].done[0]["evaluate"]["tolerance"]
-
-    def within(metric: str) -> list[Group]:
-        return [group for group in done if group.interval(metric).mean <= tolerance]
-
-    exact, tempered = within("recovered_kl_bits"), within("recovered_kl_bits_tempered")
-    missed = [" ".join(group.key.values()) for group in done if group not in tempered]
+def value(row: Row, name: str) -> str:
+    """What a row says under a name; numbers are written in one way, wherever they come from."""
+    said = row.get(name, row.get(name.rpartition(".")[2]))
+    if said is None or isinstance(said, (dict, list)):
+        return ""
+    number = _number(str(said))
     return (
-        f"The data's prior is recovered in {len(exact)} of {len(done)} cases (KL ≤ {tolerance:g} bits), "
-        f"up to a temperature in {len(tempered)}; not in {', '.join(missed) or 'none'}."
+        str(said)
+        if number is None
+        else f"{number:.0f}"
+        if number.is_integer() and abs(number) < 1e15
+        else f"{number!r}"
     )
 
 
-def _outcome(group: Group) -> str:
-    if not group.done:
-        return "did not finish"
-    if group.done[0].get("kl_bits_full") is not None:
-        pool, full = group.interval("kl_bits_pool").mean, group.interval("kl_bits_full").mean
-        nearer = "the pool" if pool < full else "the prior"
-        return f"follows {nearer}" if min(pool, full) < max(pool, full) / 10 else f"between, nearer to {nearer}"
-    ratio, censored = group.ratio
-    if ratio is None:
-        return "fails in range"
-    if all(row["verdict"] == "vacuous" for row in group.done):
-        return "exact, which proves nothing here (too little headroom)"
-    if all(row["reach"] <= 1 for row in group.done):
-        return "exact in range"
-    return f"exact to {'at least ' if censored else ''}{ratio:.3g} × the horizon"
+def _order(values: list[str]) -> dict[str, int]:
+    unique = list(dict.fromkeys(values))
+    numbers = [_number(value) for value in unique]
+    if None not in numbers:
+        unique = [value for _, value in sorted(zip(numbers, unique, strict=True))]
+    return {value: place for place, value in enumerate(unique)}
 
 
-def _or(value: float, other: float) -> float:
-    return other if math.isnan(value) else value
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def best(groups: list[Group], metric: str) -> list[Group]:
+    """Of the groups that answer the same problem, the one whose interval lies wholly on the better side of all others;
+    none where intervals overlap, where one has none, or where neither more nor less is better.
+    """
+    sign = better(metric)
+    found = []
+    for problem in {group.problem for group in groups if group.done} if sign else ():
+        alike = [group for group in groups if group.problem == problem]
+        ends = [sorted(sign * bound for bound in group.bounds(metric)) for group in alike]  # the larger, the better
+        if len(alike) > 1 and not any(math.isnan(bound) for pair in ends for bound in pair):
+            first = max(range(len(alike)), key=lambda i: ends[i])
+            if all(ends[first][0] > pair[1] for i, pair in enumerate(ends) if i != first):
+                found.append(alike[first])
+    return found
+
+
+def better(metric: str) -> int:
+    """−1 where less is better, 1 where more is, 0 where neither."""
+    more = {*CENSORED, "equivalent_memory", "tokens_per_second"}
+    less = {"kl_bits", "js_bits", "tv", "entropy_gap_bits", "impossible_mass", "kl_bits_pool", "kl_bits_full"}
+    seconds = {"train_seconds", "compile_seconds"}
+    recovered = {"recovered_kl_bits", "recovered_kl_bits_tempered"}
+    return 1 if metric in more else -1 if metric.removesuffix("_past") in less | seconds | recovered else 0

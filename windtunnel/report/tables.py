@@ -1,86 +1,27 @@
 """Tables for the terminal."""
 
-import math
-from collections.abc import Callable
-from functools import partial
+import sys
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
 from windtunnel import conf, records
 from windtunnel.errors import BadInput
 from windtunnel.progress import console
-from windtunnel.report.groups import Group, about_recovery, answer, groups
-from windtunnel.statistics import Interval
+from windtunnel.report import formats
+from windtunnel.report.answer import answer
+from windtunnel.report.grid import Grid, grid
+from windtunnel.report.groups import Group, better, gather, swept_keys
+from windtunnel.report.numbers import length, number, plus_minus
 
-TINY = 1e-8  # bits
-WIDE = 150  # columns of a terminal from which a table shows everything in lines of its own
-RECOVERED = {
-    "beta": "learned β",
-    "scale": "scale",
-    "kl_bits": "prior KL",
-    "kl_bits_tempered": "tempered",
-    "sharpness": "c",
-}
+__all__ = ["answer", "show", "show_choices", "summary", "verdict"]
 
 
-def swept_keys(root: Path) -> list[str]:
-    """What was swept, in order of appearance."""
-    return list(dict.fromkeys(key for overrides in records.overrides(root).values() for key in overrides))
-
-
-def summary(root: Path, width: int = WIDE) -> tuple[Table, list[Group]]:
-    """One line a group of seeds; where it is narrow, intervals go below and the critical length goes out."""
-    made = groups(records.rows(root), swept_keys(root))
-    past = any(row.get("kl_bits_past") is not None for group in made for row in group.done)
-    wide = width >= WIDE
-    table = Table(
-        title=str(root),
-        title_justify="left",
-        caption="KL in bits: geometric mean over seeds [95 % interval]",
-        caption_justify="left",
-        box=box.HEAVY_HEAD if wide else box.SIMPLE_HEAD,
-        collapse_padding=not wide,
-        pad_edge=wide,
-    )
-
-    def kl(group: Group, metric: str) -> str:
-        return shown(group.interval(metric), "" if wide else "\n")
-
-    def mean(group: Group, metric: str) -> str:
-        return number(group.interval(metric).mean)
-
-    columns: dict[str, Callable[[Group], str]] = {}
-    if wide:
-        columns["seeds"] = lambda group: str(len(group.done))
-    columns["KL in range"] = lambda group: kl(group, "kl_bits")
-    recovery = about_recovery(made)
-    if recovery:
-        table.caption = f"{table.caption}; prior KL: true ‖ learned; tempered: what is left at the best sharpness c"
-        for name, label in RECOVERED.items():
-            cell = kl if wide or name == "beta" else mean
-            columns[label] = partial(cell, metric=f"recovered_{name}")
-    elif past:
-        columns["KL past"] = lambda group: kl(group, "kl_bits_past")
-        columns["headroom"] = lambda group: mean(group, "headroom_bits_past")
-        if wide:
-            columns["critical length"] = lambda group: length(*group.critical_length)
-        columns["ratio"] = lambda group: ratio(group, " " if wide else "\n")
-    if any(row.get("kl_bits_full") is not None for group in made for row in group.done):
-        columns["KL to the pool"] = columns.pop("KL in range")
-        columns["KL to the prior"] = lambda group: kl(group, "kl_bits_full")
-    for name in made[0].key:
-        table.add_column(name, overflow="fold")
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    if wide or not recovery:
-        columns["verdict"] = lambda group: group.verdict
-        table.add_column("verdict", overflow="fold")
-    for group in made:
-        table.add_row(*group.key.values(), *(cell(group) for cell in columns.values()))
-    return table, made
+def summary(root: Path, width: int = formats.WIDE) -> tuple[Table, list[Group]]:
+    """The table of a sweep, as wide as it may be, and the groups in it."""
+    made = gather([root])
+    return formats.rich(grid(str(root), made, swept_keys(root)), width), made
 
 
 def verdict(folder: Path) -> tuple[Table, str]:
@@ -131,66 +72,75 @@ def recovered(head: dict[str, Any]) -> str:
     return f"{fit}, KL {kl} bits, {tempered} at sharpness {sharpness}"
 
 
-def number(value: float | None) -> str:
-    """`6.1e-4`, `0.035`, `2.3`, `41`; what no float32 can tell from zero is `0`"""
-    if value is None or math.isnan(value):
-        return ""
-    if abs(value) < TINY:
-        return "0"
-    if abs(value) < 0.00995:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa}e{int(exponent)}"
-    return f"{value:#.2g}" if abs(value) < 9.95 else f"{value:.0f}"
-
-
-def plus_minus(value: float | None, error: float | None) -> str:
-    return "" if value is None else f"{number(value)} ± {number(error)}"
-
-
-def shown(interval: Interval, between: str = "") -> str:
-    """`6.1e-4 [5.2e-4, 7.3e-4]`"""
-    mean = number(interval.mean)
-    if math.isnan(interval.low):
-        return mean
-    return f"{mean}{between or ' '}[{number(interval.low)}, {number(interval.high)}]"
-
-
-def length(value: float | None, censored: bool) -> str:
-    return (
-        "–"
-        if value is None
-        else f"{'≥ ' if censored else ''}{value:.3g}"
-        if value < 1000
-        else f"{'≥ ' if censored else ''}{value:.0f}"
-    )
-
-
-def ratio(group: Group, between: str = " ") -> str:
-    """`1.28 [1.05, 1.56]`: the mean over seeds; where some are censored the median and how many: `≥ 128 (3 of 3)`."""
-    found = group.ratio_interval
-    if found.n:
-        spread = "" if math.isnan(found.low) else f"{between}[{found.low:.3g}, {found.high:.3g}]"
-        return length(found.mean, False) + spread
-    return length(*group.ratio) + (f"{between}({group.censored} of {len(group.done)})" if group.censored else "")
-
-
-def show(folder: Path) -> None:
-    """Print the table of a sweep, or the verdict of a study."""
-    out = console()
-    if (folder / "study.json").exists():
-        if records.status(folder) != "done":
-            raise BadInput(f"{folder}: {records.status(folder)}, so there is no verdict yet")
-        table, facts = verdict(folder)
-        out.print(table)
-        out.print(facts, markup=False)
+def show(
+    folders: list[Path],
+    by: str | None = None,
+    metric: str | None = None,
+    form: str = "rich",
+    compare: str | None = None,
+) -> None:
+    """Print the table of one or more sweeps, or the verdict of a study."""
+    if len(folders) == 1 and (folders[0] / "study.json").exists() and not (by or metric or compare) and form == "rich":
+        return _show_study(folders[0])
+    made = grid(", ".join(map(str, folders)), gather(folders, _split(by)), swept_keys(*folders), _split(metric))
+    if form == "parquet":
+        if sys.stdout.isatty():
+            raise BadInput("--format=parquet: is for programs; send it to a file, as in > table.parquet")
+        sys.stdout.buffer.write(formats.parquet(made))
         return
-    table, made = summary(folder, out.width)
+    out = console()
+    if form == "rich":
+        out.print(formats.rich(made, out.width))
+        for line in differences(folders):
+            out.print(line, markup=False)
+        out.print(answer(made.groups), markup=False)
+    else:
+        print({"csv": formats.comma_separated, "md": formats.markdown, "latex": formats.latex}[form](made))
+    if compare:
+        for line in compared(made, compare):
+            print(line, file=sys.stdout if form == "rich" else sys.stderr)
+
+
+def _show_study(folder: Path) -> None:
+    if records.status(folder) != "done":
+        raise BadInput(f"{folder}: {records.status(folder)}, so there is no verdict yet")
+    out = console()
+    table, facts = verdict(folder)
     out.print(table)
-    out.print(answer(made), markup=False)
+    out.print(facts, markup=False)
 
 
-def show_choices() -> None:
-    """Print what can be chosen on the command line."""
+def compared(made: Grid, names: str) -> list[str]:
+    """A line for every column in which less is better."""
+    from windtunnel.report.comparison import chosen, sentence
+
+    a, b = chosen(made.groups, names)
+    columns = [column for column in made.columns if column.metric and better(column.metric) < 0]
+    return [sentence(a, b, str(column.metric), column.label) for column in columns]
+
+
+def differences(folders: list[Path]) -> list[str]:
+    """`steps: train.steps=1000`, a line for each of several sweeps: what it fixes otherwise than the others."""
+    fixed = {folder: records.fixed(folder) for folder in folders}
+    keys = dict.fromkeys(key for one in fixed.values() for key in one)
+    differ = [
+        key
+        for key in keys
+        if all(key in one for one in fixed.values()) and len({str(o[key]) for o in fixed.values()}) > 1
+    ]
+    return [
+        f"{folder.name}: {', '.join(f'{key}={one[key]}' for key in differ)}" for folder, one in fixed.items() if differ
+    ]
+
+
+def _split(names: str | None) -> list[str] | None:
+    return [name.strip() for name in names.split(",")] if names else None
+
+
+def show_choices(beside: Path | None = None) -> None:
+    """Print what can be chosen on the command line; also what a folder of the user's own adds."""
+    if beside is not None and not beside.is_dir():
+        raise BadInput(f"--config-dir={beside}: no such folder")
     out = console()
     for group in conf.GROUPS:
         table = Table(
@@ -203,6 +153,6 @@ def show_choices() -> None:
             title_justify="left",
             title_style="bold",
         )
-        for name, head in conf.choices(group).items():
+        for name, head in conf.choices(group, beside).items():
             table.add_row(f"  {name}", head)
         out.print(table)

@@ -106,7 +106,7 @@ def submit(options: Options, points: list, root: Path, settings: Settings, fixed
         plan.show(root, points, tasks(root, waiting, options.studies_per_task))
         return True
     records.writable(root)
-    write_sweep(root, points, fixed)
+    write_sweep(root, points, fixed, settings.question)
     with locked(root):  # so that two who submit at once do not submit the same
         alive = jobs.queue()
         if alive is None:

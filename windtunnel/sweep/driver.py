@@ -139,7 +139,7 @@ class Driver:
             took = time.perf_counter() - began
             done, seconds = done + count, seconds + took
             latest = kl_bits[:, max(0, done - 20) : done].mean(axis=1)
-            self.display.show(number, title(points), count * size, float(np.median(latest)))
+            self.display.show(number, title(points), count * size, latest.tolist())
             self._track(points, kl_bits[:, :done], done - count)
             if time.monotonic() - last_noted >= NOTE_SECONDS:
                 known = [float(value) if np.isfinite(value) else None for value in latest]

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from windtunnel import __version__, records
+from windtunnel import __version__, plugins, records
 from windtunnel.config import Study, plain, study_id
 
 
@@ -43,6 +43,7 @@ def write_study(folder: Path, point: Point, pack: dict[str, Any]) -> None:
         {
             "study": plain(study),
             "overrides": point.overrides,
+            "plugins": plugins.source(study.tunnel),
             "pack": pack,
             "facts": {
                 "tunnel": study.tunnel.name,

@@ -10,6 +10,7 @@ from windtunnel import records
 from windtunnel.compare import Binned, compare
 from windtunnel.config import Study, digest, evaluate_id, plain
 from windtunnel.evaluate import Predicted, exact, scored_bins
+from windtunnel.example import example
 from windtunnel.recovery import recovery
 from windtunnel.spec import arrays
 from windtunnel.sweep.packs import Compiled
@@ -41,6 +42,7 @@ class Judge:
         )
         (folder / "error.txt").unlink(missing_ok=True)
         records.write_curves(folder / "curves.npz", curves)
+        records.write_curves(folder / "example.npz", example(study, params))
         settings = {"evaluate": plain(study.evaluate), "evaluate_id": evaluate_id(study)}
         numbers |= recovery(study, params)
         numbers["attention"] = [attention_facts(reading, index) for reading in predicted.readings]

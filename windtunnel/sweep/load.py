@@ -26,4 +26,5 @@ def load(folder: Path) -> tuple[Study, Callable[..., Any], Any]:
 
 
 def read_study(folder: Path) -> Study:
-    return study(records.read_json(folder / "study.json")["study"])
+    record = records.read_json(folder / "study.json")
+    return study(record["study"], record.get("plugins", []))

@@ -1,5 +1,7 @@
 """Where the records of a sweep lie: a folder holds one sweep, and refuses another."""
 
+import shlex
+import sys
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -60,16 +62,8 @@ def difference(root: Path, studies: list[Study], fixed: dict[str, Any]) -> str |
 
 def fixed_part(studies: list[Study]) -> dict[str, Any]:
     """What all studies of a sweep share, as dotted keys."""
-    flat = [flatten(plain(study)) for study in studies]
+    flat = [records.flatten(plain(study)) for study in studies]
     return {key: value for key, value in flat[0].items() if all(other.get(key, ...) == value for other in flat)}
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict of dotted keys."""
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    parts = (flatten(value, f"{prefix}.{key}" if prefix else key) for key, value in tree.items())
-    return {key: value for part in parts for key, value in part.items()}
 
 
 def swept(root: Path, studies: list[Study], overrides: list[dict[str, str]]) -> list[Point]:
@@ -79,13 +73,14 @@ def swept(root: Path, studies: list[Study], overrides: list[dict[str, str]]) -> 
     keys = list(dict.fromkeys([*varying, *(key for given in before for key in given)]))
     points = []
     for study, given in zip(studies, overrides, strict=True):
-        known = {**{key: str(value) for key, value in flatten(plain(study)).items()}, **given}
+        known = {**{key: str(value) for key, value in records.flatten(plain(study)).items()}, **given}
         points.append(Point(study, {key: known[key] for key in keys if key in known}))
     return points
 
 
-def write_sweep(root: Path, points: list[Point], fixed: dict[str, Any]) -> None:
-    """`sweep.json`: all points (those of earlier calls too), the packs, and the fixed part."""
+def write_sweep(root: Path, points: list[Point], fixed: dict[str, Any], question: str | None) -> None:
+    """`sweep.json`: question, what was typed, all points (those of earlier calls too), the packs, the fixed part."""
+    typed = [shlex.join(["windtunnel", "run", *sys.argv[1:]])] if sys.argv[0] == "windtunnel" else []  # not from Python
     with locked(root):
         differs = difference(root, [point.study for point in points], fixed)
         if differs:  # another process was first
@@ -96,4 +91,6 @@ def write_sweep(root: Path, points: list[Point], fixed: dict[str, Any]) -> None:
         rows |= {point.id: {"study_id": point.id, "overrides": point.overrides} for point in points}
         packs = [[points[i].id for i in pack] for pack in group([point.study for point in points])]
         shared = {key: value for key, value in fixed.items() if before["fixed"].get(key, ...) == value}
-        records.write_json(path, {"points": list(rows.values()), "packs": packs, "fixed": shared})
+        commands = list(dict.fromkeys([*before.get("commands", []), *typed]))
+        asked = {"question": question, "commands": commands}
+        records.write_json(path, {**asked, "points": list(rows.values()), "packs": packs, "fixed": shared})

@@ -36,7 +36,7 @@ def run(points: list[Point], root: Path, settings: Settings, fixed: dict[str, An
         return True
     records.writable(root)
     if fixed is not None:
-        write_sweep(root, points, fixed)
+        write_sweep(root, points, fixed, settings.question)
     work(points, root, settings, Stop())
     show(root, [root / point.id for point in points])
     return all(records.status(root / point.id) == "done" for point in points)
@@ -137,8 +137,9 @@ def evaluate(folder: Path, settings: list[str]) -> None:
     for place in records.studies(folder):
         if checkpoint.exists(place / "checkpoint"):
             record = records.read_json(place / "study.json")
+            plugins = record.get("plugins", [])
             chosen = dict(_setting(text) for text in settings)
-            made = study({**record["study"], "evaluate": {**record["study"]["evaluate"], **chosen}})
+            made = study({**record["study"], "evaluate": {**record["study"]["evaluate"], **chosen}}, plugins)
             points.append(Point(made, record["overrides"]))
     if not points:
         raise BadInput(f"{folder}: holds no trained study; run it first")

@@ -2,8 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
-
+from windtunnel.spec import Family
 from windtunnel.tunnels.base import Batch, Tables, Tunnel
 from windtunnel.tunnels.bijection import Bijection
 from windtunnel.tunnels.hmm import Hmm
@@ -15,12 +14,11 @@ from windtunnel.tunnels.recurrence import Recurrence
 from windtunnel.tunnels.regression import Regression
 from windtunnel.tunnels.urn import Urn
 
-AnyTunnel = Annotated[
-    Bijection | Hmm | Markov | Mixture | Permutation | Recall | Recurrence | Regression | Urn,
-    Field(discriminator="name"),
-]
+TUNNELS = Family(Bijection, Hmm, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Urn)
+AnyTunnel = Annotated[Tunnel, TUNNELS]
 
 __all__ = [
+    "TUNNELS",
     "AnyTunnel",
     "Batch",
     "Bijection",

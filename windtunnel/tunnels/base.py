@@ -43,6 +43,10 @@ class Tunnel:
     pool: int | None = None  # the number of hypotheses that the data come from, where that is not all (`finite.py`)
 
     @property
+    def name(self) -> str:
+        raise NotImplementedError
+
+    @property
     def features(self) -> int:
         return 0
 
@@ -83,6 +87,10 @@ class Tunnel:
     def scored(self, observations: int) -> np.ndarray:
         """int[observations]: the token at which each observation's outcome is predicted."""
         return np.arange(observations)
+
+    def words(self, inputs: np.ndarray) -> list[str]:
+        """What each token of one sequence (int[T] or float[T, F]) says, for people, as the last one sees it."""
+        return [str(token) if inputs.ndim == 1 else "" for token in inputs]
 
     def prepare(self, observations: int) -> Tables:
         """What is computed once per study, outside the step loop, for sequences of at most so many observations."""

@@ -1,10 +1,12 @@
 """`recall` (bind): look a value up by a noisy cue, when the prior says how far back the pair lies."""
 
+import string
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.scipy.special import logsumexp, xlog1py, xlogy
 from jaxtyping import Array
@@ -72,6 +74,13 @@ class Recall(Tunnel):
         inputs = jnp.concatenate([bit_BTb, one_hot_BTV, cue_BTb], axis=2)
         outcome_BT = jnp.take_along_axis(value_BT, source_BT, axis=1)
         return Batch(inputs, outcome_BT, jnp.ones(outcome_BT.shape))
+
+    def words(self, inputs: np.ndarray) -> list[str]:
+        """`C 9`: the pair stores the third value, and 9 bits of its key agree with the last cue."""
+        key_Tb, value_TV, cue_b = inputs[:, : self.bits], inputs[:, self.bits : -self.bits], inputs[-1, -self.bits :]
+        agree_T = (key_Tb == cue_b).sum(axis=1)
+        names = string.ascii_uppercase if self.symbols <= 26 else [f"v{value}" for value in range(self.symbols)]
+        return [f"{names[value]} {agree}" for value, agree in zip(value_TV.argmax(axis=1), agree_T, strict=True)]
 
     def _split(self, batch: Batch) -> tuple[Array, Array, Array]:
         """Keys [B,T,b], one-hot values [B,T,V] and cues [B,T,b], read off the inputs."""

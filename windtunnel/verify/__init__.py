@@ -3,6 +3,7 @@
 import numpy as np
 from rich.table import Table
 
+from windtunnel import plugins
 from windtunnel.errors import BadInput, StudyFailed, no_such
 from windtunnel.progress import console
 from windtunnel.verify.brute import BRUTES
@@ -13,9 +14,7 @@ SIZES = 3  # random small sizes for each tunnel
 
 def verify(names: list[str]) -> None:
     """Print the table of checks for these tunnels (none: all); `StudyFailed` where one does not hold."""
-    for name in names:
-        if name not in BRUTES:
-            raise BadInput(f"{name}: {no_such(name, list(BRUTES))}")
+    names = [tunnel for name in names for tunnel in _named(name)]
     out = console()
     table = Table(title="float64, several random small sizes each", title_justify="left")
     for header in ("tunnel", "check", "largest deviation", "bound", ""):
@@ -32,6 +31,21 @@ def verify(names: list[str]) -> None:
     out.print(table)
     if not sound:
         raise StudyFailed
+
+
+def _named(name: str) -> list[str]:
+    """The tunnel of this name, or the tunnels of this plugin's file."""
+    files = [name] if name.endswith(".py") else []
+    before = set(BRUTES)
+    plugins.load(files)
+    if files:
+        added = [tunnel for tunnel in BRUTES if tunnel not in before]
+        if not added:
+            raise BadInput(f"{name}: has no judge for its tunnels; give it a dict BRUTES")
+        return added
+    if name not in BRUTES:
+        raise BadInput(f"{name}: {no_such(name, list(BRUTES))}")
+    return [name]
 
 
 def worst_of(name: str, sizes: int = SIZES) -> list[Check]:

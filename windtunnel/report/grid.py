@@ -1,0 +1,134 @@
+"""A table of groups before it has a format: what its columns are, and how numbers are written."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from windtunnel.errors import BadInput, no_such
+from windtunnel.report.answer import about_recovery
+from windtunnel.report.groups import CENSORED, Group, best, value
+from windtunnel.report.numbers import length, number, ratio, shown
+
+RECOVERED = {
+    "beta": "learned β",
+    "scale": "scale",
+    "kl_bits": "prior KL",
+    "kl_bits_tempered": "tempered",
+    "sharpness": "c",
+}
+CAPTION = "KL in bits: geometric mean over seeds [95 % interval]"
+
+
+class Column(NamedTuple):
+    """`text(group, between)`, with `between` standing between a mean and its interval; `metric` is what it shows."""
+
+    label: str
+    text: Callable[[Group, str], str]
+    metric: str | None = None
+    wide: bool = False  # left out where it is narrow
+
+
+class Grid(NamedTuple):
+    title: str
+    groups: list[Group]
+    columns: list[Column]
+    notes: list[str]
+
+    def best(self, column: Column) -> list[Group]:
+        return best(self.groups, column.metric) if column.metric else []
+
+
+def grid(title: str, groups: list[Group], swept: list[str], metrics: list[str] | None = None) -> Grid:
+    """The columns that these groups have something to say in, or those of the metrics that are named."""
+    over = looked_past(groups, swept)
+    seeds = Column("studies" if over else "seeds", counted, wide=True)
+    verdict = Column("verdict", lambda group, _: group.verdict)
+    chosen = [_column(metric, metric) for metric in metrics] if metrics else _chosen(groups)
+    for metric in metrics or []:
+        known = [key for group in groups for row in group.done for key in row if _is_number(row[key])]
+        if metric not in known:
+            raise BadInput(f"--metric={metric}: {no_such(metric, list(dict.fromkeys(known)))}")
+    if not metrics and about_recovery(groups):
+        verdict = verdict._replace(wide=True)
+    return Grid(title, groups, [seeds, *chosen, verdict], notes(groups, over))
+
+
+def _chosen(groups: list[Group]) -> list[Column]:
+    rows = [row for group in groups for row in group.done]
+
+    def any_has(metric: str) -> bool:
+        return any(row.get(metric) is not None for row in rows)
+
+    columns = [_column("KL in range", "kl_bits")]
+    if any_has("kl_bits_full"):
+        columns = []
+    if about_recovery(groups):
+        columns += [_column(label, f"recovered_{name}", brief=name != "beta") for name, label in RECOVERED.items()]
+    elif any_has("kl_bits_past"):
+        columns += [
+            _column("KL past", "kl_bits_past"),
+            Column(
+                "headroom", lambda group, _: number(group.interval("headroom_bits_past").mean), "headroom_bits_past"
+            ),
+            Column("critical length", lambda group, _: length(*group.critical_length), "critical_length", wide=True),
+            Column("ratio", ratio, "extrapolation_ratio"),
+        ]
+    if any_has("kl_bits_full"):
+        columns += [_column("KL to the pool", "kl_bits"), _column("KL to the prior", "kl_bits_full")]
+    return columns
+
+
+def _column(label: str, metric: str, brief: bool = False) -> Column:
+    """`brief`: where it is narrow, the mean alone."""
+    if metric == "extrapolation_ratio":
+        return Column(label, ratio, metric)
+    if metric == "critical_length":
+        return Column(label, lambda group, _: length(*group.critical_length), metric)
+
+    def text(group: Group, between: str) -> str:
+        found = group.interval(metric)
+        return number(found.mean) if brief and between == "\n" else shown(found, between)
+
+    return Column(label, text, metric)
+
+
+def counted(group: Group, _: str = "") -> str:
+    """`3`, or `2 of 3`"""
+    done = len(group.done)
+    return str(done) if done == len(group.rows) else f"{done} of {len(group.rows)}"
+
+
+def looked_past(groups: list[Group], swept: list[str]) -> list[str]:
+    """What was swept and differs between the studies of a group, beside their seed."""
+
+    def differs(key: str) -> bool:
+        return any(len({value(row, key) for row in group.rows}) > 1 for group in groups)
+
+    return [key for key in swept if key != "seed" and differs(key)]
+
+
+def notes(groups: list[Group], over: list[str]) -> list[str]:
+    """What must be known to read the table: units, what is missing, what a mean goes over."""
+    said = [CAPTION]
+    if about_recovery(groups):
+        said[0] += "; prior KL: true ‖ learned; tempered: what is left at the best sharpness c"
+    missing: dict[str, int] = {}
+    for group in groups:
+        for state, count in group.missing.items():
+            missing[state] = missing.get(state, 0) + count
+    total = sum(len(group.rows) for group in groups)
+    said += [f"of {total} studies {', '.join(f'{n} {state}' for state, n in missing.items())}"] if missing else []
+    return said + ([f"each row is over all of {', '.join(over)}"] if over else [])
+
+
+def _is_number(said: Any) -> bool:
+    return isinstance(said, (int, float)) and not isinstance(said, bool)
+
+
+def numbers(group: Group, metric: str) -> dict[str, float | int | None]:
+    """What a file holds of a metric: mean and interval; of a length that may be censored its median and their count."""
+    if metric in CENSORED:
+        return {metric: group.median(metric)[0], f"{metric}_censored": group.censored}
+    found = group.interval(metric)
+    ends = {metric: found.mean, f"{metric}_low": found.low, f"{metric}_high": found.high}
+    return {name: None if math.isnan(end) else end for name, end in ends.items()}

@@ -1,0 +1,47 @@
+"""How numbers are written."""
+
+import math
+
+from windtunnel.report.groups import Group
+from windtunnel.statistics import Interval
+
+TINY = 1e-8  # bits
+
+
+def number(value: float | None) -> str:
+    """`6.1e-4`, `0.035`, `2.3`, `41`; what no float32 can tell from zero is `0`"""
+    if value is None or math.isnan(value):
+        return ""
+    if abs(value) < TINY:
+        return "0"
+    if abs(value) < 0.00995:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    return f"{value:#.2g}" if abs(value) < 9.95 else f"{value:.0f}"
+
+
+def plus_minus(value: float | None, error: float | None) -> str:
+    return "" if value is None else f"{number(value)} ± {number(error)}"
+
+
+def shown(interval: Interval, between: str = " ") -> str:
+    """`6.1e-4 [5.2e-4, 7.3e-4]`"""
+    mean = number(interval.mean)
+    if math.isnan(interval.low):
+        return mean
+    return f"{mean}{between}[{number(interval.low)}, {number(interval.high)}]"
+
+
+def length(value: float | None, censored: bool) -> str:
+    if value is None:
+        return "–"
+    return f"{'≥ ' if censored else ''}{f'{value:.3g}' if value < 1000 else f'{value:.0f}'}"
+
+
+def ratio(group: Group, between: str = " ") -> str:
+    """`1.28 [1.05, 1.56]`: the mean over seeds; where some are censored the median and how many: `≥ 128 (3 of 3)`."""
+    found = group.ratio_interval
+    if found.n:
+        spread = "" if math.isnan(found.low) else f"{between}[{found.low:.3g}, {found.high:.3g}]"
+        return length(found.mean, False) + spread
+    return length(*group.ratio) + (f"{between}({group.censored} of {len(group.done)})" if group.censored else "")

@@ -1,0 +1,102 @@
+"""How figures look, and how they are saved: SVG and PDF for papers, inline SVG for the report, by matplotlib.
+
+Okabe & Ito's colours are told apart by all kinds of colour vision; markers and dashes tell lines apart in black and
+white. Inside the report colours are CSS variables, so that one picture serves light and dark.
+"""
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from windtunnel import records
+from windtunnel.errors import BadInput
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+INK, SOFT, FAINT = "#1A1A1A", "#6E6E6E", "#D0D0D0"
+VARIABLES = {
+    **{colour.lower(): f"var(--c{index})" for index, colour in enumerate(COLOURS)},
+    **{INK.lower(): "var(--ink)", SOFT.lower(): "var(--soft)", FAINT.lower(): "var(--faint)"},
+}
+NARROW, WIDE = (4.3, 3.6), (9.2, 4.3)  # inches; narrow is read on a telephone, and in two columns on a desk
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.6,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "svg.hashsalt": "windtunnel",  # the same picture is the same file
+    "figure.constrained_layout.use": True,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+}
+
+
+class Picture(NamedTuple):
+    """A figure of the report: `draw(figure, wide)` draws it."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[Any, bool], None]
+    wide: bool = False  # on a desk it takes the whole width
+    size: tuple[float, float] | None = None
+
+
+def look(index: int) -> dict[str, Any]:
+    """Colour, marker and dash of the line of this number."""
+    dashes = ("-", "--", "-.")[index // len(COLOURS) % 3]
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "ls": dashes, "ms": 4.5}
+
+
+def save(picture: Picture, folder: Path) -> list[Path]:
+    """`NAME.svg` and `NAME.pdf`."""
+    paths = [folder / f"{picture.name}{suffix}" for suffix in (".svg", ".pdf")]
+    for path in paths:
+        records.write(path, render(picture, path.suffix[1:], picture.wide))
+    return paths
+
+
+def inline(picture: Picture, wide: bool) -> str:
+    """An `<svg>` for the inside of a page: text is text, colours are variables, names do not collide."""
+    svg = render(picture, "svg", wide, {"svg.fonttype": "none"}).decode()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.S)  # it would be the whole page's
+    prefix = f"{picture.name}-{'wide' if wide else 'narrow'}-"
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{prefix}{m[1]}"' if m[1] in used else "", svg)
+    svg = re.sub(r'((?:href="|url\()#)', rf"\g<1>{prefix}", svg)
+    svg = re.sub(r"#[0-9a-fA-F]{6}\b", lambda m: VARIABLES.get(m[0].lower(), m[0]), svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{picture.title}"', 1)
+
+
+def render(picture: Picture, form: str, wide: bool, style: dict[str, Any] | None = None) -> bytes:
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise missing(error) from None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({**STYLE, **(style or {})}):
+        figure = Figure(figsize=WIDE if wide else picture.size or NARROW)
+        FigureCanvasAgg(figure)
+        picture.draw(figure, wide)
+        out = io.BytesIO()
+        background = "none" if style else "white"
+        dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+        figure.savefig(out, format=form, dpi=160, metadata=dates, facecolor=background)
+        return out.getvalue()
+
+
+def missing(error: ModuleNotFoundError) -> BadInput:
+    return BadInput(f"a report needs {error.name}, which is not installed (pip install 'windtunnel[report]')")
