@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from windtunnel import __version__
 from windtunnel.errors import BadInput, StudyFailed, no_such
+from windtunnel.instruments import INSTRUMENTS
 
 EPILOG = """\
 windtunnel run                                              the default study, judged, in about a minute
@@ -16,6 +17,7 @@ windtunnel run tunnel=bijection tunnel.symbols=20           another tunnel
 windtunnel run +sweep=extrapolation                         a named sweep
 windtunnel run -m tunnel.noise=0.01,0.1 'seed=range(8)'     any Hydra multirun
 windtunnel evaluate runs/extrapolation reach=500            judge again, at a longer reach
+windtunnel probe runs/extrapolation consistency             which head is the posterior?
 windtunnel verify recall                                    is this oracle exact?
 """
 
@@ -55,6 +57,9 @@ def dispatch(arguments: list[str]) -> None:
     sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="fields of `evaluate`, as in reach=500")
     sub = commands.add_parser("table", help="the table of a sweep or the verdict of a study")
     sub.add_argument("folder", type=Path)
+    sub = commands.add_parser("probe", help="what happens inside finished studies, each number beside its null")
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("instruments", nargs="*", metavar="INSTRUMENT", help=f"none: all of {', '.join(INSTRUMENTS)}")
     sub = commands.add_parser("verify", help="let tunnels prove their exact posterior against brute force")
     sub.add_argument("tunnels", nargs="*", metavar="TUNNEL", help="none: all")
     commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
@@ -67,6 +72,10 @@ def dispatch(arguments: list[str]) -> None:
         from windtunnel.report.tables import show
 
         show(options.folder)
+    elif options.command == "probe":
+        from windtunnel.instruments.probe import probe
+
+        probe(options.folder, options.instruments)
     elif options.command == "verify":
         from windtunnel.verify import verify
 
