@@ -92,7 +92,7 @@ def fresh(study: Study) -> Any:
 
 
 def sequences(study: Study, count: int) -> tuple[Any, Batch]:
-    """The tunnel's tables, and sequences of one horizon: for all studies of a tunnel the same, and none that trained."""
+    """The tunnel's tables, and sequences of one horizon: the same for every study of a tunnel; none of them trained."""
     tables = prepare(study)
     root = jax.random.fold_in(jax.random.key(study.evaluate.seed), EVALUATION)
     return tables, examples(study, tables, root, jnp.arange(count))
