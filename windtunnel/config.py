@@ -93,12 +93,20 @@ class Study:
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+class Probe:
+    """Instruments while a study trains: every so many steps (null: never)."""
+
+    every: Annotated[int, Field(ge=1)] | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 class Settings:
     """What a run needs beside the study: where records go and how often a pack is checkpointed."""
 
     runs: str = "runs"
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
     question: str | None = None
+    probe: Probe = Probe()
 
 
 def door(plain: dict[str, Any]) -> tuple[Study, Settings]:

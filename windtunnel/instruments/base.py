@@ -117,7 +117,7 @@ def look(study: Study, params: Any, count: int) -> Seen:
         taps,
         study.tunnel.log_predictive(tables, batch, every),
         jax.nn.log_softmax(logits_BTV[:, scored]),
-        targets(study.tunnel, tables, batch),
+        targets(study.tunnel, tables, batch, every),
         study.tunnel.log_posterior(tables, batch, every) if isinstance(study.tunnel, (Hmm, Mixture)) else None,
         jnp.asarray(scored),
     )

@@ -38,7 +38,12 @@ def refusal(subject: Subject) -> str | None:
 
 
 def measure(subject: Subject) -> Json:
-    """`heads`: one row a layer and head; `best` is the most consistent; `causal`: what predictions rest on."""
+    """What is observed, and `causal`: what predictions rest on."""
+    return {**observe(subject), "causal": interventions(subject)}
+
+
+def observe(subject: Subject) -> Json:
+    """`heads`: one row a layer and head; `best` is the most consistent."""
     rows = heads(subject.study, subject.params, subject.seen)
     nulls = heads(subject.study, None, subject.untrained)
     for row, null in zip(rows, nulls, strict=True):
@@ -49,7 +54,6 @@ def measure(subject: Subject) -> Json:
         "uniform_score": float(uniform_score(subject.seen)),
         "best": best,
         "heads": rows,
-        "causal": interventions(subject),
     }
 
 
@@ -84,12 +88,14 @@ def lines(record: Json) -> list[str]:
 
 
 def headline(record: Json) -> dict[str, float | None]:
-    best, causal = record["heads"][record["best"]], record["causal"]
+    best = record["heads"][record["best"]]
+    shown = {"deviation": 1 - best["score"], "slope": best["slope"], "r2": best["r2"]}
+    if "causal" not in record:
+        return shown
+    causal = record["causal"]
     replaced = next(row for row in causal["heads"] if (row["layer"], row["head"]) == (best["layer"], best["head"]))
     return {
-        "deviation": 1 - best["score"],
-        "slope": best["slope"],
-        "r2": best["r2"],
+        **shown,
         "kl_exact": replaced["exact"]["bits"],
         "kl_uniform": replaced["uniform"]["bits"],
         "kl_all_exact": causal["all_exact"]["bits"],

@@ -47,33 +47,32 @@ def frame(tunnel: Any, batch: Batch, log_posterior_BTS: Any = None) -> Frame | N
     return None
 
 
-def targets(tunnel: Tunnel, tables: Any, batch: Batch) -> Array | None:
-    """[B, P, T]: the log-weight that exact inference gives to each token, at each scored token; a row of −∞ where no
+def targets(tunnel: Tunnel, tables: Any, batch: Batch, at: Array) -> Array | None:
+    """[B, P, T]: the log-weight that exact inference gives to each token at the observations `at`; a row of −∞ where no
     token counts yet; None where the posterior is no weighing of tokens.
     """
     for kind, function in TARGETS.items():
         if isinstance(tunnel, kind):
-            return function(tunnel, tables, batch)
+            return function(tunnel, tables, batch, at)
     return None
 
 
-def _recall(tunnel: Recall, tables: Any, batch: Batch) -> Array:
+def _recall(tunnel: Recall, tables: Any, batch: Batch, at: Array) -> Array:
     """The posterior itself: a token is a pair."""
-    return tunnel.log_posterior(tables, batch, jnp.arange(batch.outcome_BP.shape[1]))
+    return tunnel.log_posterior(tables, batch, at)
 
 
-def _urn(tunnel: Urn, tables: Any, batch: Batch) -> Array:
+def _urn(tunnel: Urn, tables: Any, batch: Batch, at: Array) -> Array:
     """Order does not matter: all draws alike."""
     tokens = jnp.arange(batch.inputs.shape[1])
-    seen_PT = (tokens[None] <= tokens[:, None]) & (tokens[None] > 0)
+    seen_PT = (tokens[None] <= at[:, None]) & (tokens[None] > 0)
     return _even(jnp.broadcast_to(seen_PT[None], (len(batch.inputs), *seen_PT.shape)))
 
 
-def _bijection(tunnel: Bijection, tables: Any, batch: Batch) -> Array:
+def _bijection(tunnel: Bijection, tables: Any, batch: Batch, at: Array) -> Array:
     """The value that the key had before; where it had none, the values that are eliminated, all alike."""
-    inputs, observations = batch.inputs, batch.outcome_BP.shape[1]
+    inputs, at = batch.inputs, jnp.asarray(tunnel.scored(batch.outcome_BP.shape[1]))[at]
     tokens = jnp.arange(inputs.shape[1])
-    at = jnp.asarray(tunnel.scored(observations))
     is_value_BT = (tokens % 2 == 1)[None] & (inputs >= tunnel.symbols) & (inputs < 2 * tunnel.symbols)
     past_BPT = is_value_BT[:, None] & (tokens[None] < at[:, None])[None]
     same_BPT = past_BPT & (jnp.roll(inputs, 1, axis=1)[:, None] == inputs[:, at][:, :, None])
@@ -81,11 +80,11 @@ def _bijection(tunnel: Bijection, tables: Any, batch: Batch) -> Array:
     return _even(jnp.where(known_BP1, same_BPT, past_BPT))
 
 
-def _markov(tunnel: Markov, tables: Any, batch: Batch) -> Array:
+def _markov(tunnel: Markov, tables: Any, batch: Batch, at: Array) -> Array:
     """The symbols that have followed the present context, all alike: the counts n(b, ·)."""
     inputs, order = batch.inputs, tunnel.order
     tokens = jnp.arange(inputs.shape[1])
-    at = jnp.asarray(tunnel.scored(batch.outcome_BP.shape[1]))
+    at = jnp.asarray(tunnel.scored(batch.outcome_BP.shape[1]))[at]
     same_BPT = ((tokens[None] > order) & (tokens[None] <= at[:, None]))[None]
     for back in range(order):
         context_BP = inputs[:, at - back]
@@ -93,23 +92,23 @@ def _markov(tunnel: Markov, tables: Any, batch: Batch) -> Array:
     return _even(same_BPT)
 
 
-def _hmm(tunnel: Hmm, tables: Any, batch: Batch) -> Array:
+def _hmm(tunnel: Hmm, tables: Any, batch: Batch, at: Array) -> Array:
     """Evidence weighed by recency: what is lost without it. w_ts ∝ KL(P(z_t | all seen) ‖ P(z_t | all but o_s))."""
     observations = batch.outcome_BP.shape[1]
     chain, log_evidence_BOS = tunnel._seen(tables, batch)
     log_evidence_BOS = log_evidence_BOS[:, :observations]
-    at, log_transition = jnp.arange(observations), jnp.log(chain.transition)
+    log_transition = jnp.log(chain.transition)
 
     def belief(kept_O: Array) -> Array:
         """[B, P, S]: the filter, with evidence where it is kept."""
         log_kept_BOS = jnp.where(kept_O[None, :, None], log_evidence_BOS, 0.0)
-        return tunnel._with_target(log_filter(log_transition, log_kept_BOS), log_kept_BOS, at)
+        return tunnel._with_target(log_filter(log_transition, log_kept_BOS)[:, at], log_kept_BOS, at)
 
     log_all_BPS = belief(jnp.ones(observations, bool))
     log_less_OBPS = jax.lax.map(belief, ~jnp.eye(observations, dtype=bool))
     lost_OBP = jnp.sum(jnp.exp(log_all_BPS)[None] * (log_all_BPS[None] - log_less_OBPS), axis=-1)
     # A symbol that is not yet seen changes nothing, but for rounding.
-    seen_PO = at[None] <= at[:, None] - tunnel._blind
+    seen_PO = jnp.arange(observations)[None] <= at[:, None] - tunnel._blind
     lost_BPO = jnp.where(seen_PO[None], jnp.maximum(jnp.moveaxis(lost_OBP, 0, -1), 0.0), 0.0)
     log_share_BPO = jnp.log(lost_BPO) - jnp.log(jnp.sum(lost_BPO, axis=-1, keepdims=True))
     log_share_BPO = jnp.where(lost_BPO > 0, log_share_BPO, -jnp.inf)

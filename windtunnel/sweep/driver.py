@@ -48,8 +48,9 @@ def finished(root: Path, point: Point) -> bool:
 class Driver:
     """Runs packs one after the other. What exact reasoners say is worked out once for each tunnel."""
 
-    def __init__(self, root: Path, display: Display, checkpoint_seconds: float):
+    def __init__(self, root: Path, display: Display, checkpoint_seconds: float, probe_every: int | None = None):
         self.root, self.display, self.checkpoint_seconds = root, display, checkpoint_seconds
+        self.probe_every = probe_every
         self.exact: dict[str, Any] = {}
 
     def run(self, number: int, points: list[Point]) -> None:
@@ -81,14 +82,19 @@ class Driver:
             self.display.say(f"{what}: goes on from step {done}")
             self.display.show(number, what, done * size)
         program.advance  # noqa: B018 (compile before the clock starts)
+        series = self._series(points)
+        if series and not done:
+            series.look(0, state.params)
         count, last_saved = 1, time.monotonic()
         while done < steps and np.isfinite(kl_bits[:, :done]).all(axis=1).any():
-            count = min(count, steps - done)
+            count = min(count, steps - done, series.room(done) if series else steps)
             began = time.perf_counter()
             state, kl = program.advance(state, count)
             kl_bits[:, done : done + count] = np.asarray(kl)[:size, :count]
             took = time.perf_counter() - began
             done, seconds = done + count, seconds + took
+            if series:
+                series.look(done, state.params)
             self.display.show(number, what, count * size, float(np.median(kl_bits[:, max(0, done - 20) : done])))
             count = int(np.clip(count * CALL_SECONDS / took, 1, min(CHUNK, 4 * count)))
             if time.monotonic() - last_saved >= self.checkpoint_seconds or done == steps:
@@ -159,6 +165,14 @@ class Driver:
         if key not in self.exact:
             self.exact[key] = jax.tree.map(np.asarray, exact_program(arrays(study)))
         return self.exact[key]
+
+    def _series(self, points: list[Point]) -> Any:
+        """What looks into the models while they train, where that is asked for."""
+        if self.probe_every is None:
+            return None
+        from windtunnel.instruments.series import Series
+
+        return Series([self.root / point.id for point in points], [point.study for point in points], self.probe_every)
 
     def _checkpoint(self, point: Point) -> Path:
         return self.root / point.id / "checkpoint"

@@ -31,7 +31,7 @@ def run(points: list[Point], root: Path, settings: Settings, fixed: dict[str, An
         if len(points) > 1:
             done = len(points) - len(waiting)
             display.say(f"{len(points)} studies, {done} of them done; {len(packs)} packs to run")
-        driver = Driver(root, display, settings.checkpoint_seconds)
+        driver = Driver(root, display, settings.checkpoint_seconds, settings.probe.every)
         for number, pack in enumerate(packs, 1):
             driver.run(number, pack)
     show(root, [root / point.id for point in points])
