@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.composed import study
-from tests.instruments.planted import Planted, plant, subject
+from tests.instruments.planted import planted, subject
 from windtunnel.instruments import consistency
 from windtunnel.instruments.consistency import jsd_bits, line
 from windtunnel.instruments.hypotheses import targets
@@ -13,8 +13,7 @@ RECALL = "tunnel.bits=6 tunnel.symbols=4 tunnel.prior.scale=4 model.heads=1 mode
 
 
 def test_a_head_that_is_the_posterior_is_recognised(monkeypatch):
-    plant(monkeypatch, lambda study, params: Planted(study))
-    record = consistency.measure(subject(study(*RECALL, "position.scale=4")))
+    record = consistency.measure(planted(monkeypatch, study(*RECALL)))
     (head,) = record["heads"]
     assert head["score"] > 0.999 and max(head["deviation"].values()) < 1e-3
     assert head["slope"] == pytest.approx(1, abs=1e-3) and head["r2"] > 0.999
@@ -87,11 +86,17 @@ def test_the_line_has_an_intercept_for_every_query():
 def tokens(name, *overrides, observations=8, count=2):
     """(tunnel, inputs, exp targets) of a few sequences."""
     import jax
+    import jax.numpy as jnp
 
     made = study(f"tunnel={name}", *overrides)
     tables = made.tunnel.prepare(observations)
     batch = made.tunnel.sample(jax.random.key(0), tables, count, observations)
-    return made.tunnel, tables, batch, np.exp(np.asarray(targets(made.tunnel, tables, batch), float))
+    return (
+        made.tunnel,
+        tables,
+        batch,
+        np.exp(np.asarray(targets(made.tunnel, tables, batch, jnp.arange(observations)), float)),
+    )
 
 
 def test_bijection_weighs_the_value_it_knows_or_all_that_are_eliminated():

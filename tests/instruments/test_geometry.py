@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.composed import study
-from tests.instruments.planted import Planted, plant, subject
+from tests.instruments.planted import planted
 from windtunnel.instruments import geometry
 from windtunnel.instruments.base import finite
 from windtunnel.instruments.geometry import directions, first_component, held_out_r2, orthogonality
@@ -77,9 +77,8 @@ def test_one_component_has_all_the_variance_of_a_line():
 
 
 def test_the_keys_of_a_planted_model_are_the_codes_of_the_data(monkeypatch):
-    plant(monkeypatch, lambda study, params: Planted(study))
     overrides = "tunnel.bits=6 tunnel.symbols=4 tunnel.prior.scale=4 model.heads=1 model.width=16 train.horizon=24"
-    record = finite(geometry.measure(subject(study(*overrides.split(), "position.scale=4"))))
+    record = finite(geometry.measure(planted(monkeypatch, study(*overrides.split()))))
     (head,), codes = record["keys"]["heads"], record["keys"]["codes"]
     for name in ("rms_cos", "mean_abs_cos", "coverage"):
         assert head[name] == pytest.approx(codes[name], abs=1e-5)
