@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from windtunnel import __version__
 from windtunnel.errors import BadInput, CannotWrite, Interrupted, StudyFailed, no_such
+from windtunnel.instruments import INSTRUMENTS
 
 EPILOG = """\
 windtunnel run                                              the default study, judged, in about a minute
@@ -18,6 +19,7 @@ windtunnel run +sweep=extrapolation                         a named sweep
 windtunnel run -m tunnel.noise=0.01,0.1 'seed=range(8)'     any Hydra multirun
 windtunnel status runs/extrapolation                        done, running, failed, cut off, waiting
 windtunnel evaluate runs/extrapolation reach=500            judge again, at a longer reach
+windtunnel probe runs/extrapolation consistency             which head is the posterior?
 windtunnel report runs/extrapolation                        one page with tables and figures
 windtunnel verify recall                                    is this oracle exact?
 """
@@ -77,6 +79,9 @@ def dispatch(arguments: list[str]) -> None:
     sub.add_argument("--compare", metavar="A,B", help="two groups held against each other: effect in bits, p")
     sub = commands.add_parser("status", help="what of a sweep is done, running, failed, cut off or waiting, and why")
     sub.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="of a sweep, a study or all runs")
+    sub = commands.add_parser("probe", help="what happens inside finished studies, each number beside its null")
+    sub.add_argument("folder", type=Path)
+    sub.add_argument("instruments", nargs="*", metavar="INSTRUMENT", help=f"none: all of {', '.join(INSTRUMENTS)}")
     sub = commands.add_parser("report", help="one HTML page of a sweep, with its figures as SVG and PDF")
     sub.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     sub = commands.add_parser("verify", help="let tunnels prove their exact posterior against brute force")
@@ -96,6 +101,10 @@ def dispatch(arguments: list[str]) -> None:
         from windtunnel.report.status import show as show_status
 
         show_status(options.folder)
+    elif options.command == "probe":
+        from windtunnel.instruments.probe import probe
+
+        probe(options.folder, options.instruments)
     elif options.command == "report":
         from windtunnel.report.page import report
 

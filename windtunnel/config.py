@@ -17,8 +17,22 @@ from windtunnel.errors import BadInput, no_such
 from windtunnel.models import AnyModel, Transformer
 from windtunnel.models.position import AnyPosition, PerLayer, per_layer
 from windtunnel.plugins import load
-from windtunnel.spec import Family, NonNegative, Positive, Seed, Size, spec
+from windtunnel.spec import Family, Knob, NonNegative, Positive, Seed, Size, spec
 from windtunnel.tunnels import TUNNELS, AnyTunnel
+
+
+@spec
+class Em:
+    """Attention read as soft EM: routing is the posterior over sources (the E step), content is what these say (the M
+    step). Rates as multiples of what they would be: `routing` of what makes scores (W_Q, W_K and what is learned of the
+    positional prior), `value` of W_V, `output` of W_O. With `phase` > 0 the two take turns, so many steps each: first
+    routing alone moves, then everything but routing.
+    """
+
+    routing: Positive = 1.0
+    value: Positive = 1.0
+    output: Positive = 1.0
+    phase: Annotated[int, Field(ge=0, lt=2**31), Knob] = 0
 
 
 @spec
@@ -28,16 +42,17 @@ class Train:
     `posterior` supervision is cross-entropy to the exact predictive, `sample` to the drawn outcome. They have the
     same expected gradient; the first lacks the noise of sampling. The rate warms up over `warmup` of the steps and
     then falls along a cosine to zero. With `muon`, `learning_rate` is that of the hidden matrices and
-    `adam_rate` × `learning_rate` that of everything else.
+    `adam_rate` × `learning_rate` that of everything else. `em` gives parts of attention a rate or turns of their own.
     """
 
     steps: Size = 1000
     batch: Size = 32
     horizon: Size | None = None
     supervision: Literal["posterior", "sample"] = "posterior"
-    optimizer: Literal["muon", "adamw"] = "muon"
+    optimizer: Literal["muon", "adamw", "sgd"] = "muon"
     learning_rate: Positive = 0.05
     adam_rate: Positive = 0.25
+    em: Em = Em()
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     weight_decay: NonNegative = 0.0
     clip: Positive = 1.0
@@ -82,6 +97,13 @@ class Study:
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+class Probe:
+    """Instruments while a study trains: every so many steps (null: never)."""
+
+    every: Annotated[int, Field(ge=1)] | None = None
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
 class Settings:
     """What a run needs beside the study: where records go, how often a pack is checkpointed, who takes part, and what
     flags ask for.
@@ -91,6 +113,7 @@ class Settings:
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 30.0
     question: str | None = None
     plugins: tuple[str, ...] = ()
+    probe: Probe = Probe()
     distributed: bool = False
     tracker: Literal["tensorboard", "trackio", "wandb"] | None = None
     compilation_cache: str | None = None
@@ -199,6 +222,8 @@ def _agree(study: Study) -> None:
     if model.conflict is not None:
         raise BadInput(f"model.{model.conflict}")
     if not model.heads:
+        if train.em != Em():
+            raise BadInput(f"train.em: model {model.name} has no attention to route by")
         if position is not None:
             takers = ", ".join(spec.name for spec in _specs(AnyModel) if spec.heads)
             raise BadInput(f"position={position.name}: model {model.name} takes none (valid with model={takers})")

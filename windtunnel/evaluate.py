@@ -49,7 +49,7 @@ def exact(study: Study) -> Exact:
             batch.weight_BP[:, at],
         )
 
-    return _each_example(study, one, jnp.arange(study.evaluate.examples))
+    return each_example(study, one, jnp.arange(study.evaluate.examples))
 
 
 class Predicted(NamedTuple):
@@ -82,10 +82,10 @@ def predict(study: Study, params: Any, numbers: Array) -> Predicted:
         readings = Readings()
         return Predicted(jax.nn.log_softmax(model(batch.inputs, at, tap=readings)), readings.kept)
 
-    return _each_example(study, one, numbers)
+    return each_example(study, one, numbers)
 
 
-def _each_example(study: Study, judge: Callable[[Batch], Any], numbers: Array) -> Any:
+def each_example(study: Study, judge: Callable[[Batch], Any], numbers: Array) -> Any:
     """Apply `judge` to evaluation sequences in turn, as batches of one, and put the results together."""
     tables = study.tunnel.prepare(study.length)
     root = jax.random.fold_in(jax.random.key(study.evaluate.seed), EVALUATION)

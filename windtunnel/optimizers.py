@@ -3,14 +3,19 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array
 from optax.contrib import MuonDimensionNumbers, muon
 
 from windtunnel.config import Train
 
+ROUTING = frozenset({"query", "key", "learned", "sharpness"})  # what makes the scores of attention
+
 
 def optimizer(train: Train) -> optax.GradientTransformation:
-    """Clipping, then Muon on the hidden matrices and Adam on the rest (or AdamW on all), along one schedule.
+    """Clipping, then Muon on the hidden matrices and Adam on the rest (or AdamW or SGD on all), along one schedule; at
+    last each part of attention has its own multiple of that, or its turn (`config.Em`).
 
     Only hidden matrices decay: not embeddings, norms or biases, and never what is learned of a positional prior.
     """
@@ -21,6 +26,9 @@ def optimizer(train: Train) -> optax.GradientTransformation:
 
     if train.optimizer == "adamw":
         step = optax.adamw(rate(train.learning_rate), weight_decay=train.weight_decay, mask=hidden)
+    elif train.optimizer == "sgd":
+        decay = optax.add_decayed_weights(train.weight_decay, mask=hidden)
+        step = optax.chain(decay, optax.sgd(rate(train.learning_rate)))
     else:
         step = muon(
             rate(train.learning_rate),
@@ -30,7 +38,36 @@ def optimizer(train: Train) -> optax.GradientTransformation:
                 lambda is_hidden: MuonDimensionNumbers() if is_hidden else None, hidden(params)
             ),
         )
-    return optax.chain(optax.clip_by_global_norm(train.clip), step)
+    return optax.chain(optax.clip_by_global_norm(train.clip), step, em(train))
+
+
+def em(train: Train) -> optax.GradientTransformation:
+    """Multiply the steps of the parts of attention by their rates; with phases, by 0 where it is not their turn. It is
+    done to steps: of gradients, Adam and Muon do not see the size.
+    """
+    multiple = {"routing": train.em.routing, "value": train.em.value, "output": train.em.output, "other": 1.0}
+
+    def update(updates: Any, count: Array, params: Any = None) -> tuple[Any, Array]:
+        routing_moves = (count // jnp.maximum(train.em.phase, 1)) % 2 == 0
+
+        def scaled(path: tuple[Any, ...], leaf: Array) -> Array:
+            name = part(path)
+            moves = (train.em.phase == 0) | (routing_moves == (name == "routing"))
+            return leaf * jnp.where(moves, multiple[name], 0.0).astype(leaf.dtype)
+
+        return jax.tree_util.tree_map_with_path(scaled, updates), count + 1
+
+    return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)  # pyrefly: ignore[bad-argument-type]
+
+
+def part(path: tuple[Any, ...]) -> str:
+    """`routing`, `value`, `output` or `other`: what a parameter does in attention."""
+    keys = [getattr(of, "key", None) for of in path]
+    if "attention" not in keys:
+        return "other"
+    if ROUTING & set(keys):
+        return "routing"
+    return next((name for name in ("value", "output") if name in keys), "other")
 
 
 def hidden(params: Any) -> Any:

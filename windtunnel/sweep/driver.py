@@ -49,9 +49,10 @@ class Driver:
         stop: Stop | None = None,
         fail_fast: bool = False,
         tracker: str | None = None,
+        probe_every: int | None = None,
     ):
         self.root, self.display, self.checkpoint_seconds = root, display, checkpoint_seconds
-        self.stop, self.fail_fast = stop or Stop(), fail_fast
+        self.stop, self.fail_fast, self.probe_every = stop or Stop(), fail_fast, probe_every
         self.claims = Claims(root)
         self.judge = Judge()
         self.tracking = Tracking(tracker, root, display.say)
@@ -130,9 +131,12 @@ class Driver:
         size, steps, state, kl_bits = len(points), points[0].study.train.steps, now.state, now.kl_bits
         done, seconds, count = int(now.done), float(now.seconds), 1
         last_saved, last_noted = time.monotonic(), 0.0
+        series = self._series(points)
+        if series and not done:
+            series.look(0, program.fetch(state).params)
         enough = np.any if self.fail_fast else np.all
         while done < steps and not enough(~np.isfinite(kl_bits[:, :done]).all(axis=1)):
-            count = min(count, steps - done)
+            count = min(count, steps - done, series.room(done) if series else steps)
             began = time.perf_counter()
             state, kl = program.advance(state, count)
             kl_bits[:, done : done + count] = kl[:size, :count]
@@ -140,6 +144,8 @@ class Driver:
             done, seconds = done + count, seconds + took
             latest = kl_bits[:, max(0, done - 20) : done].mean(axis=1)
             self.display.show(number, title(points), count * size, latest.tolist())
+            if series and series.due(done):
+                series.look(done, program.fetch(state).params)
             self._track(points, kl_bits[:, :done], done - count)
             if time.monotonic() - last_noted >= NOTE_SECONDS:
                 known = [float(value) if np.isfinite(value) else None for value in latest]
@@ -218,6 +224,14 @@ class Driver:
         for pack in packs:
             pack.note(what=what)
         return packs
+
+    def _series(self, points: list[Point]) -> Any:
+        """What looks into the models while they train, where that is asked for."""
+        if self.probe_every is None:
+            return None
+        from windtunnel.instruments.series import Series
+
+        return Series([self.root / point.id for point in points], [point.study for point in points], self.probe_every)
 
     def _checkpoint(self, point: Point) -> Path:
         return self.root / point.id / "checkpoint"

@@ -67,7 +67,15 @@ def work(
         if len(points) > 1:
             done = len(points) - len(waiting)
             display.say(f"{len(points)} studies, {done} of them done; {len(grouped(waiting))} packs to run")
-        driver = Driver(root, display, settings.checkpoint_seconds, stop, settings.fail_fast, settings.tracker)
+        driver = Driver(
+            root,
+            display,
+            settings.checkpoint_seconds,
+            stop,
+            settings.fail_fast,
+            settings.tracker,
+            settings.probe.every,
+        )
         try:
             while waiting:
                 waiting = [point for point in wait(root, drive(driver, waiting), stop) if not finished(root, point)]

@@ -1,0 +1,96 @@
+"""Convergence: laws against brute force, rates against planted curves."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from tests.composed import study
+from windtunnel.instruments.base import Subject
+from windtunnel.instruments.convergence import forgetting, rate, refusal
+from windtunnel.instruments.laws import Law, binary_entropy_bits, channel, chernoff, law, urn_excess_bits
+
+URN = ("tunnel=urn", "prior=generalized_gaussian", "tunnel.prior.scale=25")
+
+
+def test_chernoff_information_is_known_in_closed_form_for_mirror_images():
+    p = np.asarray([0.3, 0.7])
+    assert chernoff(p, p[::-1]) == pytest.approx(-math.log(2 * math.sqrt(0.21)))
+    assert chernoff(p, p) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_excess_of_the_urn_is_what_enumeration_of_all_sequences_says():
+    tunnel = study(*URN, "tunnel.hypotheses=3", "tunnel.noise=0.2").tunnel
+    q = channel(tunnel)
+    prior = np.exp(-((np.asarray([100 / 3, 0, 100 / 3]) / 25) ** tunnel.prior.beta))
+    prior = prior / prior.sum()
+    expected = 0.0
+    for draws in itertools.product((0, 1), repeat=4):
+        joint = prior * np.prod([q if draw else 1 - q for draw in draws], axis=0)
+        expected += joint.sum() * binary_entropy_bits(np.asarray(joint @ q / joint.sum()))
+    expected -= prior @ binary_entropy_bits(q)
+    assert urn_excess_bits(tunnel, np.asarray([4]))[0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "observations", "kind", "value"),
+    [
+        (("tunnel.hypotheses=2", "tunnel.noise=0.1"), 512, "few", -math.log(2 * math.sqrt(0.21))),
+        (("tunnel.hypotheses=1000", "tunnel.noise=0.1"), 512, "smooth", 1.0),
+        (("tunnel.hypotheses=4", "tunnel.noise=0.3"), 512, "crossover", 0.00503),
+    ],
+)
+def test_the_law_follows_from_grid_noise_and_length(overrides, observations, kind, value):
+    found = law(study(*URN, *overrides).tunnel, observations)
+    assert found.kind == kind and found.rate == pytest.approx(value, rel=1e-2)
+
+
+def test_the_laws_hold_of_the_exact_urn():
+    """Theory against the sum over counts: the same rates, without any model."""
+    few = study(*URN, "tunnel.hypotheses=2", "tunnel.noise=0.1").tunnel
+    n = np.arange(20, 161, 20)
+    slope, _ = rate(law(few, 512), n, urn_excess_bits(few, n), np.ones(len(n), bool))
+    assert slope == pytest.approx(law(few, 512).rate, rel=0.1)
+    fine = study(*URN, "tunnel.hypotheses=1000", "tunnel.noise=0.1").tunnel
+    n = np.asarray([64, 128, 256, 512])
+    dimensions, _ = rate(law(fine, 512), n, urn_excess_bits(fine, n), np.ones(4, bool), limit_is_known=True)
+    assert dimensions == pytest.approx(1, rel=0.1)
+
+
+def test_rates_of_planted_curves_come_back():
+    n, all_of = np.arange(4, 60.0), np.ones(56, bool)
+    assert rate(Law("few", 0, ""), n, 0.3 * np.exp(-0.05 * n), all_of)[0] == pytest.approx(0.05)
+    assert rate(Law("forgetting", 0, ""), n, 0.3 * np.exp(-0.5 * n), all_of)[0] == pytest.approx(0.5)
+    smooth = 0.7 + 6 / (2 * n * math.log(2))  # bits, over a limit that nobody told
+    assert rate(Law("smooth", 0, ""), n, smooth, all_of)[0] == pytest.approx(6)
+    assert rate(Law("count", 0, ""), n, 0.9 * n, all_of)[0] == pytest.approx(0.9)
+    assert math.isnan(rate(Law("few", 0, ""), n, 0 * n, all_of)[0]), "nothing that is above zero has no rate"
+
+
+def test_the_permutation_that_is_nearest_differs_by_a_transposition():
+    """The closed form against the joint distribution of a key and a value, in plain sums."""
+    tunnel = study("tunnel=permutation", "tunnel.symbols=4").tunnel
+    ways = [(0, 1, 2, 3), (1, 0, 2, 3)]
+    p, q = (np.asarray([(0.9 if v == of[x] else 0.1 / 3) / 4 for x in range(4) for v in range(4)]) for of in ways)
+    assert law(tunnel, 64).rate == pytest.approx(chernoff(p, q), rel=1e-5)
+
+
+def test_a_filter_forgets_at_least_as_fast_as_its_chain():
+    from windtunnel.spec import arrays
+    from windtunnel.train import start
+
+    overrides = "model=transformer model.width=8 model.hidden=8 model.heads=1 position=alibi tunnel.mixing=0.8".split()
+    made = arrays(study("tunnel=hmm_sticky", *overrides))
+    points = forgetting(Subject(made, start(made).params))
+    found = law(made.tunnel, 20)
+    assert found.rate == pytest.approx(-2 * math.log(0.8), rel=1e-5)
+    slope, _ = rate(found, points["seen"], points["excess_exact"], points["used"])
+    assert slope > 0.9 * found.rate
+    assert points["excess_exact"][1] > points["excess_exact"][8] > 0
+
+
+def test_what_has_no_law_says_so():
+    assert "no law of convergence is stated for recall" in refusal(Subject(study("tunnel=recall"), None))
+    assert "pool" in refusal(Subject(study("tunnel=urn", "tunnel.pool=4"), None))
+    assert "curves" in refusal(Subject(study("tunnel=urn"), None))

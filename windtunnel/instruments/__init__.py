@@ -1,0 +1,15 @@
+"""Instruments: what a trained model does inside, each number beside its null. They look in through taps alone.
+
+An instrument is a file of this folder with four functions: `refusal(subject) -> str | None` says in a line why it makes
+no sense for a study; `measure(subject) -> Json` takes a `base.Subject` and returns what `probe.json` keeps;
+`lines(record)` says it in words; `headline(record)` gives the few numbers that tables and time series show.
+`docs/instruments.md` has the formula, the null and the reading of every number.
+"""
+
+INSTRUMENTS = {
+    "geometry": "are keys an orthogonal frame of the hypotheses, and do residual states carry the belief?",
+    "consistency": "do attention weights compute the exact posterior, and does the prediction rest on it?",
+    "stability": "how does it decay past the horizon, and what fails first?",
+    "convergence": "how fast do exact and model's entropies fall, beside the law that applies?",
+    "dynamics": "do scores move by advantage routing, and values to the queries that use them?",
+}

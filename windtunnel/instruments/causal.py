@@ -1,0 +1,127 @@
+"""What predictions rest on: attention is replaced, heads are ablated, hypotheses change keys, and KL is taken again.
+
+Every effect is ΔKL in bits, KL(exact ‖ model after) − KL(exact ‖ model), over the scored positions of the horizon,
+paired by sequence, with the standard error over sequences. A head that is the posterior loses nothing to the exact one
+and much to uniform attention; one whose attention does not matter loses nothing to either.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from windtunnel.compare import kl_bits, mean_and_error
+from windtunnel.config import Study
+from windtunnel.instruments.base import EXAMPLES, Edit, Json, Subject, intervened, sequences, visible
+from windtunnel.instruments.hypotheses import frame
+from windtunnel.tunnels import Recall
+
+
+def interventions(subject: Subject) -> Json:
+    """`heads`: each head alone, its rows replaced by the `exact` posterior, by that of another sequence (`shuffled`),
+    by `uniform`, or the head `ablated`; `all_exact`, `all_uniform`: all heads of all layers at once; `frames`: keys.
+    """
+    seen, nothing = subject.seen, subject.no_edit()
+    weight_BP = np.asarray(seen.batch.weight_BP, np.float64)
+    before_BP = kl_bits(np.asarray(seen.log_exact_BPV), np.asarray(seen.log_model_BPV))
+
+    def effect(edit: Edit) -> Json:
+        bits, error = mean_and_error(subject.kl_bits(edit) - before_BP, weight_BP)
+        return {"bits": bits, "se": error}
+
+    rows = replacements(subject)
+    layers, heads = nothing.replace_LN.shape
+    one_LN = np.zeros((layers, heads), bool)
+
+    def replaced(name: str, where_LN: np.ndarray) -> Json:
+        rows_BPT, has_BP = rows[name]
+        return effect(nothing._replace(replace_LN=where_LN, rows_BPT=rows_BPT, has_BP=has_BP))
+
+    each = []
+    for layer, head in np.ndindex(layers, heads):
+        this_LN = one_LN.copy()
+        this_LN[layer, head] = True
+        each.append(
+            {
+                "layer": seen.depths[layer],
+                "head": head,
+                **{name: replaced(name, this_LN) for name in rows},
+                "ablated": effect(nothing._replace(erase_LN=this_LN)),
+            }
+        )
+    return {
+        "kl_bits": mean_and_error(before_BP, weight_BP)[0],
+        "all_exact": replaced("exact", ~one_LN),
+        "all_uniform": replaced("uniform", ~one_LN),
+        "heads": each,
+        "frames": [swapped_frames(subject, index, effect) for index in range(layers)],
+    }
+
+
+def replacements(subject: Subject) -> dict[str, tuple[Any, Any]]:
+    """{name: (rows [B, P, T], where there are any [B, P])}"""
+    seen = subject.seen
+    log_P_BPT = np.asarray(seen.log_target_BPT)
+    has_BP = np.any(log_P_BPT > -np.inf, axis=-1)
+    P_BPT = np.exp(log_P_BPT).astype(np.float32)
+    seen_PT = visible(P_BPT.shape[-1])[np.asarray(seen.scored)].astype(np.float32)
+    uniform = np.broadcast_to(seen_PT / seen_PT.sum(axis=-1, keepdims=True), P_BPT.shape)
+    return {
+        "exact": (P_BPT, has_BP),
+        "shuffled": (np.roll(P_BPT, 1, axis=0), np.roll(has_BP, 1, axis=0)),
+        "uniform": (uniform, has_BP),
+    }
+
+
+def swapped_frames(subject: Subject, index: int, effect: Callable[[Edit], Json]) -> Json:
+    """Every hypothesis gets the key of another, at one layer in all heads: pairs exchange their keys, or the mean keys
+    of symbols and states exchange places. `random` moves each key as far in a random direction. A model whose keys are
+    the hypotheses is then wrong about the data, and right (`counterfactual`, bits) about data in which the pairs had
+    exchanged their keys, where there are such data to compare with (`recall`).
+    """
+    seen, nothing = subject.seen, subject.no_edit()
+    layer = seen.depths[index]
+    key_BNTd = np.asarray(seen.taps[f"{layer}.keys"])
+    found = frame(subject.study.tunnel, seen.batch, seen.log_posterior_BPH)
+    generator = np.random.default_rng(0)
+    empty: Json = {"layer": layer, "swapped": None, "random": None, "counterfactual": None}
+    if found is None:
+        return empty
+    order = generator.permutation(found.count)
+    if found.own:
+        shift_BNTd = key_BNTd[:, :, order] - key_BNTd
+    else:
+        shift_BNTd = np.zeros_like(key_BNTd)
+        of = [found.label_BT == h for h in range(found.count)]
+        flat_BTNd = key_BNTd.transpose(0, 2, 1, 3)
+        means = [flat_BTNd[here].mean(axis=0) if here.any() else flat_BTNd.mean(axis=(0, 1)) for here in of]
+        for h, here in enumerate(of):
+            shift_BNTd += np.where(here[:, None, :, None], (means[order[h]] - means[h])[None, :, None], 0.0)
+    astray = generator.standard_normal(shift_BNTd.shape).astype(shift_BNTd.dtype)
+    astray *= np.linalg.norm(shift_BNTd, axis=-1, keepdims=True) / np.linalg.norm(astray, axis=-1, keepdims=True)
+
+    def shifted(shift_BNTd: np.ndarray) -> Edit:
+        moved_LBNTd = nothing.shift_LBNTd.copy()
+        moved_LBNTd[index] = shift_BNTd
+        return nothing._replace(shift_LBNTd=moved_LBNTd)
+
+    made = {**empty, "swapped": effect(shifted(shift_BNTd)), "random": effect(shifted(astray))}
+    if isinstance(subject.study.tunnel, Recall):
+        log_q_BPV = intervened(subject.study, subject.params, EXAMPLES, shifted(shift_BNTd))
+        log_p_BPV = with_keys_exchanged(subject.study, EXAMPLES, order)
+        kl_BP = kl_bits(np.asarray(log_p_BPV), np.asarray(log_q_BPV))
+        made["counterfactual"] = mean_and_error(kl_BP, np.asarray(seen.batch.weight_BP, np.float64))[0]
+    return made
+
+
+@partial(jax.jit, static_argnames="count")
+def with_keys_exchanged(study: Study, count: int, order: Array) -> Array:
+    """[B, P, V]: the exact predictive (nats) of `recall`, had pair j the key of pair `order[j]`."""
+    tables, batch = sequences(study, count)
+    bits = study.tunnel.bits  # pyrefly: ignore[missing-attribute]
+    exchanged = jnp.concatenate([batch.inputs[:, order, :bits], batch.inputs[..., bits:]], axis=-1)
+    return study.tunnel.log_predictive(tables, batch._replace(inputs=exchanged), jnp.arange(study.horizon))

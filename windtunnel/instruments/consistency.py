@@ -1,0 +1,208 @@
+"""Bayesian consistency: do attention weights compute the exact posterior over hypotheses, and does anything rest on it?
+
+Where hypotheses are tokens, or map to them (`hypotheses.targets`), a head's row α is held against the exact posterior P
+over the same tokens, at every scored token where P is defined:
+
+    score = 1 − JSD(α, P) in bits, which lies in [0, 1]; its distribution as quantiles of JSD;
+    s_ij = slope · log P_ij + c_i: the least squares line with an intercept c_i a query, which a softmax does not see.
+
+Exact Bayes has score 1, slope 1, R² 1; a tempered posterior has the slope of its temperature. Where a tunnel has a
+prior over lags and the head adds a prior to its score, the score is split: content against the log-likelihood, position
+against the log-prior. Nulls: uniform attention, a random initialisation, and the posterior of another sequence.
+
+What attention looks like is correlation; what predictions rest on is asked by intervening (`causal.py`).
+"""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from windtunnel.config import Study
+from windtunnel.instruments.base import Json, Seen, Subject, visible
+from windtunnel.instruments.causal import interventions
+from windtunnel.instruments.hypotheses import TARGETS
+from windtunnel.models.position import per_layer
+from windtunnel.recovery import biases
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+BAYESIAN = 0.9  # from this score on a head is called Bayesian
+
+
+def refusal(subject: Subject) -> str | None:
+    if not subject.study.model.heads:
+        return f"model {subject.study.model.name} has no attention"
+    if not isinstance(subject.study.tunnel, tuple(TARGETS)):
+        return f"the posterior of {subject.study.tunnel.name} is no weighing of tokens"
+    return None
+
+
+def measure(subject: Subject) -> Json:
+    """What is observed, and `causal`: what predictions rest on."""
+    return {**observe(subject), "causal": interventions(subject)}
+
+
+def observe(subject: Subject) -> Json:
+    """`heads`: one row a layer and head; `best` is the most consistent."""
+    rows = heads(subject.study, subject.params, subject.seen)
+    nulls = heads(subject.study, None, subject.untrained)
+    for row, null in zip(rows, nulls, strict=True):
+        row["untrained"] = {name: null[name] for name in ("score", "slope", "r2")}
+    best = int(np.argmax([row["score"] for row in rows]))
+    return {
+        "queries": int(defined(subject.seen).sum()),
+        "uniform_score": float(uniform_score(subject.seen)),
+        "best": best,
+        "heads": rows,
+    }
+
+
+def lines(record: Json) -> list[str]:
+    best = record["heads"][record["best"]]
+    name = f"{best['layer']}.{best['head']}"
+    causal = record["causal"]
+    replaced = next(row for row in causal["heads"] if (row["layer"], row["head"]) == (best["layer"], best["head"]))
+    verdict = "is Bayesian" if best["score"] >= BAYESIAN else "is nearest to the posterior"
+    said = [
+        f"head {name} {verdict}: score {best['score']:.4f} (untrained {best['untrained']['score']:.3f}, uniform "
+        f"{record['uniform_score']:.3f}, another sequence's posterior {best['shuffled_score']:.3f}); logits on "
+        f"log-posterior: slope {_shown(best['slope'])}, R² {_shown(best['r2'])}",
+        f"its attention replaced: ΔKL {_bits(replaced['exact'])} by the exact posterior, {_bits(replaced['uniform'])} "
+        f"by uniform, {_bits(replaced['shuffled'])} by another sequence's, {_bits(replaced['ablated'])} if it is "
+        f"ablated (KL {causal['kl_bits']:.2g} bits)",
+    ]
+    if best.get("content"):
+        said.append(
+            f"its content on the log-likelihood: slope {_shown(best['content']['slope'])}, R² "
+            f"{_shown(best['content']['r2'])}; its position on the log-prior: "
+            f"{_shown(best['position']['slope'])}, {_shown(best['position']['r2'])}"
+        )
+    for swap in causal["frames"]:
+        counter = "" if swap["counterfactual"] is None else f", and then {swap['counterfactual']:.2g} bits from the "
+        counter += "posterior of data swapped likewise" if counter else ""
+        said.append(
+            f"keys of layer {swap['layer']} swapped between hypotheses: ΔKL {_bits(swap['swapped'])} "
+            f"(as far in a random direction {_bits(swap['random'])}){counter}"
+        )
+    return said
+
+
+def headline(record: Json) -> dict[str, float | None]:
+    best = record["heads"][record["best"]]
+    shown = {"deviation": 1 - best["score"], "slope": best["slope"], "r2": best["r2"]}
+    if "causal" not in record:
+        return shown
+    causal = record["causal"]
+    replaced = next(row for row in causal["heads"] if (row["layer"], row["head"]) == (best["layer"], best["head"]))
+    return {
+        **shown,
+        "kl_exact": replaced["exact"]["bits"],
+        "kl_uniform": replaced["uniform"]["bits"],
+        "kl_all_exact": causal["all_exact"]["bits"],
+    }
+
+
+def heads(study: Study, params: object, seen: Seen) -> list[Json]:
+    """The correlational part, one row a layer and head."""
+    log_P_BPT = np.asarray(seen.log_target_BPT, np.float64)
+    where_BP = defined(seen)
+    split = None if params is None else splitting(study, params, seen)
+    rows = []
+    for depth in seen.depths:
+        attention_BNPT, score_BNPT = (
+            np.asarray(seen.taps[f"{depth}.{name}"], np.float64)[:, :, seen.scored] for name in ("attention", "scores")
+        )
+        for head in range(attention_BNPT.shape[1]):
+            off_BP = jsd_bits(attention_BNPT[:, head], log_P_BPT)
+            other_BP = jsd_bits(attention_BNPT[:, head], np.roll(log_P_BPT, 1, axis=0))
+            row = {
+                "layer": depth,
+                "head": head,
+                "score": float(1 - off_BP[where_BP].mean()),
+                "deviation": dict(zip(map(str, QUANTILES), np.quantile(off_BP[where_BP], QUANTILES), strict=True)),
+                "shuffled_score": float(1 - other_BP[where_BP & np.roll(where_BP, 1, axis=0)].mean()),
+                **line(log_P_BPT[where_BP], score_BNPT[:, head][where_BP]),
+            }
+            if split is not None:
+                likelihood, prior, added = split
+                bias_N = added(depth)
+                at = np.asarray(seen.scored)
+                lag_PT = np.maximum(at[:, None] - np.arange(score_BNPT.shape[-1])[None], 0)
+                content = score_BNPT[:, head] - bias_N[head][lag_PT]
+                position = np.broadcast_to(bias_N[head][lag_PT], content.shape)
+                row["content"] = line(likelihood[where_BP], content[where_BP])
+                row["position"] = line(np.broadcast_to(prior, content.shape)[where_BP], position[where_BP])
+            rows.append(row)
+    return rows
+
+
+def splitting(study: Study, params: object, seen: Seen) -> tuple | None:
+    """(log-likelihood [B, P, T], log-prior [P, T], depth → additive prior [N, T] by lag) where tokens are hypotheses
+    under a prior over lags; else None. A head that adds no prior is all content.
+    """
+    prior = study.tunnel.lag_prior
+    if prior is None or study.position is None or study.model.softmax != "plain":
+        return None
+    at, tokens = np.asarray(seen.scored), seen.batch.inputs.shape[1]
+    log_prior_T = np.asarray(prior.log_density(jnp.arange(tokens, dtype=float)), np.float64)
+    log_prior_PT = log_prior_T[np.maximum(at[:, None] - np.arange(tokens)[None], 0)]
+    layers = per_layer(study.position, study.model.layers)
+
+    def added(depth: int) -> np.ndarray:
+        layer = depth % study.model.layers
+        learned = params["layers"][str(layer)]["attention"].get("learned", {})  # type: ignore[index]
+        bias_NT = biases(study, layers[layer], learned)
+        return bias_NT if len(bias_NT) else np.zeros((study.model.heads, tokens))
+
+    return np.asarray(seen.log_target_BPT, np.float64) - log_prior_PT[None], log_prior_PT, added
+
+
+def defined(seen: Seen) -> np.ndarray:
+    """bool[B, P]: where there is a posterior over at least two visible tokens, and the prediction counts."""
+    log_P_BPT = np.asarray(seen.log_target_BPT)
+    at = np.asarray(seen.scored)
+    return (log_P_BPT > -np.inf).any(axis=-1) & (at > 0)[None] & (np.asarray(seen.batch.weight_BP) > 0)
+
+
+def uniform_score(seen: Seen) -> float:
+    tokens = seen.batch.inputs.shape[1]
+    rows_PT = visible(tokens)[np.asarray(seen.scored)]
+    even = np.broadcast_to(rows_PT / rows_PT.sum(axis=-1, keepdims=True), seen.log_target_BPT.shape)  # type: ignore[union-attr]
+    return 1 - jsd_bits(even, np.asarray(seen.log_target_BPT, np.float64))[defined(seen)].mean()
+
+
+def jsd_bits(weight: np.ndarray, log_P: np.ndarray) -> np.ndarray:
+    """½ KL(α ‖ m) + ½ KL(P ‖ m), m = (α + P)/2, over the last axis: at most one bit."""
+    p = np.exp(log_P)
+    middle = np.maximum((weight + p) / 2, 1e-300)
+
+    def kl(of: np.ndarray) -> np.ndarray:
+        return np.sum(np.where(of > 0, of * np.log2(np.maximum(of, 1e-300) / middle), 0.0), axis=-1)
+
+    return (kl(weight) + kl(p)) / 2
+
+
+def line(x_KT: np.ndarray, y_KT: np.ndarray) -> dict[str, float]:
+    """Least squares y = slope · x + c_k over the last axis, an intercept for each of K queries, where both are finite;
+    R² is the share of y's variance within queries that it explains. NaN where x does not vary (all hypotheses alike).
+    """
+    both = np.isfinite(x_KT) & np.isfinite(y_KT)
+    count = np.maximum(both.sum(axis=-1, keepdims=True), 1)
+
+    def centred(of: np.ndarray) -> np.ndarray:
+        of = np.where(both, of, 0.0)
+        return np.where(both, of - of.sum(axis=-1, keepdims=True) / count, 0.0)
+
+    x, y = centred(x_KT), centred(y_KT)
+    xx, xy, yy = (float(np.sum(a * b)) for a, b in ((x, x), (x, y), (y, y)))
+    if xx < 1e-9 * max(both.sum(), 1):
+        return {"slope": math.nan, "r2": math.nan}
+    return {"slope": xy / xx, "r2": xy**2 / (xx * yy) if yy > 1e-12 * max(both.sum(), 1) else math.nan}
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _bits(of: Json) -> str:
+    return f"{of['bits']:+.2g} ± {of['se']:.1g}"

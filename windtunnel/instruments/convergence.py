@@ -1,0 +1,163 @@
+"""Convergence: how fast do the entropies of the exact predictive and of the model's fall, beside the law that applies?
+
+`laws.py` says which law that is. The excess over the limit is taken from the records (`curves.npz`): per bin, mean
+entropies of the exact predictive and of the model's over the same sequences. Where the exact excess has a closed form
+(`urn`) it is that, and the model's is it plus the difference of the two means, in which the sequences cancel. The null
+of a rate is 0: who learns nothing more has an excess that does not fall.
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from windtunnel import records
+from windtunnel.compare import kl_bits
+from windtunnel.config import Study
+from windtunnel.evaluate import scored_bins
+from windtunnel.instruments.base import EXAMPLES, Json, Subject, model, sequences
+from windtunnel.instruments.laws import Law, law, urn_excess_bits
+
+LEAST_BITS = 1e-3  # an excess below this is not told from the model's error
+FIRST = 4  # observations seen, from which on a law of large numbers is asked for
+
+
+def refusal(subject: Subject) -> str | None:
+    tunnel = subject.study.tunnel
+    if tunnel.pool:
+        return "the data come from a pool, whose law is not known"
+    if law(tunnel, subject.study.length) is None:
+        return f"no law of convergence is stated for {tunnel.name} of this kind"
+    if subject.folder is None or not (subject.folder / "curves.npz").exists():
+        return "needs the curves of a judged study"
+    return None
+
+
+def measure(subject: Subject) -> Json:
+    """`theory`, `exact` and `model` are the rate of the law (`kind`, `unit`), with the standard error of the fits;
+    `seen`, `excess_exact`, `excess_model` are what they were fitted to.
+    """
+    found = law(subject.study.tunnel, subject.study.length)
+    assert subject.folder is not None and found is not None  # `refusal` made sure
+    if found.kind == "forgetting":
+        points = forgetting(subject)
+    else:
+        points = excesses(subject.study, found, records.read_curves(subject.folder / "curves.npz"))
+    rates = {}
+    for name in ("exact", "model"):
+        known = subject.study.tunnel.name == "urn"
+        rates[name], rates[f"{name}_se"] = rate(found, points["seen"], points[f"excess_{name}"], points["used"], known)
+    return {"kind": found.kind, "unit": found.unit, "theory": found.rate, **rates,
+            **{name: values.tolist() for name, values in points.items()}}  # fmt: skip
+
+
+def lines(record: Json) -> list[str]:
+    words = {
+        "few": "hypotheses are few and far apart: the excess falls as e^(−nC), C",
+        "smooth": "a smooth family: the excess falls as d/(2n) nats, d",
+        "crossover": "between few hypotheses and a smooth family; C",
+        "count": "entropy on log₂(what is left), slope",
+        "forgetting": "what was seen w before counts e^(−γw), γ at least",
+    }
+    exact, found = (
+        "–" if record[name] is None else f"{record[name]:.3g} ± {record[f'{name}_se'] or 0:.1g}"
+        for name in ("exact", "model")
+    )
+    return [f"{words[record['kind']]} {record['theory']:.3g} {record['unit']}; exact {exact}, model {found} (null: 0)"]
+
+
+def headline(record: Json) -> dict[str, float | None]:
+    return {"theory": record["theory"], "exact": record["exact"], "model": record["model"]}
+
+
+def excesses(study: Study, found: Law, curves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`seen`: observations before the prediction, `excess_exact` and `excess_model` (bits; entropies for a `smooth`
+    family whose limit is not known, and for a `count`), per bin, and which are `used`.
+    """
+    seen = np.asarray([np.exp(np.mean(np.log(np.asarray(b.at)))) for b in scored_bins(study)]) - 1
+    exact, found_model = curves["entropy_bits_exact"], curves["entropy_bits"]
+    used = seen >= FIRST
+    if study.tunnel.name == "urn":
+        exact = np.asarray([urn_excess_bits(study.tunnel, np.asarray(b.at) - 1).mean() for b in scored_bins(study)])
+        found_model = exact + curves["entropy_bits"] - curves["entropy_bits_exact"]
+        used &= exact > LEAST_BITS
+    elif found.kind == "few":
+        limit = study.tunnel.limit_bits
+        assert limit is not None  # the tunnels of this kind know it
+        exact, found_model = exact - limit, found_model - limit
+        used &= exact > 3 * curves["entropy_bits_exact_se"]
+    elif found.kind == "count":
+        seen = np.log2(study.tunnel.outcomes - seen)
+        used = np.ones(len(seen), bool)
+    return {"seen": seen, "excess_exact": exact, "excess_model": found_model, "used": used}
+
+
+def rate(
+    found: Law, seen: np.ndarray, excess: np.ndarray, used: np.ndarray, limit_is_known: bool = False
+) -> tuple[float, float]:
+    """The law's rate, from the points that are used, and its standard error.
+
+    `few` and `crossover`: −slope of ln excess on n, over the second half of the lengths, where the law has set in;
+    `forgetting`: the same over all lags. `smooth`: 2n × excess in nats, over the second half, where the limit is known;
+    else the slope of H, in nats, on 1/(2n), from an eighth of the lengths on. `count`: the slope of H.
+    """
+    used = used & np.isfinite(excess)
+    if found.kind in ("few", "crossover", "forgetting"):
+        used = used & (excess > 0)
+        if found.kind != "forgetting" and used.any():
+            used = used & (seen >= seen[used].max() / 2)
+        slope, error = line(seen[used], np.log(excess[used]))
+        return -slope, error
+    if found.kind == "count":
+        return line(seen[used], excess[used])
+    used = used & (seen >= seen[used].max(initial=0) / (2 if limit_is_known else 8))
+    if limit_is_known:
+        values = 2 * math.log(2) * seen[used] * excess[used]
+        return float(values.mean()), float(values.std() / math.sqrt(len(values)))
+    return line(1 / (2 * seen[used]), excess[used] * math.log(2))
+
+
+def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Slope of the least squares line, and its standard error."""
+    if len(x) < 3:
+        return math.nan, math.nan
+    from scipy.stats import linregress
+
+    found = linregress(x, y)
+    return float(found.slope), float(found.stderr)
+
+
+def forgetting(subject: Subject) -> dict[str, np.ndarray]:
+    """KL (bits) between what is predicted at the last observation and what would be, had the symbol `seen` observations
+    before it been another of the same sequence; of the exact reasoner and of the model.
+    """
+    exact, found = replaced_one(subject.study, subject.params, EXAMPLES)
+    lag = np.arange(len(exact) - 1)
+    exact, found = (
+        np.asarray([kl_bits(of[-1], of[-2 - w]).mean() for w in lag]) for of in map(np.asarray, (exact, found))
+    )
+    return {"seen": lag.astype(float), "excess_exact": exact, "excess_model": found, "used": exact > LEAST_BITS / 10}
+
+
+@partial(jax.jit, static_argnames="count")
+def replaced_one(study: Study, params: object, count: int) -> tuple[Array, Array]:
+    """Two [T+1, B, V] of log-predictives (nats) at the last observation: with the symbol of each observation in turn
+    replaced by the one that comes after it in the sequence (the last by the first), and with none.
+    """
+    tables, batch = sequences(study, count)
+    observations = study.horizon
+    last = jnp.asarray([observations - 1])
+    first = study.tunnel._header  # pyrefly: ignore[missing-attribute]
+    tokens = jnp.arange(batch.inputs.shape[1])
+    following = jnp.where(tokens + 1 < len(tokens), tokens + 1, first)
+
+    def predicted(at: Array) -> tuple[Array, Array]:
+        take = jnp.where(tokens == at, following, tokens)
+        changed = batch._replace(inputs=batch.inputs[:, take])
+        logits = model(study, params)(changed.inputs, study.tunnel.scored(observations)[-1:])
+        return study.tunnel.log_predictive(tables, changed, last)[:, 0], jax.nn.log_softmax(logits)[:, 0]
+
+    return jax.lax.map(predicted, jnp.concatenate([first + jnp.arange(len(tokens) - first), jnp.asarray([-1])]))

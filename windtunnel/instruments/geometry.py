@@ -1,0 +1,264 @@
+"""Geometry: are the keys an orthogonal frame of the hypotheses, and do residual states carry the belief?
+
+Keys are those that attention sees: after norm, projection and rotation. n directions in d dimensions cannot be
+orthogonal where n > d, so the score is 1 at the Welch bound and 0 where all are parallel:
+
+    r² = mean_{i≠j} cos²(k_i, k_j),   r_min = √max(0, (n − d) / (d (n − 1))),   score = 1 − (r − r_min) / (1 − r_min).
+
+Random directions are nearly orthogonal too: mean |cos| = √(2/πd). So every number stands beside chance, beside a random
+initialisation of the same shape, and beside shuffled labels where a direction is a mean over tokens (`hypotheses.frame`
+says of which; stored pairs have a token each, and no label to shuffle).
+"""
+
+import math
+
+import numpy as np
+
+from windtunnel.instruments.base import Json, Seen, Subject, visible
+from windtunnel.instruments.hypotheses import Frame, frame
+from windtunnel.tunnels import Recall
+
+ORTHOGONAL, COVERED, SEPARATE = 0.9, 0.8, 0.7  # what good looks like, by the thresholds of the seed
+
+
+def refusal(subject: Subject) -> str | None:
+    return None  # residual states are everywhere; where there are no keys, `measure` says so
+
+
+def measure(subject: Subject) -> Json:
+    """`keys`: one row a layer and head; `manifold`: what residual states know of the belief; `domains`: whether those
+    of different domains lie apart (`mixture`).
+    """
+    seen, untrained, tunnel = subject.seen, subject.untrained, subject.study.tunnel
+    found = frame(tunnel, seen.batch, seen.log_posterior_BPH)
+    record: Json = {"keys": None, "manifold": manifold(seen, untrained), "domains": None}
+    if found is not None and seen.depths:
+        record["keys"] = keys(seen, untrained, found)
+        if isinstance(tunnel, Recall):  # what the data themselves allow
+            record["keys"]["codes"] = orthogonality(np.asarray(seen.batch.inputs)[..., : tunnel.bits])
+    if tunnel.name == "mixture":
+        record["domains"] = domains(seen, untrained)
+    return record
+
+
+def lines(record: Json) -> list[str]:
+    said = []
+    if (found := record["keys"]) is None:
+        said.append("no keys: the model has no attention, or tokens stand for no hypotheses")
+    else:
+        best, null = found["heads"][found["best"]], found["heads"][found["best"]]["untrained"]
+        said.append(
+            f"keys of {found['n']:.0f} {found['what']} in {found['d']} dimensions, most orthogonal in head "
+            f"{best['layer']}.{best['head']}: score {best['score']:.3f} (untrained {null['score']:.3f}), mean |cos| "
+            f"{best['mean_abs_cos']:.3f} (chance {found['chance_mean_abs_cos']:.3f}), coverage {best['coverage']:.2f} "
+            f"({null['coverage']:.2f}), dimensions used {best['utilisation']:.2f} ({null['utilisation']:.2f})"
+        )
+        if "codes" in found:
+            said.append(
+                f"the data's own codes have mean |cos| {found['codes']['mean_abs_cos']:.3f}: no less is asked for"
+            )
+    flat = record["manifold"]
+    said.append(
+        f"residual states at equal position tell the belief with R² {_shown(flat['belief_r2'])} (untrained "
+        f"{_shown(flat['untrained']['belief_r2'])}, shuffled {_shown(flat['shuffled']['belief_r2'])}); PC1 holds "
+        f"{flat['pc1']:.0%} (untrained {flat['untrained']['pc1']:.0%})"
+    )
+    if (apart := record["domains"]) is not None:
+        said.append(
+            f"domains lie apart by {_shown(apart['separation'])} (untrained {_shown(apart['untrained'])}, "
+            f"shuffled {_shown(apart['shuffled'])})"
+        )
+    return said
+
+
+def headline(record: Json) -> dict[str, float | None]:
+    """What a table, or a time series, shows."""
+    found, flat = record["keys"], record["manifold"]
+    shown = {"belief_r2": flat["belief_r2"]}
+    if found is not None:
+        best = found["heads"][found["best"]]
+        shown |= {"orthogonality": best["score"], "coverage": best["coverage"], "utilisation": best["utilisation"]}
+        shown["sharpness"] = max(head["sharpness"] for head in found["heads"])
+    if record["domains"] is not None:
+        shown["separation"] = record["domains"]["separation"]
+    return shown
+
+
+def keys(seen: Seen, untrained: Seen, found: Frame) -> Json:
+    """Every layer and head, with nulls; `best` is the most orthogonal."""
+    rows, shuffled = [], np.random.default_rng(0).permutation(found.label_BT.ravel()).reshape(found.label_BT.shape)
+    for depth in seen.depths:
+        trained, null = (np.asarray(of.taps[f"{depth}.keys"], np.float64) for of in (seen, untrained))
+        sharp = {name: sharpness(np.asarray(of.taps[f"{depth}.attention"], np.float64))
+                 for name, of in (("trained", seen), ("untrained", untrained))}  # fmt: skip
+        for head in range(trained.shape[1]):
+            row = orthogonality(directions(trained[:, head], found), spectrum=True)
+            row["untrained"] = orthogonality(directions(null[:, head], found))
+            row["untrained"]["sharpness"] = sharp["untrained"][head]
+            row["shuffled"] = (
+                None if found.own else orthogonality(directions(trained[:, head], found._replace(label_BT=shuffled)))
+            )
+            rows.append({"layer": depth, "head": head, "sharpness": sharp["trained"][head], **row})
+    d = seen.taps[f"{seen.depths[0]}.keys"].shape[-1]
+    n = float(np.mean([row["n"] for row in rows]))
+    return {
+        "what": found.what,
+        "n": n,
+        "d": d,
+        "chance_mean_abs_cos": math.sqrt(2 / (math.pi * d)),
+        "chance_score": _score(1 / math.sqrt(d), n, d),
+        "best": int(np.argmax([row["score"] for row in rows])),
+        "heads": rows,
+    }
+
+
+def directions(keys_BTd: np.ndarray, found: Frame) -> np.ndarray:
+    """[M, n, d]: the keys of each sequence's own hypotheses (M sequences), or the mean key of every hypothesis that
+    occurs (M = 1).
+    """
+    if found.own:
+        return keys_BTd
+    label = found.label_BT.ravel()
+    flat = keys_BTd.reshape(-1, keys_BTd.shape[-1])
+    return np.stack([flat[label == h].mean(axis=0) for h in range(found.count) if (label == h).any()])[None]
+
+
+def orthogonality(vectors_Mnd: np.ndarray, spectrum: bool = False) -> Json:
+    """Of n vectors in d dimensions, averaged over M sets. With unit vectors u_i and σ their singular values:
+
+    `score` as above; `mean_abs_cos`; `coverage`: the share of hypotheses with a direction of their own, that is with
+    cos² < ½ to every other, so that no other one lies as much along it as across; `utilisation` = (Σσ²)² / (d Σσ⁴), the
+    participation ratio over d, and `utilisation_entropy` = exp H(σ²/Σσ²) / d.
+    """
+    sets = [_one_set(vectors_nd) for vectors_nd in np.asarray(vectors_Mnd, np.float64)]
+    made = {name: float(np.mean([one[name] for one in sets])) for name in sets[0] if name != "singular"}
+    return {**made, "singular": np.mean([one["singular"] for one in sets], axis=0).tolist()} if spectrum else made
+
+
+def _one_set(vectors_nd: np.ndarray) -> Json:
+    n, d = vectors_nd.shape
+    length_n1 = np.linalg.norm(vectors_nd, axis=1, keepdims=True)
+    unit_nd = np.divide(vectors_nd, length_n1, out=np.zeros_like(vectors_nd), where=length_n1 > 0)
+    if n < 2:
+        return {**dict.fromkeys(("score", "rms_cos", "mean_abs_cos", "coverage"), math.nan), "n": n,
+                "utilisation": 1 / d, "utilisation_entropy": 1 / d, "singular": np.ones(1)}  # fmt: skip
+    cos_nn = unit_nd @ unit_nd.T
+    off = np.abs(cos_nn[~np.eye(n, dtype=bool)].reshape(n, n - 1))
+    rms = float(np.sqrt(np.mean(off**2)))
+    singular = np.linalg.svd(unit_nd, compute_uv=False)
+    share = singular**2 / max((singular**2).sum(), 1e-300)
+    entropy = -np.sum(share * np.log(np.maximum(share, 1e-300)))
+    return {
+        "n": n,
+        "score": _score(rms, n, d),
+        "rms_cos": rms,
+        "mean_abs_cos": float(off.mean()),
+        "coverage": float(np.mean(off.max(axis=1) ** 2 < 0.5)),
+        "utilisation": float(1 / np.sum(share**2) / d),
+        "utilisation_entropy": float(np.exp(entropy) / d),
+        "singular": singular,
+    }
+
+
+def _score(rms: float, n: float, d: int) -> float:
+    least = math.sqrt(max(0.0, (n - d) / (d * (n - 1)))) if n > 1 else 0.0
+    return 1 - (rms - least) / (1 - least) if least < 1 else math.nan
+
+
+def sharpness(attention_BNTT: np.ndarray) -> list[float]:
+    """Per head 1 − H(α_i) / ln(keys visible), averaged over the queries that see at least two: 0 for uniform attention,
+    1 for attention to one token. (How it rises over depth is the sharpening of queries and keys.)
+    """
+    tokens = attention_BNTT.shape[-1]
+    weight = np.where(visible(tokens), attention_BNTT, 0.0)
+    entropy_BNT = -np.sum(weight * np.log(np.maximum(weight, 1e-300)), axis=-1)
+    return (1 - entropy_BNT[..., 1:] / np.log(np.arange(2, tokens + 1))).mean(axis=(0, 2)).tolist()
+
+
+def manifold(seen: Seen, untrained: Seen) -> Json:
+    """How well a line through the last residual state tells the exact predictive: R² on held-out sequences, after the
+    mean of every position is taken from both, so that knowing the time is worth nothing; `pc1`, the first component's
+    share of the variance, before (`pc1_raw`) and after. PC1 alone is no evidence: see its null.
+    """
+    p_BPV, weight_BP = np.exp(np.asarray(seen.log_exact_BPV, np.float64)), np.asarray(seen.batch.weight_BP) > 0
+    state_BPD, null_BPD = (last_residual(of) for of in (seen, untrained))
+
+    def told(state_BPD: np.ndarray, belief_BPV: np.ndarray) -> dict[str, float]:
+        entropy_BP1 = -np.sum(belief_BPV * np.log(np.maximum(belief_BPV, 1e-300)), axis=-1, keepdims=True)
+        return {
+            "belief_r2": held_out_r2(state_BPD, belief_BPV, weight_BP),
+            "entropy_r2": held_out_r2(state_BPD, entropy_BP1, weight_BP),
+        }
+
+    def components(state_BPD: np.ndarray) -> dict[str, float]:
+        raw, even = state_BPD - state_BPD.mean(axis=(0, 1)), state_BPD - state_BPD.mean(axis=0)
+        return {"pc1_raw": first_component(raw[weight_BP]), "pc1": first_component(even[weight_BP])}
+
+    return {
+        **told(state_BPD, p_BPV),
+        **components(state_BPD),
+        "untrained": {**told(null_BPD, p_BPV), **components(null_BPD)},
+        "shuffled": told(state_BPD, np.roll(p_BPV, 1, axis=0)),
+    }
+
+
+def last_residual(seen: Seen) -> np.ndarray:
+    """[B, P, D]: the residual stream after the last layer, where outcomes are predicted."""
+    depth = max(int(name.split(".")[0]) for name in seen.taps if name.endswith(".residual"))
+    return np.asarray(seen.taps[f"{depth}.residual"], np.float64)[:, seen.scored]
+
+
+def first_component(centred_KD: np.ndarray) -> float:
+    power = np.linalg.svd(centred_KD, compute_uv=False) ** 2
+    return float(power[0] / max(power.sum(), 1e-300))
+
+
+def held_out_r2(x_BPD: np.ndarray, y_BPV: np.ndarray, weight_BP: np.ndarray) -> float:
+    """R² of a ridge regression of y on x, fitted on half of the sequences, scored on the others, at equal position."""
+    half = len(x_BPD) // 2
+    x_KD, y_KV, held_KD, held_KV = (
+        (of[part] - of[:half].mean(axis=0))[weight_BP[part]]
+        for part in (slice(half), slice(half, None))
+        for of in (x_BPD, y_BPV)
+    )
+    gram = x_KD.T @ x_KD
+    ridge = 1e-4 * np.trace(gram) / len(gram) * np.eye(len(gram))
+    told = held_KD @ np.linalg.solve(gram + ridge, x_KD.T @ y_KV)
+    total = np.sum(held_KV**2)
+    return float(1 - np.sum((held_KV - told) ** 2) / total) if total > 1e-12 else math.nan
+
+
+def domains(seen: Seen, untrained: Seen) -> Json:
+    """Separation of domains: how much better than chance the nearest centroid (of the other half's residual states, in
+    the metric of their spread) names the domain, where the exact posterior is sure of it (above 0.9). With K domains
+    and the mean recall a, that is (a − 1/K) / (1 − 1/K). Random projections separate a good deal: the null.
+    """
+    log_posterior_BPH = np.asarray(seen.log_posterior_BPH)
+    domain_BP, sure_BP = log_posterior_BPH.argmax(axis=-1), log_posterior_BPH.max(axis=-1) > math.log(0.9)
+
+    def separation(state_BPD: np.ndarray, domain_BP: np.ndarray) -> float:
+        half = len(state_BPD) // 2
+        fit, held = (
+            (state_BPD[part][sure_BP[part]], domain_BP[part][sure_BP[part]])
+            for part in (slice(half), slice(half, None))
+        )
+        kinds = np.unique(fit[1])
+        if len(kinds) < 2:
+            return math.nan
+        within = np.concatenate([fit[0][fit[1] == k] - fit[0][fit[1] == k].mean(axis=0) for k in kinds])
+        whiten = np.linalg.inv(within.T @ within / len(within) + 1e-3 * np.eye(within.shape[1]) * within.var())
+        centre = np.stack([fit[0][fit[1] == k].mean(axis=0) for k in kinds])
+        away = held[0][:, None] - centre[None]
+        named = kinds[np.argmin(np.einsum("kcd,de,kce->kc", away, whiten, away), axis=1)]
+        recall = np.mean([np.mean(named[held[1] == k] == k) for k in kinds if (held[1] == k).any()])
+        return float((recall - 1 / len(kinds)) / (1 - 1 / len(kinds)))
+
+    return {
+        "separation": separation(last_residual(seen), domain_BP),
+        "untrained": separation(last_residual(untrained), domain_BP),
+        "shuffled": separation(last_residual(seen), np.roll(domain_BP, 1, axis=0)),
+    }
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,117 @@
+"""What attention does at any length, and what predictions would be were its scores right: what `stability` measures."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array
+
+from windtunnel.config import Study
+from windtunnel.evaluate import each_example
+from windtunnel.instruments.base import model
+from windtunnel.instruments.hypotheses import targets
+from windtunnel.tunnels import Batch, Hmm
+
+EXAMPLES = 16
+RIGHT = 0.9  # of the exact mass is what the right hypotheses hold
+REPAIRS = ("none", "position", "dilution", "both")
+
+
+@partial(jax.jit, static_argnames="at")
+def far(study: Study, params: Any, at: tuple[int, ...], slopes: Array | None) -> dict[str, Array]:
+    """[B, P, …] at the observations `at` of sequences of the whole evaluated length, one at a time."""
+    module, where = model(study, params), jnp.asarray(at)
+    scored = study.tunnel.scored(study.length)[np.asarray(at)]
+
+    def judge(batch: Batch) -> dict[str, Array]:
+        tables = study.tunnel.prepare(study.length)
+        log_p_BPV = study.tunnel.log_predictive(tables, batch, where)
+        right = None if isinstance(study.tunnel, Hmm) else targets(study.tunnel, tables, batch, where)
+        made = looked_at(module, batch, scored, right)
+        if slopes is not None:
+            assert right is not None  # who has a prior over lags has targets
+            kl = [
+                repaired(module, batch, scored, log_p_BPV, right, prior_at(study, where), slopes, of) for of in REPAIRS
+            ]
+            made["kl_bits"] = jnp.stack(kl, axis=-1)
+        return made
+
+    return each_example(study, judge, jnp.arange(EXAMPLES))
+
+
+def prior_at(study: Study, at: Array) -> Array:
+    """[P, T]: the log-prior of each pair at the observations `at`."""
+    lag_PT = at[:, None] - jnp.arange(study.tunnel.tokens(study.length))[None]
+    prior = study.tunnel.lag_prior
+    assert prior is not None
+    return prior.log_density(jnp.maximum(lag_PT, 0).astype(float))
+
+
+def looked_at(module: Any, batch: Batch, scored: np.ndarray, log_right_BPT: Array | None) -> dict[str, Array]:
+    """What attention does, [B, P, L × N]."""
+    rows: dict[str, list[Array]] = {"entropy_bits": [], "scale": [], "mass": []}
+    query_P = lax.optimization_barrier(jnp.asarray(scored))  # else XLA sums up what is visible while it compiles
+    visible_PT = jnp.arange(batch.inputs.shape[1])[None] <= query_P[:, None]
+    exact_BPT = right_BPT = None
+    if log_right_BPT is not None:
+        exact_BPT = jnp.exp(log_right_BPT)
+        ordered = jnp.sort(exact_BPT, axis=-1, descending=True)
+        before = jnp.cumsum(ordered, axis=-1) - ordered
+        least = jnp.min(jnp.where(before < RIGHT, ordered, jnp.inf), axis=-1, keepdims=True)
+        right_BPT = (exact_BPT >= least) & (exact_BPT > 0)
+
+    def tap(name: str, value: Any) -> Any:
+        if name.endswith(".scores"):
+            mean = jnp.mean(value, axis=-1, keepdims=True, where=visible_PT[None, None])
+            spread = jnp.mean(jnp.where(visible_PT, value - mean, 0.0) ** 2, axis=-1, where=visible_PT[None, None])
+            rows["scale"].append(jnp.sqrt(spread))
+        if name.endswith(".attention"):
+            entropy = -jnp.sum(jnp.where(value > 0, value * jnp.log2(jnp.maximum(value, 1e-30)), 0.0), axis=-1)
+            rows["entropy_bits"].append(entropy)
+            if exact_BPT is not None and right_BPT is not None:
+                held = jnp.sum(jnp.where(right_BPT, exact_BPT, 0.0), axis=-1)
+                rows["mass"].append(jnp.sum(jnp.where(right_BPT[:, None], value, 0.0), axis=-1) / held[:, None])
+        return value
+
+    module(batch.inputs, scored, tap=tap)
+    made = {name: jnp.moveaxis(jnp.concatenate(of, axis=1), 1, -1) for name, of in rows.items() if of}
+    if exact_BPT is not None and right_BPT is not None:
+        held = jnp.sum(jnp.where(right_BPT, exact_BPT, 0.0), axis=-1)
+        made["uniform_mass"] = jnp.sum(right_BPT, axis=-1) / jnp.sum(visible_PT, axis=-1)[None] / held
+    return made
+
+
+def repaired(
+    module: Any, batch: Batch, scored: np.ndarray, log_p_BPV: Array, log_right_BPT: Array, log_prior_PT: Array,
+    slopes_LN: Array, repair: str,
+) -> Array:  # fmt: skip
+    """[B, P]: KL (bits) with the scores of every head that has a slope c put right: its `position`, its content
+    (`dilution`), `both`, or `none`.
+    """
+    likelihood_BPT = log_right_BPT - log_prior_PT[None]
+    kept: dict[str, Array] = {}
+
+    def tap(name: str, value: Any) -> Any:
+        depth, _, what = name.partition(".")
+        if what in ("queries", "keys"):
+            kept[what] = value
+        if what != "scores" or repair == "none":
+            return value
+        c_N11 = slopes_LN[int(depth)][:, None, None]
+        q, k = kept["queries"], kept["keys"]
+        rows = scored if q.shape[2] != len(scored) else np.arange(len(scored))
+        content = jnp.einsum("bnpd,bntd->bnpt", q[:, :, rows], k) / jnp.sqrt(q.shape[-1])
+        position = jnp.where(jnp.isfinite(value), value - content, -jnp.inf)
+        right_content = c_N11 * likelihood_BPT[:, None]
+        right_position = jnp.where(jnp.isfinite(value), c_N11 * log_prior_PT[None], -jnp.inf)
+        mended = (right_content if repair in ("dilution", "both") else content) + (
+            right_position if repair in ("position", "both") else position
+        )
+        return jnp.where(jnp.isnan(c_N11), value, mended)
+
+    log_q_BPV = jax.nn.log_softmax(module(batch.inputs, scored, tap=tap))
+    p_BPV = jnp.exp(log_p_BPV)
+    return jnp.sum(jnp.where(p_BPV > 0, p_BPV * (log_p_BPV - log_q_BPV), 0.0), axis=-1) / np.log(2)

@@ -1,0 +1,27 @@
+"""How fast a study learned: the step at which its KL to the exact posterior has fallen to a threshold.
+
+Every batch is drawn fresh and scored before it is trained on, so a learning curve is one of held-out sequences.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+SMOOTH = 20  # steps that a mean is taken over: a batch is a sample
+
+
+def learning_curve(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(step, KL in bits) of `train.jsonl`; NaN where it was not finite."""
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    kl_bits = [np.nan if row["kl_bits"] is None else row["kl_bits"] for row in rows]
+    return np.asarray([row["step"] for row in rows]), np.asarray(kl_bits, float)
+
+
+def steps_to_threshold(step: np.ndarray, kl_bits: np.ndarray, threshold: float) -> float | None:
+    """The first step at which the mean KL of the last `SMOOTH` steps is at most the threshold; None if none is."""
+    width = max(1, round(SMOOTH / max(1, step[0])))
+    for end in range(width, len(step) + 1):
+        if kl_bits[end - width : end].mean() <= threshold:
+            return float(step[end - 1])
+    return None
