@@ -5,20 +5,21 @@ All tensors of a kind go through one call (`_foreach`), and matrices of one shap
 
 import math
 from collections import defaultdict
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
+CLIP, ADAM_RATE = 1.0, 0.25
 MOMENTUM, B1, B2, EPSILON = 0.95, 0.9, 0.999, 1e-8
 
 
 class Muon:
-    """`step` takes the gradients of `parameters`, and the schedule's factor: a tensor, so that compiled code takes any."""
+    """`step` takes the gradients of `parameters`, and the rate: a tensor, so that compiled code takes any."""
 
-    def __init__(self, model: nn.Module, hidden: list[str], learning_rate: float, adam_rate: float, clip: float):
-        self.clip, self.rates = clip, (learning_rate, learning_rate * adam_rate)
-        named = dict(model.named_parameters())
+    def __init__(self, model: Any):
+        named, hidden = dict(model.named_parameters()), model.hidden_names()
         self.kernels = [named[name] for name in hidden]
         self.others = [parameter for name, parameter in named.items() if name not in hidden]
         self.parameters = self.kernels + self.others
@@ -27,14 +28,17 @@ class Muon:
         )
         self.count = torch.zeros(())
 
+    def initialise(self) -> None:
+        for tensor in (*self.momentum, *self.first, *self.second, self.count):
+            tensor.zero_()
+
     @torch.no_grad()
     def step(self, gradients: list[Tensor], rate: Tensor) -> None:
         self.count += 1
         n = len(self.kernels)
-        total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        gradients = list(torch._foreach_mul(gradients, torch.clamp(self.clip / total, max=1.0)))
-        self._turn(gradients[:n], rate * self.rates[0])
-        self._adam(gradients[n:], rate * self.rates[1])
+        gradients = clipped(gradients)
+        self._turn(gradients[:n], rate)
+        self._adam(gradients[n:], rate * ADAM_RATE)
 
     def _turn(self, gradients: list[Tensor], rate: Tensor) -> None:
         turned = orthogonal(self._nesterov(self.momentum, gradients, MOMENTUM))
@@ -61,6 +65,33 @@ class Muon:
         ahead = torch._foreach_mul(momentum, beta / (1 - beta ** (self.count + 1)))
         torch._foreach_add_(ahead, torch._foreach_mul(gradients, (1 - beta) / (1 - beta**self.count)))
         return list(ahead)
+
+
+class AdamW:
+    """PyTorch's own, fused into one kernel."""
+
+    def __init__(self, model: Any):
+        self.parameters = list(model.parameters())
+        self.rate = torch.zeros(())
+        self.inner = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=0.0, fused=True)
+
+    def initialise(self) -> None:
+        for state in self.inner.state.values():
+            for tensor in state.values():
+                tensor.zero_()
+
+    @torch.no_grad()
+    def step(self, gradients: list[Tensor], rate: Tensor) -> None:
+        self.rate.copy_(rate)
+        for parameter, gradient in zip(self.parameters, clipped(gradients), strict=True):
+            parameter.grad = gradient
+        self.inner.step()
+
+
+def clipped(gradients: list[Tensor]) -> list[Tensor]:
+    """To a global norm of at most CLIP."""
+    total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return list(torch._foreach_mul(gradients, torch.clamp(CLIP / total, max=1.0)))
 
 
 def orthogonal(matrices: list[Tensor]) -> list[Tensor]:

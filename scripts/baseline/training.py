@@ -1,17 +1,18 @@
-"""Training on `bijection` in PyTorch: data, loss and steps. `python -m baseline.training STEPS V LAYERS HEADS WIDTH`.
+"""Training on `bijection` in PyTorch: data, loss and steps; as a program, a worker of `bench/workers.py`.
 
-Data are drawn for CHUNK steps at once, in a few vectorised calls, so that drawing costs a step almost nothing.
+Data are drawn for CHUNK steps at once, in a few vectorised calls, so that drawing costs a step almost nothing. What is
+compiled is compiled once: a study that comes after another takes its place in the same tensors.
 """
 
 import math
 import sys
-import time
 
 import torch
 import torch.nn.functional as F
-from baseline.optimizer import Muon
-from baseline.transformer import Transformer
 from torch import Tensor
+
+from baseline.optimizer import AdamW, Muon
+from baseline.transformer import Transformer
 
 CHUNK = 128
 
@@ -30,31 +31,39 @@ def exact(tokens: Tensor, symbols: int) -> Tensor:
 
 
 class Training:
-    """A model, its optimiser and a schedule; `compiled` or eager. `advance(n)` takes n steps."""
+    """A model, its optimiser and a schedule of `steps`; `compiled` or eager. `advance(n)` takes n steps."""
 
     def __init__(
-        self, symbols: int, layers: int, heads: int, width: int, steps: int, batch: int = 64, seed: int = 0,
-        compiled: bool = False, learning_rate: float = 0.05, adam_rate: float = 0.25, clip: float = 1.0,
+        self, symbols: int, layers: int, heads: int, width: int, batch: int, steps: int,
+        optimizer: str = "muon", compiled: bool = False,
     ):  # fmt: skip
-        torch.manual_seed(seed)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.symbols, self.batch, self.steps, self.done = symbols, batch, steps, 0
+        self.symbols, self.batch, self.steps = symbols, batch, steps
         self.model = Transformer(2 * symbols, symbols, 2 * symbols - 1, layers, heads, width, 4 * width)
-        self.optimizer = Muon(self.model, self.model.hidden_names(), learning_rate, adam_rate, clip)
+        self.optimizer = (AdamW if optimizer == "adamw" else Muon)(self.model)
         self.loss, self.step = self._loss, self.optimizer.step
         if compiled:
             self.loss, self.step = torch.compile(self._loss), torch.compile(self.optimizer.step)
+        self.restart(0, 0.05)
+
+    def restart(self, seed: int, learning_rate: float) -> None:
+        """Another study, in the same tensors."""
+        torch.manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.done, self.learning_rate = 0, learning_rate
+        self.model.initialise()
+        self.optimizer.initialise()
 
     def _loss(self, tokens: Tensor, p: Tensor) -> Tensor:
         """Cross-entropy to the exact predictive, in nats, a scored position."""
         return -(p * F.log_softmax(self.model(tokens), -1)).sum() / (p.shape[0] * p.shape[1])
 
-    def schedule(self, step: int) -> float:
-        """Up to 1 over the first twentieth, then along a cosine to 0."""
+    def rate(self, step: int) -> float:
+        """Up over the first twentieth, then along a cosine to 0."""
         warmup = max(1, self.steps // 20)
         if step < warmup:
-            return step / warmup
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / (self.steps - warmup))))
+            return self.learning_rate * step / warmup
+        share = min(1.0, (step - warmup) / (self.steps - warmup))
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
     def advance(self, count: int) -> Tensor:
         """The losses."""
@@ -62,7 +71,7 @@ class Training:
         for first in range(0, count, CHUNK):
             size = min(CHUNK, count - first)
             tokens = sample(size * self.batch, self.symbols, self.generator)
-            rates = torch.tensor([self.schedule(self.done + i) for i in range(size)])
+            rates = torch.tensor([self.rate(self.done + i) for i in range(size)])
             parts = zip(tokens.split(self.batch), exact(tokens, self.symbols).split(self.batch), rates, strict=True)
             for one, p, rate in parts:
                 loss = self.loss(one, p)
@@ -73,12 +82,17 @@ class Training:
 
 
 def main() -> None:
-    """A process of its own: threads, seconds until it could start, seconds of training."""
-    kind, threads, steps, symbols, layers, heads, width = sys.argv[1], *map(int, sys.argv[2:])
+    """For every line on stdin, so many steps of a study."""
+    kind, optimizer, *numbers = sys.argv[1:]
+    threads, symbols, layers, heads, width, batch = map(int, numbers)
     torch.set_num_threads(threads)
-    began = time.perf_counter()
-    Training(symbols, layers, heads, width, steps, compiled=kind == "compiled").advance(steps)
-    print(time.perf_counter() - began)
+    training = Training(symbols, layers, heads, width, batch, 1000, optimizer, kind == "compiled")
+    training.advance(1)
+    print("ready", flush=True)
+    for study, line in enumerate(sys.stdin):
+        training.restart(study, (0.02, 0.035, 0.05)[study % 3])
+        training.advance(int(line))
+        print(int(line), flush=True)
 
 
 if __name__ == "__main__":

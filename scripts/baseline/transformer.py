@@ -46,11 +46,21 @@ class Transformer(nn.Module):
 
     def __init__(self, vocabulary: int, outcomes: int, length: int, layers: int, heads: int, width: int, hidden: int):
         super().__init__()
-        self.embedding = nn.Parameter(torch.randn(vocabulary, width) / width**0.5)
-        self.position = nn.Parameter(0.02 * torch.randn(length, width))
+        self.embedding = nn.Parameter(torch.empty(vocabulary, width))
+        self.position = nn.Parameter(torch.empty(length, width))
         self.layers = nn.ModuleList(Layer(width, heads, hidden) for _ in range(layers))
         self.norm = nn.Parameter(torch.ones(width))
         self.head, self.head_bias = kernel(width, outcomes), nn.Parameter(torch.zeros(outcomes))
+        self.initialise()
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """As the JAX model starts, in distribution."""
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 1:
+                parameter.fill_(0.0 if "bias" in name else 1.0)
+            else:
+                parameter.normal_(std=0.02 if name == "position" else parameter.shape[1] ** -0.5)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = F.embedding(tokens, self.embedding) + self.position
@@ -72,7 +82,7 @@ class Transformer(nn.Module):
 
 
 def kernel(fan_in: int, fan_out: int) -> nn.Parameter:
-    return nn.Parameter(torch.randn(fan_out, fan_in) / fan_in**0.5)
+    return nn.Parameter(torch.empty(fan_out, fan_in))
 
 
 def norm(x: Tensor, scale: Tensor) -> Tensor:
