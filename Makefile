@@ -17,7 +17,8 @@ test-slow: .venv/ready ## the long tests: whole trainings, a wheel in an empty e
 check: .venv/ready ## lint, format and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyrefly check
 
-bench: .venv/ready ## steps a second, compile seconds, and the cost of a long evaluation
+bench: .venv/ready ## measure this machine into docs/benchmarks.md: against PyTorch, oracles, long evaluations
+	$(BIN)/pip install -q -e '.[bench]'
 	$(BIN)/python scripts/benchmark.py
 	$(BIN)/python scripts/benchmark_oracles.py
 	$(BIN)/python scripts/benchmark_reach.py

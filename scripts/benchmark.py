@@ -1,61 +1,70 @@
-"""`make bench`: compile seconds, model-steps a second and the cost of a long evaluation, on this machine.
+"""`make bench`: the table of docs/benchmarks.md. `python scripts/benchmark.py ROW …` measures and prints some rows.
 
-Compare figures from one run only, as ratios: machines are noisy.
+Both sides of a row take turns within it, so compare ratios; the document is written when all rows are done. The rows of
+training against PyTorch need `pip install '.[bench]'`.
 """
 
+import os
+import platform
+import re
+import sys
 import time
-from statistics import median
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
 
-import jax
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from bench import accelerator, posteriors, runs, steps, table
+from windtunnel import records
 
-from windtunnel.conf import folder
-from windtunnel.config import Study, door
-from windtunnel.progress import console
-from windtunnel.sweep.packs import Program, use_all_cores
-
-STEPS, REPEATS = 60, 5
-CASES = {
-    "recall": [],
-    "recall, rope": ["position=rope"],
-    "recall, reach 128": ["evaluate.reach=128"],
-    "bijection": ["tunnel=bijection"],
+ROWS: dict[str, Callable[[], list[table.Line]]] = {
+    "study": steps.study,
+    "sweep": steps.sweep,
+    "paper": steps.paper,
+    "recipe": runs.recipe,
+    "overhead": runs.overhead,
+    "run": runs.run,
+    "posteriors": posteriors.posteriors,
 }
-
-
-def study(overrides: list[str]) -> Study:
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        plain = OmegaConf.to_container(compose("config", overrides=overrides), resolve=True)
-    return door(plain)[0]  # type: ignore[arg-type]
-
-
-def seconds(function) -> float:
-    began = time.perf_counter()
-    jax.block_until_ready(function())
-    return time.perf_counter() - began
+DOC = Path("docs/benchmarks.md")
 
 
 def main() -> None:
-    use_all_cores()
-    out = console()
-    out.print(f"{jax.device_count()} × {jax.devices()[0].device_kind}, jax {jax.__version__}")
-    for name, overrides in CASES.items():
-        for seeds in (1, 2, 3):
-            program = Program([study([*overrides, f"seed={seed}"]) for seed in range(seeds)])
-            state, _ = program.advance(program.start(), 1)
-            rates = []
-            for _ in range(REPEATS):
-                began = time.perf_counter()
-                state, kl_bits = program.advance(state, STEPS)
-                jax.block_until_ready(kl_bits)
-                rates.append(seeds * STEPS / (time.perf_counter() - began))
-            program.predict(state.params)  # compiles
-            judged = seconds(lambda program=program, state=state: program.predict(state.params)) / seeds
-            out.print(
-                f"{name:20} pack of {seeds}: compiled {program.compile_seconds:.1f} s, {median(rates):5.1f} steps/s, "
-                f"judged in {judged:.2f} s a study"
-            )
+    names = sys.argv[1:] or [*ROWS, "accelerator"]
+    unknown = [name for name in names if name not in [*ROWS, "accelerator"]]
+    if unknown:
+        raise SystemExit(f"{unknown[0]}: no such row; valid: {', '.join([*ROWS, 'accelerator'])}")
+    began, lines, on_accelerator = time.perf_counter(), [], []
+    for name in names:
+        print(f"{name} …", flush=True)
+        if name == "accelerator":
+            on_accelerator = accelerator.accelerator()
+            continue
+        lines += (made := [line.cells() for line in ROWS[name]()])
+        print(table.block(made), flush=True)
+    minutes = (time.perf_counter() - began) / 60
+    print(f"{minutes:.1f} minutes", flush=True)
+    if len(sys.argv) == 1:
+        fill("table", f"{machine()}; {minutes:.0f} minutes.\n\n{table.block(lines)}")
+        none = "No accelerator was at hand: left empty."
+        fill("accelerator", table.block(on_accelerator, accelerator.HEAD) if on_accelerator else none)
+
+
+def machine() -> str:
+    cores = len(os.sched_getaffinity(0))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "torch", "numpy"))
+    return f"{cores} cores, {processor()}; {versions}; load average {os.getloadavg()[2]:.1f} over the last 15 minutes"
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def fill(name: str, text: str) -> None:
+    """Put a text into the document, between its marks."""
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+    records.write(DOC, re.sub(pattern, lambda m: f"{m[1]}{text}\n{m[2]}", DOC.read_text(), flags=re.S))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -144,9 +145,7 @@ class Permutation(Finite):
         row_V1N, asked_1N = jnp.arange(V)[:, None, None], key_BT[:, at].reshape(1, -1)
         asked_VN = jnp.sum(jnp.where(row_V1N == asked_1N[None], log_weight_VVN, 0.0), axis=0)
         others_RVN = jnp.where(row_V1N[:-1] < asked_1N[None], log_weight_VVN[:-1], log_weight_VVN[1:])
-        log_rest_VN = log_sum(fill(lax.optimization_barrier(others_RVN))[-1])[
-            ::-1
-        ]  # in this order of sets, the v-th from behind lacks v
+        log_rest_VN = log_sum(fill(others_RVN)[-1])[::-1]  # in this order of sets, the v-th from behind lacks v
         log_marginal_VN = jax.nn.log_softmax(asked_VN + log_rest_VN, axis=0)
         log_kept, log_other = jnp.log1p(-self.noise * V / (V - 1)), jnp.log(self.noise / (V - 1))
         return jnp.logaddexp(log_marginal_VN + log_kept, log_other).T.reshape(B, P, V)
@@ -173,10 +172,22 @@ def fill(log_weight_RVN: Array) -> list[list[Array]]:
     rows, columns, matrices = log_weight_RVN.shape
     log_ways_CN, steps = jnp.zeros((1, matrices), log_weight_RVN.dtype), []
     for (before_kC, column_kC), log_weight_VN in zip(subsets(columns)[:rows], log_weight_RVN, strict=True):
-        pairs = zip(before_kC, column_kC, strict=True)
-        steps.append([log_ways_CN[before_C] + log_weight_VN[column_C] for before_C, column_C in pairs])
-        log_ways_CN = lax.optimization_barrier(log_sum(steps[-1]))  # or XLA computes it anew for every term
+
+        def terms(log_ways_CN: Array, log_weight_VN: Array, sets: Any = (before_kC, column_kC)) -> list[Array]:
+            return [log_ways_CN[before_C] + log_weight_VN[column_C] for before_C, column_C in zip(*sets, strict=True)]
+
+        steps.append(terms(log_ways_CN, log_weight_VN))
+        log_ways_CN = apart(lambda *of, terms=terms: log_sum(terms(*of)), log_ways_CN, log_weight_VN)
     return steps
+
+
+def apart(function: Callable[..., Array], *arguments: Array) -> Array:
+    """function(*arguments), with its arguments and result as arrays in memory. Else XLA computes an argument anew for
+    every term that gathers from it; on a CPU it keeps no `optimization_barrier`, but it does not look into branches.
+    """
+    always = arguments[0].ravel()[0] < jnp.inf  # of a log-weight, which XLA does not know
+    otherwise = jax.eval_shape(function, *arguments)
+    return lax.cond(always, function, lambda *_: jnp.full(otherwise.shape, jnp.nan, otherwise.dtype), *arguments)
 
 
 def log_sum(terms: list[Array]) -> Array:

@@ -1,0 +1,43 @@
+"""The rows of an accelerator: packs of 1, 8, 64 and 512 studies, in float32 and with products in bfloat16."""
+
+import time
+from statistics import median
+
+import jax
+import numpy as np
+
+from bench.studies import composed
+from bench.workers import ROUNDS, SMALL
+from windtunnel.sweep.packs import Program
+
+PACKS, PRECISIONS = (1, 8, 64, 512), ("float32", "bfloat16")
+STEPS, CALL = 600, 60
+HEAD: list[str] = "pack | products in | model-steps/s | KL after 600 steps, bits".split(" | ")
+
+
+def accelerator() -> list[list[str]]:
+    """Lines of a table; none where JAX finds no GPU or TPU."""
+    if jax.default_backend() == "cpu":
+        return []
+    lines = []
+    for precision in PRECISIONS:
+        for size in PACKS:
+            with jax.default_matmul_precision("highest" if precision == "float32" else precision):
+                rate, kl_bits = measure(size)
+            lines.append([f"{size}", precision, f"{rate:,.0f}", f"{kl_bits:.1e}"])
+            print("  " + ", ".join(lines[-1]), flush=True)
+    return lines
+
+
+def measure(size: int) -> tuple[float, float]:
+    """Model-steps a second (median over calls), and the mean KL over the last steps and the pack."""
+    program = Program([composed([*SMALL.overrides, f"train.steps={STEPS}", f"seed={seed}"]) for seed in range(size)])
+    state, kl_bits = program.advance(program.start(), CALL)
+    seconds = []
+    for _ in range(STEPS // CALL - 1):
+        began = time.perf_counter()
+        state, kl_bits = program.advance(state, CALL)
+        jax.block_until_ready(kl_bits)
+        seconds.append(time.perf_counter() - began)
+    assert len(seconds) >= ROUNDS
+    return size * CALL / median(seconds), float(np.asarray(kl_bits)[:size, CALL - 10 : CALL].mean())

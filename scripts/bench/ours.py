@@ -1,0 +1,34 @@
+"""Our side of the benchmarks of steps a second, as a worker: `ours.py STUDIES OVERRIDE…`. A study after another has a
+seed and a rate of its own; with three rates, all in one compiled program.
+"""
+
+import sys
+
+import jax
+
+from bench.studies import composed
+from windtunnel.sweep.packs import Program, use_all_cores
+
+RATES = 0.02, 0.035, 0.05
+
+
+def main() -> None:
+    count, overrides = int(sys.argv[1]), sys.argv[2:]
+    use_all_cores()
+    knobs = [(f"seed={i // 3}", f"train.learning_rate={RATES[i % 3]}") for i in range(count)]
+    program = Program([composed([*overrides, *pair]) for pair in knobs])
+    state, _ = program.advance(program.start(), 1)
+    jax.block_until_ready(state)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        done, steps = 0, int(line)
+        while done < steps:
+            size = min(128, steps - done)
+            state, kl_bits = program.advance(state, size)
+            done += size
+        jax.block_until_ready(kl_bits)
+        print(count * steps, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The rows that are whole runs of the command line, in folders of their own, by the clock on the wall."""
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from bench.table import Line
+from bench.workers import PAPER, ROUNDS, SMALL, Contender, Shape, pytorch
+
+RECIPE_STEPS, RECIPE_BATCH = 50_000, 256  # of the published training
+TARGET, SHORT = 1e-3, 600  # bits, and the steps in which the preset of `bijection` gets there
+MAKE_RUN = 300.0  # seconds that the main sweep may take
+
+
+def windtunnel(*arguments: str) -> tuple[float, list[dict[str, str]]]:
+    """Seconds of `windtunnel run …`, and its records."""
+    with tempfile.TemporaryDirectory() as scratch:
+        began = time.perf_counter()
+        command = [Path(sys.executable).with_name("windtunnel"), "run", *arguments, f"runs={scratch}"]
+        environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+        took = time.perf_counter() - began
+        (results,) = Path(scratch).glob("*/results.csv")
+        with results.open() as lines:
+            rows = list(csv.DictReader(lines))
+    print(f"  {' '.join(arguments)}: {took:.1f} s", flush=True)
+    return took, rows
+
+
+def recipe() -> list[Line]:
+    """Seconds from the start of the process to a verdict of at most 10⁻³ bits, against 50,000 eager steps."""
+    shape = Shape(PAPER.symbols, PAPER.layers, PAPER.heads, PAPER.width, RECIPE_BATCH)
+    ours, theirs, reached = [], [], []
+    eager = [
+        Contender(f"eager, batch {RECIPE_BATCH}, {n} threads", pytorch(shape, "eager", n, "adamw")) for n in (1, 2)
+    ]
+    fastest = max(eager, key=lambda contender: [contender.advance() for _ in range(2)][-1])
+    for seed in range(ROUNDS):
+        took, (row,) = windtunnel("tunnel=bijection", f"train.steps={SHORT}", f"seed={seed}")
+        ours.append(took)
+        reached.append(float(row["kl_bits"]))
+        theirs.append(RECIPE_STEPS / fastest.advance())
+    for contender in eager:
+        contender.close()
+    detail = f"{SHORT} steps of the preset, five seeds: {min(reached):.1e} to {max(reached):.1e} bits"
+    if median(reached) > TARGET:
+        detail += ", **more than 10⁻³**"
+    what = "bijection V = 20 to 10⁻³ bits, from process start: seconds"
+    return [Line(what, "50,000 steps at batch 256, PyTorch eager, AdamW", ours, theirs, 100, detail, seconds=True)]
+
+
+def overhead() -> list[Line]:
+    """What a sweep of 24 points takes beyond compiling and stepping: start, judgement, records, table and figure."""
+    took, rows = windtunnel("-m", *SMALL.overrides, "seed=range(8)", "train.learning_rate=0.02,0.035,0.05")
+    steps, compiling = (sum(float(row[f"{part}_seconds"]) for row in rows) for part in ("train", "compile"))
+    detail = (
+        f"{steps:.1f} s of steps, {compiling:.1f} s of compiling them, {took - steps - compiling:.1f} s of all else"
+    )
+    what = "sweep of 24 points: seconds of compiling and steps, of all"
+    return [Line(what, "the whole sweep, by the clock", [steps + compiling], [took], 1 / 1.1, detail)]
+
+
+def run() -> list[Line]:
+    """The main sweep, once."""
+    took, rows = windtunnel("+sweep=extrapolation")
+    steps = sum(float(row["train_seconds"]) for row in rows)
+    return [Line("`make run`: seconds", "five minutes", [took], [MAKE_RUN], 1, f"{steps:.0f} s of steps", seconds=True)]
