@@ -1,0 +1,51 @@
+"""`make architectures`: the tables of docs/architectures.md, from the records of `+sweep=architectures`."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from windtunnel import records
+from windtunnel.report.numbers import number
+
+ROOT, DOC = Path("runs/architectures"), Path("docs/architectures.md")
+BASELINES = ("prior", "last-1", "last-2", "last-4", "last-8", "last-16")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A line for each model, its best rate deciding; then the trivial baselines."""
+    rates = sorted({row["train.learning_rate"] for row in rows}, key=float)
+    past = rows[0]["reach"] > 1
+    head = ["model", *(f"KL at {rate}" for rate in rates), "past the horizon", "remembers", "parameters", "seconds"]
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
+    for model in dict.fromkeys(row["model"] for row in rows):
+        by_rate = {row["train.learning_rate"]: row for row in rows if row["model"] == model}
+        best = min(by_rate.values(), key=lambda row: row["kl_bits"])
+        shown = [number(by_rate[rate]["kl_bits"]) if rate in by_rate else "failed" for rate in rates]
+        at = rates.index(best["train.learning_rate"])
+        shown[at] = f"**{shown[at]}**"
+        memory = f"{'> ' if best['equivalent_memory_censored'] else ''}{best['equivalent_memory']}"
+        cells = [number(best["kl_bits_past"]) if past else "", memory, f"{best['parameters']:,}",
+                 f"{best['train_seconds']:.0f}"]  # fmt: skip
+        lines.append([f"`{model}`", *shown, *cells])
+    for name in BASELINES:
+        gap = rows[0]["baselines"].get(name)
+        if gap:
+            cells = ["exact, " + ("knows the prior only" if name == "prior" else f"sees the last {name[5:]}")]
+            cells += [number(gap["kl_bits"])] + [""] * (len(rates) - 1)
+            lines.append([*cells, number(gap["kl_bits_past"]) if past else "", "", "", ""])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> None:
+    rows = [row for row in records.rows(ROOT) if row["status"] == "done"]
+    text = DOC.read_text()
+    for tunnel in dict.fromkeys(row["tunnel"] for row in rows):
+        block = table([row for row in rows if row["tunnel"] == tunnel])
+        text = re.sub(
+            rf"(<!-- {tunnel} -->\n).*?(<!-- end -->)", lambda m, block=block: f"{m[1]}{block}\n{m[2]}", text, flags=re.S
+        )
+    records.write(DOC, text)
+
+
+if __name__ == "__main__":
+    main()
