@@ -61,5 +61,10 @@ class Fire(Position):
         c, threshold = jnp.exp(learned["log_c"]), jnp.exp(learned["log_threshold"])
         farthest_Q = jnp.log1p(c * jnp.maximum(query_at, threshold))
         share_QK = jnp.log1p(c * distance(query_at, key_at)) / farthest_Q[:, None]
-        units_QKU = jax.nn.relu(share_QK[..., None] * learned["slope"] + learned["offset"])
-        return jnp.moveaxis(units_QKU @ learned["readout"], -1, 0)
+
+        def of_head(readout_U: Array) -> Array:
+            # Unit by unit: one fused loop. As a matrix product [Q, K, U] × [U, N] it is 200 times slower on a CPU.
+            units = zip(learned["slope"], learned["offset"], readout_U, strict=True)
+            return sum((w * jax.nn.relu(share_QK * slope + offset) for slope, offset, w in units), jnp.zeros(()))
+
+        return jnp.stack([of_head(learned["readout"][:, head]) for head in range(heads)])
