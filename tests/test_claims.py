@@ -70,3 +70,8 @@ def test_the_wheel_works_where_nothing_else_is(tmp_path):
         text=True,
     )
     assert done.returncode == 2 and "submitit is not installed" in done.stderr, "its launcher is in the wheel"
+    subprocess.run([*pip, "--python", str(tmp_path / "venv"), "install", "hydra-joblib-launcher>=1.2,<1.3"], check=True)
+    for launcher in ("basic", "joblib"):
+        command = [str(tmp_path / "venv/bin/windtunnel"), "run", "+sweep=smoke", f"hydra/launcher={launcher}"]
+        subprocess.run([*command, f"runs={launcher}"], cwd=elsewhere, env=environment, check=True)
+        assert len(list((elsewhere / launcher / "smoke").glob("*/result.json"))) == 4
