@@ -62,6 +62,11 @@ def test_the_wheel_works_where_nothing_else_is(tmp_path):
     assert "no figure: matplotlib is not installed" in done.stderr
     with open(elsewhere / "runs/smoke/results.csv") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["done"] * 4
+    subprocess.run([*pip, "--python", str(tmp_path / "venv"), "install", "hydra-joblib-launcher>=1.2,<1.3"], check=True)
+    for launcher in ("basic", "joblib"):
+        command = [str(tmp_path / "venv/bin/windtunnel"), "run", "+sweep=smoke", f"hydra/launcher={launcher}"]
+        subprocess.run([*command, f"runs={launcher}"], cwd=elsewhere, env=environment, check=True)
+        assert len(list((elsewhere / launcher / "smoke").glob("*/result.json"))) == 4
     done = subprocess.run(
         [str(tmp_path / "venv/bin/windtunnel"), "run", "+sweep=smoke", "hydra/launcher=packed_slurm"],
         cwd=elsewhere,

@@ -1,12 +1,15 @@
 """The command line as people meet it: one line and exit code 2 for bad input, whoever found it."""
 
+import platform
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
 from tests.composed import TINY
+from windtunnel import records
 
 COMMANDS = ("--help", "run --help", "list", "--version")
 
@@ -35,6 +38,9 @@ def windtunnel(folder, *arguments):
         ("run -m -c job seed=0,1", "Only one of --run, --multirun, --cfg"),
         ("run --fast", "--fast: no such name; valid: "),
         ("run 'seed=(0'", "seed=(0"),
+        ("run tracker=mlflow", "tracker=mlflow: should be 'tensorboard', 'trackio' or 'wandb'"),
+        ("run --dry", "--dry: no such name; did you mean --dry-run?"),
+        ("status nowhere", "nowhere: no records here"),
         ("evaluate nowhere reach=3", "nowhere: no records here"),
         ("table nowhere", "nowhere: no records here"),
         ("evaluate", "the following arguments are required: folder"),
@@ -71,13 +77,31 @@ def test_list_names_every_choice(tmp_path):
 
 
 def test_a_study_from_command_to_verdict_and_again(tmp_path):
-    code, out, err = windtunnel(tmp_path, "run", *TINY)
+    keep = [f"compilation_cache={tmp_path / 'cache'}", "tracker=tensorboard"]
+    code, out, err = windtunnel(tmp_path, "run", *TINY, *keep)
     assert code == 0, err
     assert "KL (bits)" in out and "last-horizon" in out and "records in runs/single/" in out
     folder = next((tmp_path / "runs" / "single").glob("recall-*"))
     code, again, _ = windtunnel(tmp_path, "table", str(folder.relative_to(tmp_path)))
     assert code == 0 and again in out, "the verdict is a function of the records"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"], "Hydra left nothing"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "runs"], "Hydra left nothing"
+    assert list((tmp_path / "runs/single/tensorboard" / folder.name).iterdir())
+
+    (kept,) = (tmp_path / "cache").iterdir()
+    assert kept.name == f"jax-{version('jax')}-{platform.node()}-cpu"
+    compiled = {path.name for path in kept.glob("*-cache")}
+    assert any("jit_advance" in name for name in compiled), compiled
+    code, out, err = windtunnel(tmp_path, "run", *TINY, *keep, "--force")
+    assert code == 0 and "records in runs/single-2/" in out, err
+    assert {path.name for path in kept.glob("*-cache")} == compiled, "another process finds all that it needs"
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path):
+    code, out, err = windtunnel(tmp_path, "run", "-m", *TINY, "seed=0,1", "--dry-run")
+    assert code == 0, err
+    assert "2 studies, 0 of them done" in out and out.count("waiting") == 2 and "seed=1" in out
+    assert "pack 1/1: recall (2 studies) of 922 parameters; a device needs 0." in out
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_multirun_from_command_to_answer(tmp_path):
@@ -94,12 +118,31 @@ def test_a_multirun_from_command_to_answer(tmp_path):
     assert code == 0 and "4 studies, 4 of them done; 0 packs to run" in out
 
 
-def test_hydras_own_launcher_works_too(tmp_path):
-    """Users bring launchers of their own: each point then runs alone and lands in the same folder."""
-    overrides = ["hydra/launcher=basic", "seed=0,1", "runs=out"]
-    code, _, err = windtunnel(tmp_path, "run", "-m", *TINY, *overrides)
+def test_other_launchers_work_too(tmp_path):
+    """Users bring launchers of their own: each point then runs alone, and lands where the packed launcher finds it."""
+    sweep = [*TINY, "+sweep=smoke", "position=alibi", "tunnel.noise=0.1,0.2", "seed=0", "runs=out"]
+    code, _, err = windtunnel(tmp_path, "run", *sweep, "hydra/launcher=basic")
     assert code == 0, err
-    assert len(list((tmp_path / "out" / "multirun").glob("*/result.json"))) == 2
+    assert len(list((tmp_path / "out/smoke").glob("*/result.json"))) == 2
+    code, out, err = windtunnel(tmp_path, "run", *sweep)
+    assert code == 0 and "2 studies, 2 of them done; 0 packs to run" in out, err
+    code, _, err = windtunnel(tmp_path, "run", *sweep, "hydra/launcher=basic", "tunnel.bits=4")
+    assert code == 2 and "tunnel.bits=4: out/smoke holds a sweep with tunnel.bits=3; --force starts" in err
+    assert err.count("\n") == 1
+    code, _, err = windtunnel(tmp_path, "run", *sweep, "hydra/launcher=basic", "--force")
+    assert code == 2 and err.startswith("windtunnel: --force: hydra/launcher=basic runs every point on its own")
+
+
+@pytest.mark.slow
+def test_joblib_starts_processes_of_its_own(tmp_path):
+    """By loky, which spawns: one study ends, one fails, and the command says so."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    sweep = [*TINY, "train.clip=1e30", "train.learning_rate=0.05,1e30", "hydra/launcher=joblib"]
+    code, out, err = windtunnel(tmp_path, "run", "-m", *sweep)
+    assert code == 1 and "failed, the loss was not finite at step" in out, err
+    assert len(list((tmp_path / "runs/multirun").glob("*/result.json"))) == 1
+    notes = records.notes(tmp_path / "runs/multirun")
+    assert len({note["process"] for note in notes}) == 2
 
 
 def test_a_failed_study_is_exit_code_1(tmp_path):

@@ -1,6 +1,7 @@
 """Checkpoints of pytrees. The only module that knows orbax."""
 
 import logging
+import os
 import re
 import shutil
 import warnings
@@ -13,21 +14,25 @@ import numpy as np
 
 from windtunnel.errors import CannotWrite
 
+ROOM = 2**17  # bytes, of what describes the arrays
 _WHY = re.compile(r"[^:]*(?= \[os_error_code)")
 
 
 def save(folder: Path, tree: Any) -> None:
     """Write a tree of arrays to `folder`, whole or not at all; what was there stays until the new one is whole.
 
-    Raises `CannotWrite`. (orbax alone removes the old one first, and takes minutes to notice a folder without rights.)
+    Raises `CannotWrite`. (orbax alone removes the old one first, takes minutes to notice a folder without rights, and
+    on a full disk its threads print pages: so there is made sure of the room beforehand.)
     """
     new, old = _beside(folder, "new"), _beside(folder, "old")
+    arrays = jax.tree.map(np.asarray, tree)
     try:
         _clear(folder)
         new.mkdir(parents=True)
+        _make_sure(new / "room", ROOM + sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
         new.rmdir()
         with _quiet() as ocp:
-            ocp.save_pytree(new.absolute(), jax.tree.map(np.asarray, tree))
+            ocp.save_pytree(new.absolute(), arrays)
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
@@ -59,6 +64,13 @@ def exists(folder: Path) -> bool:
 def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     _clear(folder)
+
+
+def _make_sure(path: Path, size: int) -> None:
+    """That so many bytes can be written; raises OSError as the writing would."""
+    with open(path, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    path.unlink()
 
 
 def _whole(folder: Path) -> bool:

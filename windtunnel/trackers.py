@@ -88,6 +88,7 @@ class Wandb(Tracker):
             dir=str(self.root),
             resume="allow",
             reinit="create_new",  # several at once
+            settings=wandb.Settings(quiet=True),
         )
 
     def log(self, study: str, step: int, numbers: dict[str, float]) -> None:

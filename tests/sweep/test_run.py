@@ -16,6 +16,7 @@ from tests.composed import TINY, tiny
 from windtunnel import checkpoint, records
 from windtunnel.config import Settings
 from windtunnel.errors import BadInput
+from windtunnel.report.status import standings
 from windtunnel.sweep.facts import Point
 from windtunnel.sweep.place import fixed_part
 from windtunnel.sweep.run import evaluate, run
@@ -121,40 +122,80 @@ def test_load_gives_back_the_model(root):
     assert logits.shape == (2, 6, 2) and "0.attention" in seen
 
 
-def test_a_loss_that_is_not_finite_ends_its_study_alone(tmp_path):
-    """In one pack: an absurd rate breaks one study, its neighbour ends as if nothing had happened."""
+def test_a_loss_that_is_not_finite_ends_its_study_alone(tmp_path, capsys):
+    """In one pack: an absurd rate breaks one study, its neighbour ends as if nothing had happened.
+
+    Asked to, the sweep stops at once; the same command without that goes on; and once more retries what failed.
+    """
+    absurd = tiny("train.learning_rate=1e30", "train.clip=1e30", "train.steps=300")
     points = [
-        Point(tiny("train.learning_rate=1e30", "train.clip=1e30"), {"train.learning_rate": "1e30"}),
-        Point(tiny("train.clip=1e30"), {"train.learning_rate": "0.05"}),
+        Point(absurd, {"train.learning_rate": "1e30"}),
+        Point(tiny("train.clip=1e30", "train.steps=300"), {"train.learning_rate": "0.05"}),
     ]
-    assert points[0].study != points[1].study
-    assert not run(points, tmp_path / "trial", Settings(), fixed(points))
-    broken, sound = (tmp_path / "trial" / point.id for point in points)
+    root = tmp_path / "trial"
+    broken, sound = (root / point.id for point in points)
+
+    assert not run(points, root, Settings(fail_fast=True), fixed(points))
+    assert records.status(broken) == "failed" and records.status(sound) == "waiting"
+    assert "stopped at the first failure" in capsys.readouterr().out
+    assert [(one.state, one.why[:14]) for one in standings(root)] == [
+        ("failed", "the loss was n"),
+        ("cut off", "goes on from s"),
+    ]
+
+    assert not run(points, root, Settings(), fixed(points))
+    assert "goes on from step" in capsys.readouterr().out
     assert records.status(broken) == "failed" and records.status(sound) == "done"
     error = (broken / "error.txt").read_text()
     assert "not finite at step" in error and "'train.learning_rate': 1e+30" in error
     assert not checkpoint.exists(broken / "checkpoint")
-    rows = {row["study_id"]: row for row in records.rows(tmp_path / "trial")}
+    rows = {row["study_id"]: row for row in records.rows(root)}
     assert rows[broken.name]["status"] == "failed" and rows[sound.name]["kl_bits"] > 0
+
+    before = modified(root)
+    assert not run(points, root, Settings(), fixed(points))
+    after = modified(root)
+    assert after[broken / "error.txt"] > before[broken / "error.txt"], "what failed is tried again"
+    assert all(after[path] == before[path] for path in before if sound in path.parents), "what is done is not"
 
 
 def test_killed_in_the_middle_it_ends_where_it_would_have_ended(tmp_path):
-    """SIGKILL, for real, and the same command again: bit for bit the same parameters, curves and verdict."""
+    """SIGKILL and SIGTERM, for real, and the same command again: bit for bit the same parameters and verdict."""
 
-    def command(name):
-        overrides = [*TINY, "train.steps=600", "train.batch=2", "evaluate.reach=1", "checkpoint_seconds=0"]
+    def command(name, every=0):
+        overrides = [*TINY, "train.steps=600", "train.batch=2", "evaluate.reach=1", f"checkpoint_seconds={every}"]
         arguments = ["run", "-m", *overrides, "tunnel.noise=0.1,0.2", f"runs={tmp_path / name}"]
         return [sys.executable, "-m", "windtunnel.cli", *arguments]
 
+    def wait_for(process, met):
+        deadline = time.monotonic() + 120
+        while not met():
+            assert process.poll() is None and time.monotonic() < deadline, "it was not cut off while it trained"
+            time.sleep(0.01)
+
+    def note():
+        return next((records.read_json(path) for path in (tmp_path / "cut").glob("*/packs/*.json")), {"saved": 0})
+
     straight = subprocess.Popen(command("straight"), stdout=subprocess.DEVNULL)
-    cut = subprocess.Popen(command("cut"), stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "cut").glob("*/packs/*/_CHECKPOINT_METADATA")):
-        assert cut.poll() is None and time.monotonic() < deadline, "it was not cut off while it trained"
-        time.sleep(0.01)
+    cut = subprocess.Popen(command("cut"), stdout=subprocess.DEVNULL)
+    wait_for(cut, lambda: note()["saved"])
     cut.send_signal(signal.SIGKILL)
     cut.wait()
+    killed = note()["saved"]
+
+    cut = subprocess.Popen(command("cut", every=1000), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(cut, lambda: note()["what"] == "training" and note()["process"] == cut.pid)
+    began = time.monotonic()
+    cut.send_signal(signal.SIGTERM)
+    out, err = cut.communicate(timeout=60)
+    assert time.monotonic() - began < 10 and cut.returncode == 128 + signal.SIGTERM
+    assert err.endswith("windtunnel: interrupted (SIGTERM); the same command goes on from the last checkpoint\n")
+    assert f"goes on from step {killed}\n" in out
+    assert note()["saved"] > killed, "only the signal can have saved it"
     assert not list((tmp_path / "cut").glob("*/*/result.json"))
+    (root,) = (tmp_path / "cut").iterdir()
+    assert [one.why for one in standings(root)] == [f"goes on from step {note()['saved']} of 600"] * 2
+
     out = subprocess.run(command("cut"), capture_output=True, text=True, check=True).stdout
     assert "goes on from step" in out
     assert straight.wait(timeout=120) == 0
@@ -176,3 +217,47 @@ def test_a_runs_folder_that_cannot_be_written_is_refused_before_anything_is_done
     with pytest.raises(BadInput, match=r"runs=.*file/trial: cannot be written to"):
         run(POINTS, tmp_path / "file" / "trial", Settings(), None)
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_sweep(tmp_path):
+    """Each takes a pack that the other has not, says so, waits for the other's, and has the whole answer."""
+    arguments = ["run", "-m", *TINY, "train.steps=200", "position=uniform,alibi", f"runs={tmp_path}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    first = subprocess.Popen([sys.executable, "-m", "windtunnel.cli", *arguments], **pipes)
+    while not list(tmp_path.glob("*/packs/*.json")):
+        assert first.poll() is None
+        time.sleep(0.01)
+    second = subprocess.Popen([sys.executable, "-m", "windtunnel.cli", *arguments], **pipes)
+    answers = [process.communicate(timeout=200) for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), answers
+    assert "position=uniform (1 study): left to another process" in answers[1][0]
+    assert answers[0][0].splitlines()[-1] == answers[1][0].splitlines()[-1], "the same answer"
+    (root,) = tmp_path.iterdir()
+    assert len(list(csv.DictReader((root / "results.csv").open()))) == 2
+    assert len({note["process"] for note in records.notes(root)}) == 2, "each has trained one"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 400 kB."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", tmp_path], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small file system")
+    yield tmp_path
+    subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_nothing_half_written_is_taken_for_done(small_disk):
+    command = [sys.executable, "-m", "windtunnel.cli", "run", *TINY, "model.width=64", "model.hidden=256"]
+    command += [f"runs={small_disk}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("windtunnel: ") and done.stderr.count("\n") == 1
+    assert "cannot be written (No space left on device)" in done.stderr
+    root = small_disk / "single"
+    assert [one.state for one in standings(root)] == ["cut off"]
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert [one.state for one in standings(root)] == ["done"]

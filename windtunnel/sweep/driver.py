@@ -17,7 +17,7 @@ from windtunnel.sweep.facts import Point, knobs_of, title, write_study
 from windtunnel.sweep.judge import Judge
 from windtunnel.sweep.memory import in_parts
 from windtunnel.sweep.packs import Program
-from windtunnel.sweep.saved import Saved, Training, cut_off
+from windtunnel.sweep.saved import Saved, Training, cut_off, tidy
 from windtunnel.sweep.stop import Stop
 from windtunnel.trackers import Tracking
 from windtunnel.train import CHUNK
@@ -85,7 +85,7 @@ class Driver:
             saved = Saved(self.root, [point.id for point in pack])
             saved.begin(pack[0].study.train.steps)
             in_parts(pack, "advance", programs, partial(self._train, number, pack), self._fail, self.display.say)
-            saved.end()
+            tidy(self.root, [point.id for point in pack])
         trained = [point for point in points if checkpoint.exists(self._checkpoint(point))]
         if trained:
             in_parts(trained, "predict", programs, partial(self._judge, number), self._fail, self.display.say)

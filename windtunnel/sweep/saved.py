@@ -72,11 +72,6 @@ class Saved:
         blank = {} if self.exists else {"step": 0, "steps": steps, "saved": 0, "steady_seconds": 0.0}
         self.note(what="compiling", **blank)
 
-    def end(self) -> None:
-        """No note is left of a pack that did not train as a whole but in parts."""
-        if self.path.exists() and records.read_json(self.path)["what"] == "compiling":
-            self.forget()
-
     def note(self, **changed: Any) -> None:
         """Write down what has changed."""
         before = records.read_json(self.path) if self.path.exists() else {"compilations": 0, "compile_seconds": 0.0}
@@ -109,3 +104,10 @@ def cut_off(root: Path, ids: list[str]) -> list[list[str]]:
         else:  # it left nothing to go on from: these studies start again
             Saved(root, studies).forget()
     return found
+
+
+def tidy(root: Path, ids: list[str]) -> None:
+    """No note is left of a pack of these that came to nothing, because it was cut into parts."""
+    for note in records.notes(root):
+        if set(note["studies"]) <= set(ids) and note["what"] == "compiling":
+            Saved(root, note["studies"]).forget()
