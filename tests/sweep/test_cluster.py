@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ from windtunnel.sweep.saved import Saved
 
 SCRIPT = Path(__file__).parents[2] / "scripts/slurm.sh"
 LAUNCHER = ["hydra/launcher=packed_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.studies_per_task=2"]
-STEPS = 5000
+STEPS = 3000
 ENDED = ("result.json", "curves.npz", "train.jsonl")
 
 
@@ -58,7 +60,7 @@ def parameters(folder: Path) -> list[bytes]:
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(load(folder)[2])]
 
 
-def until(true, what: str, seconds: float = 100) -> None:
+def until(true, what: str, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, what
@@ -225,7 +227,7 @@ def test_what_sbatch_refuses_is_said_in_one_line(tmp_path, slurm):
 
 # Several processes for one pack
 
-STUDY = [*TINY, "train.steps=300", "checkpoint_seconds=0"]
+STUDY = [*TINY, "train.steps=40", "checkpoint_seconds=0"]
 
 
 @pytest.mark.slow
@@ -242,7 +244,8 @@ def test_srun_trains_one_study_in_two_processes(tmp_path, slurm):
     assert records.read_json(study)["device"]["count"] == 2
 
 
-def start(runs: Path, *overrides: str) -> list[subprocess.Popen]:
+@contextmanager
+def two(runs: Path, *overrides: str) -> Iterator[list[subprocess.Popen]]:
     """Two processes that find each other, each with a core of its own."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -254,21 +257,26 @@ def start(runs: Path, *overrides: str) -> list[subprocess.Popen]:
             typed = command("run", *overrides, f"runs={runs}", "distributed=true")
             environment = {**os.environ, **names, "SLURM_CPUS_PER_TASK": "1"}
             pair.append(subprocess.Popen(typed, env=environment, stdout=log, stderr=log))
-    return pair
+    try:
+        yield pair
+    finally:
+        for process in pair:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.slow
 def test_two_processes_stop_together_go_on_together_and_end_as_one(tmp_path):
     """Two studies, one in each process, so that neither holds the whole pack. SIGTERM, and the same command again."""
-    overrides = ["-m", *TINY, "train.steps=40000", "checkpoint_seconds=0", "seed=0,1"]
-    pair = start(tmp_path / "two", *overrides)
-    until(lambda: list((tmp_path / "two").glob("*/packs/*/_CHECKPOINT_METADATA")), "no checkpoint")
-    for process in pair:
-        process.send_signal(signal.SIGTERM)
-    assert [process.wait(timeout=30) for process in pair] == [128 + signal.SIGTERM, 1]
+    overrides = ["-m", *TINY, "train.steps=1000", "checkpoint_seconds=0", "seed=0,1"]
+    with two(tmp_path / "two", *overrides) as pair:
+        until(lambda: list((tmp_path / "two").glob("*/packs/*/_CHECKPOINT_METADATA")), "no checkpoint")
+        for process in pair:
+            process.send_signal(signal.SIGTERM)
+        assert [process.wait(timeout=60) for process in pair] == [128 + signal.SIGTERM, 1]
     assert not list((tmp_path / "two").glob("*/*/result.json"))
-    pair = start(tmp_path / "two", *overrides)
-    assert [process.wait(timeout=200) for process in pair] == [0, 0]
+    with two(tmp_path / "two", *overrides) as pair:
+        assert [process.wait(timeout=400) for process in pair] == [0, 0]
     assert "goes on from step" in (tmp_path / "0.log").read_text()
     windtunnel("run", *overrides, f"runs={tmp_path / 'one'}", SLURM_CPUS_PER_TASK="2")
     same(tmp_path / "one", tmp_path / "two")

@@ -25,6 +25,7 @@ from windtunnel.errors import BadInput, Interrupted, no_such
 from windtunnel.sweep import jobs, launcher
 
 NOTICE = 90  # seconds before its time is up that a task is told (SIGUSR2): enough to save a checkpoint
+PATIENCE = 60.0  # seconds for a busy controller to answer
 POLL_SECONDS = 5.0  # between looks at the queue
 ASKED = signal.SIGINT, signal.SIGTERM, signal.SIGUSR2
 
@@ -108,7 +109,7 @@ def submit(options: Options, points: list, root: Path, settings: Settings, fixed
     records.writable(root)
     write_sweep(root, points, fixed, settings.question)
     with locked(root):  # so that two who submit at once do not submit the same
-        alive = jobs.queue()
+        alive = jobs.queue(PATIENCE)
         if alive is None:
             raise BadInput("squeue: does not answer, so what is queued already is not known; try again later")
         queued = {name for name, job in jobs.latest(root).items() if job.id in alive}
@@ -126,10 +127,16 @@ def submit(options: Options, points: list, root: Path, settings: Settings, fixed
     if left and not options.wait:
         print(f"windtunnel status {root}", flush=True)
         return True
-    while left and {job.id for job in jobs.latest(root).values()} & set(jobs.queue() or ()):
+    while left and _at_work(root):
         time.sleep(POLL_SECONDS)
     show(root, [root / point.id for point in points])
     return all(records.status(root / point.id) == "done" for point in points)
+
+
+def _at_work(root: Path) -> bool:
+    """Whether a job of the sweep has not ended; where nobody can say, it may not have."""
+    alive = jobs.queue(PATIENCE)
+    return alive is None or any(job.id in alive for job in jobs.latest(root).values())
 
 
 def tasks(root: Path, points: list, most: int | None) -> list[list]:

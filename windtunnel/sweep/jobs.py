@@ -10,7 +10,7 @@ from typing import NamedTuple
 from windtunnel import records
 
 FOLDER = "slurm"
-SECONDS = 2.0  # a controller that does not answer by then is not waited for
+SECONDS = 2.0  # a controller that does not answer by then is not waited for by those who only look
 
 
 class Job(NamedTuple):
@@ -36,11 +36,11 @@ def latest(root: Path) -> dict[str, Job]:
     return {name: job for job in submitted(root) for name in job.studies}
 
 
-def queue() -> dict[str, str] | None:
+def queue(seconds: float = SECONDS) -> dict[str, str] | None:
     """{job id: `PENDING`, `RUNNING`, …} of this user's jobs that have not ended; None where nobody can say."""
     command = ["squeue", "--me", "--noheader", "--array", "--format=%i %T"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return dict(line.split() for line in done.stdout.splitlines()) if done.returncode == 0 else None
