@@ -1,5 +1,6 @@
 """`make extrapolation`: docs/extrapolation.md and its figure, from the records of `+sweep=extrapolation_full`."""
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from windtunnel import records
-from windtunnel.report.groups import Group, groups
-from windtunnel.report.tables import length, number, ratio, shown, swept_keys
+from windtunnel.report.groups import Group, groups, swept_keys
+from windtunnel.report.numbers import length, number, ratio, shown
 
 ROOT, DOC, FIGURE = Path("runs/extrapolation_full"), Path("docs/extrapolation.md"), Path("docs/extrapolation_full.svg")
 TITLES = {
@@ -28,7 +29,7 @@ def octaves(root: Path, rows: list[dict[str, Any]], curve: str) -> np.ndarray:
     for row in rows:
         curves = records.read_curves(root / row["study_id"] / "curves.npz")
         last = curves["last"] / row["horizon"]
-        within = [(last > low) & (last <= high) for low, high in zip(EDGES[:-1], EDGES[1:], strict=True)]
+        within = [(last > low) & (last <= high) for low, high in itertools.pairwise(EDGES)]
         made.append([curves[curve][here].mean() for here in within])
     return np.exp(np.log(np.maximum(made, 1e-12)).mean(0))
 
@@ -47,8 +48,8 @@ def facts(made: list[Group]) -> str:
     row = made[0].done[0]
     gap = number(row["headroom_bits_past"])
     return (
-        f"Horizon {row['horizon']}, judged to {row['horizon'] * row['reach']:,.0f} observations; the best reasoner that "
-        f"sees less is {gap} bits off past the horizon; τ = {row['evaluate']['tolerance']:g}; "
+        f"Horizon {row['horizon']}, judged to {row['horizon'] * row['reach']:,.0f} observations; the best reasoner "
+        f"that sees less is {gap} bits off past the horizon; τ = {row['evaluate']['tolerance']:g}; "
         f"{row['parameters']:,} parameters or so, {row['steps']:,} steps, {len(made[0].done)} seeds."
     )
 
@@ -81,7 +82,9 @@ def figure(root: Path, by_tunnel: dict[str, list[Group]]) -> None:
         axes.set_xticks(range(len(names)), names, fontsize=8)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        axes.set_title(f"{TITLES.get(tunnel, tunnel)} · KL in bits, bold: exact (τ = {tolerance:g})", fontsize=10, loc="left")
+        axes.set_title(
+            f"{TITLES.get(tunnel, tunnel)} · KL in bits, bold: exact (τ = {tolerance:g})", fontsize=10, loc="left"
+        )
     plt.rcParams["svg.hashsalt"] = "windtunnel"
     panels.savefig(FIGURE, metadata={"Date": None})
     plt.close(panels)

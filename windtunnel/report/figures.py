@@ -16,6 +16,7 @@ from windtunnel.statistics import interval
 BASELINES = {"last-horizon": "--", "content-only": ":", "position-only": "-."}
 FLOOR = 1e-7  # bits: below this a curve is drawn at the floor
 MOST = 14  # lines in one picture
+PARTS = 6  # pictures of one kind
 
 Curves = dict[str, np.ndarray]
 
@@ -28,6 +29,22 @@ def kl_against_length(root: Path) -> Path:
     path = root / f"{picture.name}.png"
     records.write(path, render(picture, "png", wide=True))
     return path
+
+
+def kl_pictures(root: Path, groups: list[Group]) -> list[Picture]:
+    """One; of a sweep over several problems, such as tunnels, one for each that more than one group answers."""
+    problems = list(dict.fromkeys(group.problem for group in groups if group.done))
+    parts = [[group for group in groups if group.problem == problem] for problem in problems]
+    if len(parts) < 2 or all(len(part) < 2 for part in parts):
+        return [picture for picture in [kl_picture(root, groups)] if picture]
+    made = []
+    for number, part in enumerate([part for part in parts if len(part) > 1][:PARTS]):
+        shared = [value for key, value in part[0].key.items() if all(group.key[key] == value for group in part)]
+        picture = kl_picture(root, part)
+        assert picture is not None  # a problem is that of something done
+        name, title = f"{picture.name}-{number}", f"{picture.title}: {' '.join(shared)}"
+        made.append(picture._replace(name=name, title=title))
+    return made
 
 
 def kl_picture(root: Path, groups: list[Group]) -> Picture | None:

@@ -101,7 +101,9 @@ class Markov(Tunnel):
         symbol_BT = batch.inputs[:, 1:]
         digits = [symbol_BT[:, i : i + observations] for i in range(self.order)]
         none_BT = jnp.zeros((symbol_BT.shape[0], observations), symbol_BT.dtype)  # the context of order 0
-        context_BT = functools.reduce(lambda context_BT, digit_BT: context_BT * self.symbols + digit_BT, digits, none_BT)
+        context_BT = functools.reduce(
+            lambda context_BT, digit_BT: context_BT * self.symbols + digit_BT, digits, none_BT
+        )
         pair_BS = context_BT[:, :-1] * self.symbols + symbol_BT[:, self.order :]
         is_pair_BSp = jax.nn.one_hot(pair_BS, self.contexts * self.symbols, dtype=jnp.int32)
         count_BTp = jnp.pad(jnp.cumsum(is_pair_BSp, axis=1), ((0, 0), (1, 0), (0, 0)))
