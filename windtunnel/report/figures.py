@@ -76,7 +76,7 @@ def _draw_kl(root: Path, groups: list[Group], figure: Any, wide: bool) -> None:
     exact = curves(root, first)
     for name, dash in BASELINES.items():
         gap = exact.get(f"baseline/{name}")
-        if gap is not None:
+        if gap is not None and (gap > FLOOR).any():
             x = middle(exact) / first["horizon"]
             axes.plot(x, np.where(gap > FLOOR, gap, np.nan), color=SOFT, ls=dash, lw=1.1, label=f"exact, {name}")
     tolerance = first["evaluate"]["tolerance"]
@@ -85,7 +85,7 @@ def _draw_kl(root: Path, groups: list[Group], figure: Any, wide: bool) -> None:
     mark_horizon(axes)
     axes.set(xscale="log", yscale="log", xlabel="position ÷ horizon", ylabel="KL(exact ‖ model), bits")
     axes.set_ylim(bottom=max(axes.get_ylim()[0], FLOOR / 2))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    plain_ticks(axes)
     legend(figure, wide)
 
 
@@ -141,7 +141,7 @@ def convergence_picture(root: Path, groups: list[Group]) -> Picture | None:
         axes.set(
             xscale="log", xlabel="position (observations)", ylabel="entropy of the prediction, bits", ylim=(0, None)
         )
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        plain_ticks(axes)
         legend(figure, wide)
 
     return Picture(
@@ -187,6 +187,12 @@ def mark_horizon(axes: Any, at: float = 1) -> None:
     )
     axes.grid(color=FAINT, lw=0.4, alpha=0.6)
     axes.set_axisbelow(True)
+
+
+def plain_ticks(axes: Any) -> None:
+    """`0.1 1 10` under a logarithmic axis, and nothing under what lies between."""
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
 
 
 def legend(figure: Any, wide: bool) -> None:
