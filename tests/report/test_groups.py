@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.report.made import kl, sweep
+from tests.report.made import kl, study, sweep
+from windtunnel import records
 from windtunnel.errors import BadInput
 from windtunnel.report.groups import best, gather
 
@@ -37,6 +38,19 @@ def test_by_any_field_that_studies_have(tmp_path):
     assert names(gather([root], ["tunnel.noise", "position"])) == ["0.1 rope", "0.1 bam"]
     with pytest.raises(BadInput, match=r"--by=postion: no such name; did you mean position\?"):
         gather([root], ["postion"])
+
+
+def test_studies_that_were_run_one_by_one_are_told_apart_by_what_differs(tmp_path):
+    """As in runs/single: nothing was swept, and yet two noises are not two seeds."""
+    for noise, seed in ((0.1, "0"), (0.1, "1"), (0.2, "0")):
+        fixed = {"tunnel": {"name": "recall", "noise": noise}, "seed": int(seed)}
+        folder = tmp_path / study(tmp_path, {"n": str(noise), "seed": seed}, kl(1.0)[0], fixed)
+        record = records.read_json(folder / "study.json")
+        records.write_json(folder / "study.json", {**record, "overrides": {}})
+    assert [(group.key, len(group.rows)) for group in gather([tmp_path])] == [
+        ({"tunnel.noise": "0.1"}, 2),
+        ({"tunnel.noise": "0.2"}, 1),
+    ]
 
 
 def test_what_has_not_begun_stands_in_its_group(tmp_path):

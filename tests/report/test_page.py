@@ -12,6 +12,7 @@ import pytest
 
 from tests.report.made import curved, kl, study, sweep
 from windtunnel import records
+from windtunnel.report.figures import kl_pictures
 from windtunnel.report.geometry import geometry_picture
 from windtunnel.report.groups import gather
 from windtunnel.report.page import command, report, write
@@ -127,6 +128,19 @@ def test_two_knobs_make_a_map(tmp_path):
     assert "heatmap.svg" in names
     page = (root / "report.html").read_text()
     assert "KL past the horizon, over tunnel.noise and position.beta" in page and ">2.0<" in page
+
+
+def test_every_problem_has_a_picture_of_its_own(tmp_path):
+    """KLs of different data stand in one picture only where each has but one group."""
+    root, points = tmp_path / "a", []
+    for noise in ("0.1", "0.2"):
+        for position in ("bam", "rope"):
+            overrides = {"tunnel.noise": noise, "position": position}
+            points.append({"study_id": study(root, overrides, kl(float(noise))[0]), "overrides": overrides})
+    records.write_json(root / "sweep.json", {"points": points, "fixed": {}})
+    pictures = kl_pictures(curved(root), gather([root]))
+    assert [picture.title.partition(": ")[2] for picture in pictures] == ["0.1", "0.2"]
+    assert [picture.name for picture in kl_pictures(root, gather([root])[::2])] == ["kl_against_length"]
 
 
 def test_a_sweep_of_which_nothing_is_done_has_a_report(tmp_path, capsys):

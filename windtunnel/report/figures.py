@@ -16,6 +16,7 @@ from windtunnel.statistics import interval
 BASELINES = {"last-horizon": "--", "content-only": ":", "position-only": "-."}
 FLOOR = 1e-7  # bits: below this a curve is drawn at the floor
 MOST = 14  # lines in one picture
+PARTS = 6  # pictures of one kind
 
 Curves = dict[str, np.ndarray]
 
@@ -28,6 +29,22 @@ def kl_against_length(root: Path) -> Path:
     path = root / f"{picture.name}.png"
     records.write(path, render(picture, "png", wide=True))
     return path
+
+
+def kl_pictures(root: Path, groups: list[Group]) -> list[Picture]:
+    """One; of a sweep over several problems, such as tunnels, one for each that more than one group answers."""
+    problems = list(dict.fromkeys(group.problem for group in groups if group.done))
+    parts = [[group for group in groups if group.problem == problem] for problem in problems]
+    if len(parts) < 2 or all(len(part) < 2 for part in parts):
+        return [picture for picture in [kl_picture(root, groups)] if picture]
+    made = []
+    for number, part in enumerate([part for part in parts if len(part) > 1][:PARTS]):
+        shared = [value for key, value in part[0].key.items() if all(group.key[key] == value for group in part)]
+        picture = kl_picture(root, part)
+        assert picture is not None  # a problem is that of something done
+        name, title = f"{picture.name}-{number}", f"{picture.title}: {' '.join(shared)}"
+        made.append(picture._replace(name=name, title=title))
+    return made
 
 
 def kl_picture(root: Path, groups: list[Group]) -> Picture | None:
@@ -59,7 +76,7 @@ def _draw_kl(root: Path, groups: list[Group], figure: Any, wide: bool) -> None:
     exact = curves(root, first)
     for name, dash in BASELINES.items():
         gap = exact.get(f"baseline/{name}")
-        if gap is not None:
+        if gap is not None and (gap > FLOOR).any():
             x = middle(exact) / first["horizon"]
             axes.plot(x, np.where(gap > FLOOR, gap, np.nan), color=SOFT, ls=dash, lw=1.1, label=f"exact, {name}")
     tolerance = first["evaluate"]["tolerance"]
@@ -68,7 +85,7 @@ def _draw_kl(root: Path, groups: list[Group], figure: Any, wide: bool) -> None:
     mark_horizon(axes)
     axes.set(xscale="log", yscale="log", xlabel="position ÷ horizon", ylabel="KL(exact ‖ model), bits")
     axes.set_ylim(bottom=max(axes.get_ylim()[0], FLOOR / 2))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    plain_ticks(axes)
     legend(figure, wide)
 
 
@@ -124,7 +141,7 @@ def convergence_picture(root: Path, groups: list[Group]) -> Picture | None:
         axes.set(
             xscale="log", xlabel="position (observations)", ylabel="entropy of the prediction, bits", ylim=(0, None)
         )
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        plain_ticks(axes)
         legend(figure, wide)
 
     return Picture(
@@ -170,6 +187,12 @@ def mark_horizon(axes: Any, at: float = 1) -> None:
     )
     axes.grid(color=FAINT, lw=0.4, alpha=0.6)
     axes.set_axisbelow(True)
+
+
+def plain_ticks(axes: Any) -> None:
+    """`0.1 1 10` under a logarithmic axis, and nothing under what lies between."""
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
 
 
 def legend(figure: Any, wide: bool) -> None:

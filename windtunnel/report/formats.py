@@ -95,8 +95,10 @@ def frame(grid: Grid) -> dict[str, list[Any]]:
     """Columns for programs: keys, counts, every metric with its interval, verdict."""
     rows = []
     for group in grid.groups:
-        counts = {"studies": len(group.rows), "done": len(group.done)}
-        row: dict[str, Any] = {**group.key, **counts, **{state: group.missing.get(state, 0) for state in STATES}}
+        failed = group.missing.get("failed", 0)
+        counts = {"studies": len(group.rows), "done": len(group.done), "failed": failed}
+        counts["waiting"] = len(group.rows) - len(group.done) - failed
+        row: dict[str, Any] = {**group.key, **counts}
         for column in grid.columns:
             if column.metric:
                 row |= numbers(group, column.metric)
@@ -104,9 +106,6 @@ def frame(grid: Grid) -> dict[str, list[Any]]:
                     row[f"{column.metric}_best"] = any(group is one for one in grid.best(column))
         rows.append(row | {"verdict": group.verdict})
     return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-STATES = ("failed", "waiting")
 
 
 def comma_separated(grid: Grid) -> str:

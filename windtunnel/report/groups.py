@@ -90,7 +90,15 @@ class Group(NamedTuple):
 def swept_keys(*roots: Path) -> list[str]:
     """What was swept, in order of appearance."""
     every = [overrides for root in roots for overrides in records.overrides(root).values()]
-    return list(dict.fromkeys(key for overrides in every for key in overrides))
+    return list(dict.fromkeys(key for overrides in every for key in overrides)) or _differing(roots)
+
+
+def _differing(roots: tuple[Path, ...]) -> list[str]:
+    """Of studies that were run one by one: the names and fields in which they differ, but for how they are judged."""
+    rows = [row for root in roots for row in records.rows(root)]
+    fields = [key for key in rows[0] if "." in key and all(key in row for row in rows)]
+    chosen = [key for key in fields if not key.endswith(".name") and not key.startswith("evaluate.")]
+    return [key for key in [*NAMES, *chosen] if len({value(row, key) for row in rows}) > 1]
 
 
 def gather(folders: list[Path], by: list[str] | None = None) -> list[Group]:
@@ -111,6 +119,7 @@ def gather(folders: list[Path], by: list[str] | None = None) -> list[Group]:
     return groups(rows, by or [*swept_keys(*folders), *many])
 
 
+NAMES = ("tunnel", "prior", "position", "model")
 PLAIN = "sweep tunnel hypotheses noise prior position model softmax supervision seed horizon steps verdict".split()
 
 

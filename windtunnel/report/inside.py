@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from windtunnel import records
-from windtunnel.report.figures import Curves, mark_horizon
+from windtunnel.report.figures import Curves, mark_horizon, plain_ticks
 from windtunnel.report.figures import shown as shown_groups
 from windtunnel.report.groups import Group, Row
 from windtunnel.report.style import COLOURS, INK, MARKERS, SOFT, Picture, look
@@ -48,7 +48,7 @@ def priors_picture(root: Path, groups: list[Group]) -> Picture | None:
         axes.set_ylim(max(least - 4, top - BELOW), top + 2)
         mark_horizon(axes, heads[0][1].done[0]["horizon"])
         axes.set(xscale="log", xlabel="lag + 1 (observations)", ylabel="log₂ of the prior over lags")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        plain_ticks(axes)
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2 if max(map(len, labels)) > 15 else 3)
 

@@ -10,7 +10,7 @@ from windtunnel.progress import console
 from windtunnel.report import formats
 from windtunnel.report.answer import about_recovery, answer, finding, ranked
 from windtunnel.report.comparison import sentence
-from windtunnel.report.figures import convergence_picture, kl_picture, learning_picture
+from windtunnel.report.figures import convergence_picture, kl_pictures, learning_picture
 from windtunnel.report.geometry import geometry_picture
 from windtunnel.report.grid import Grid, grid
 from windtunnel.report.groups import Group, gather, swept_keys
@@ -47,7 +47,7 @@ def write(root: Path) -> list[Path]:
 def pictures(root: Path, groups: list[Group]) -> Iterable[tuple[Picture, str]]:
     """Those that the records allow, each with the section where it stands."""
     made = [
-        (kl_picture(root, groups), "main"),
+        *((picture, "main") for picture in kl_pictures(root, groups)),
         (heatmap_picture(groups), "main"),
         (learning_picture(root, groups), "more"),
         (convergence_picture(root, groups), "more"),
