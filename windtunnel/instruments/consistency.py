@@ -77,6 +77,14 @@ def lines(record: Json) -> list[str]:
             f"{_shown(best['content']['r2'])}; its position on the log-prior: "
             f"{_shown(best['position']['slope'])}, {_shown(best['position']['r2'])}"
         )
+    rests = max(causal["heads"], key=lambda row: row["uniform"]["bits"])
+    if rests is not replaced:
+        other = next(row for row in record["heads"] if (row["layer"], row["head"]) == (rests["layer"], rests["head"]))
+        said.append(
+            f"predictions rest most on head {rests['layer']}.{rests['head']} (uniform {_bits(rests['uniform'])}, exact "
+            f"{_bits(rests['exact'])}): score {other['score']:.4f}, slope {_shown(other['slope'])}, "
+            f"R² {_shown(other['r2'])}"
+        )
     for swap in causal["frames"]:
         counter = "" if swap["counterfactual"] is None else f", and then {swap['counterfactual']:.2g} bits from the "
         counter += "posterior of data swapped likewise" if counter else ""

@@ -93,7 +93,7 @@ def keys(seen: Seen, untrained: Seen, found: Frame) -> Json:
                  for name, of in (("trained", seen), ("untrained", untrained))}  # fmt: skip
         for head in range(trained.shape[1]):
             row = orthogonality(directions(trained[:, head], found), spectrum=True)
-            row["untrained"] = orthogonality(directions(null[:, head], found))
+            row["untrained"] = orthogonality(directions(null[:, head], found), spectrum=True)
             row["untrained"]["sharpness"] = sharp["untrained"][head]
             row["shuffled"] = (
                 None if found.own else orthogonality(directions(trained[:, head], found._replace(label_BT=shuffled)))

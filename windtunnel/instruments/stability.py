@@ -12,6 +12,8 @@ position is replaced by c × log-prior, content by c × log-likelihood, or both.
 *calibration*: of what comes after attention.
 """
 
+import math
+
 import numpy as np
 
 from windtunnel import records
@@ -61,12 +63,9 @@ def lines(record: Json) -> list[str]:
     elif decay["family"] == "constant":
         said.append("KL does not change past the horizon (AIC prefers a constant)")
     else:
-        where = "" if decay["inside"] else ", outside of what was evaluated"
-        cross = ", ".join(_horizons(decay[name]) for name in ("critical_low", "critical_high"))
         said.append(
             f"KL past the horizon follows the {decay['family']} law (a constant is "
-            f"{decay['aic'].get('constant', 0):.0f} AIC worse); it crosses τ at "
-            f"{_horizons(decay['critical'])} [{cross}] horizons{where}"
+            f"{decay['aic'].get('constant', 0):.0f} AIC worse) and {crossing(decay)}"
         )
     length, more = record["critical_length"], " or more" if record["censored"] else ""
     said.append(f"by threshold: {'–' if length is None else length}{more} observations")
@@ -85,6 +84,17 @@ def lines(record: Json) -> list[str]:
             f"{kl['position']}, content {kl['dilution']}, both {kl['both']}: {fails}"
         )
     return said
+
+
+def crossing(decay: Json) -> str:
+    """Where the law crosses τ, in words."""
+    where, low, high = (decay[name] for name in ("critical", "critical_low", "critical_high"))
+    if where is None or math.isinf(where):
+        return "never reaches τ"
+    if where < 1:
+        return "is above τ throughout"
+    beyond = "" if decay["inside"] else ", beyond what was evaluated"
+    return f"crosses τ at {where:.3g} [{low:.3g}, {high:.3g}] horizons{beyond}"
 
 
 def headline(record: Json) -> dict[str, float | None]:
@@ -149,7 +159,3 @@ def content_slopes(subject: Subject) -> np.ndarray | None:
     rows = consistency.heads(study, subject.params, subject.seen)
     slopes = [row["content"]["slope"] if row["content"]["r2"] >= LINEAR else np.nan for row in rows]
     return np.asarray(slopes).reshape(-1, study.model.heads)
-
-
-def _horizons(value: float | None) -> str:
-    return "∞" if value is None else f"{value:.3g}"

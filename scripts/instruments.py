@@ -1,0 +1,287 @@
+"""The figures and tables of docs/instruments.md, from records: python scripts/instruments.py [RUNS]
+
+RUNS (default `runs`) holds the sweeps `extrapolation`, `convergence`, `em` and `em_adaptive`, and under `single` a
+study of `recall` that was run with `probe.every`; `windtunnel probe` has looked into the first two. What is not there
+is left as it is.
+"""
+
+import json
+import math
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from windtunnel import records
+from windtunnel.instruments.speed import learning_curve, steps_to_threshold
+from windtunnel.report.figures import COLOURS, MARKERS
+from windtunnel.report.tables import number
+from windtunnel.statistics import interval
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+DOC, FIGURES = Path("docs/instruments.md"), Path("docs/instruments")
+THRESHOLD = {"recall": 0.2, "hmm_sticky": 0.04}  # bits, for steps to threshold
+POSITIONS = {"generalized_gaussian": "matched prior", "uniform": "no position"}
+RATES = {"0.5": "o", "2": "s"}
+OPTIMIZERS = ("sgd", "adamw", "muon")
+
+
+def probes(root: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(row, probe.json) of every probed study."""
+    return [
+        (row, records.read_json(root / row["study_id"] / "probe.json"))
+        for row in records.rows(root)
+        if (root / row["study_id"] / "probe.json").exists()
+    ]
+
+
+def save(figure: Any, name: str) -> None:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    FIGURES.mkdir(exist_ok=True)
+    figure.savefig(FIGURES / f"{name}.svg", metadata={"Date": None})
+    figure.savefig(Path("/tmp") / f"instruments-{name}.png", dpi=110) if "--png" in sys.argv else None
+    plt.close(figure)
+
+
+def geometry(root: Path) -> None:
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    record = next(of for row, of in probes(root) if row["position"] == "generalized_gaussian")
+    found = record["geometry"]["keys"]
+    for index, head in enumerate(found["heads"]):
+        singular = head["singular"]
+        axes.plot(range(1, len(singular) + 1), singular, color=COLOURS[index], marker=MARKERS[index], ms=4,
+                  label=f"head {head['layer']}.{head['head']}")  # fmt: skip
+        axes.plot(range(1, len(singular) + 1), head["untrained"]["singular"], color=COLOURS[index], ls=":", lw=1.2,
+                  label="untrained")  # fmt: skip
+    axes.axhline(math.sqrt(found["n"] / found["d"]), color="0.4", lw=0.8)
+    axes.annotate(
+        "as orthogonal as can be", (31, math.sqrt(found["n"] / found["d"])), ha="right", va="bottom", fontsize=8
+    )
+    axes.axvline(12, color="0.4", lw=0.8, ls="--")
+    axes.annotate("bits of a key", (12.3, 0.05), fontsize=8)
+    axes.set(xlabel="singular value of the 64 unit keys of a sequence", ylabel="size", ylim=(0, None))
+    axes.legend(frameon=False, fontsize=8)
+    save(figure, "geometry")
+
+
+def consistency(root: Path) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    effects = {
+        "exact": "exact posterior",
+        "uniform": "uniform",
+        "shuffled": "another's posterior",
+        "ablated": "nothing",
+    }
+    for index, (position, label) in enumerate(POSITIONS.items()):
+        those = [of["consistency"] for row, of in probes(root) if row["position"] == position]
+        for seed, of in enumerate(those):
+            head = of["heads"][of["best"]]
+            share, off = map(float, head["deviation"]), np.maximum(list(head["deviation"].values()), 1e-9)
+            left.plot(list(share), off, color=COLOURS[index], marker=MARKERS[index], ms=5, lw=1,
+                      label=label if not seed else None)  # fmt: skip
+        for of in those:
+            for effect in of["causal"]["heads"]:
+                is_best = effect["head"] == of["heads"][of["best"]]["head"]
+                right.plot([place + 0.2 * index - 0.1 for place in range(len(effects))],
+                           [effect[name]["bits"] for name in effects], ls="", ms=6, color=COLOURS[index],
+                           marker=MARKERS[index], mfc=COLOURS[index] if is_best else "none")  # fmt: skip
+    even = 1 - probes(root)[0][1]["consistency"]["uniform_score"]
+    left.axhline(even, color="0.4", lw=0.8)
+    left.annotate("uniform attention", (0.05, even), va="bottom", fontsize=8)
+    left.set(yscale="log", xlabel="share of queries", ylabel="JSD(attention, posterior), bits")
+    left.legend(frameon=False, fontsize=8)
+    right.axhline(0, color="0.4", lw=0.8)
+    right.set_xticks(range(len(effects)), effects.values(), fontsize=8)
+    right.set(
+        ylabel="ΔKL of the prediction, bits",
+        yscale="symlog",
+        xlabel="attention of a head (filled: the best) replaced by",
+    )
+    right.set_yscale("symlog", linthresh=1e-3)
+    save(figure, "consistency")
+
+
+def stability(root: Path) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    styles = {"none": ("-", "as it is"), "position": ("--", "position repaired"), "dilution": (":", "content repaired"),
+              "both": ("-.", "both repaired")}  # fmt: skip
+    for index, (position, label) in enumerate(POSITIONS.items()):
+        those = [of["stability"]["attention"] for row, of in probes(root) if row["position"] == position]
+        for name, (style, what) in styles.items():
+            kl = np.maximum([of["repair"][name] for of in those], 1e-5)
+            left.plot(those[0]["x"], np.exp(np.log(kl).mean(0)), color=COLOURS[index], ls=style, lw=1.5,
+                      label=f"{label}, {what}" if index or name == "none" else None)  # fmt: skip
+        mass = [[at[of["head"]] for at in of["mass"]] for of in those]
+        right.plot(those[0]["x"], np.mean(mass, axis=0), color=COLOURS[index], marker=MARKERS[index], ms=5, label=label)
+    null = probes(root)[0][1]["stability"]["attention"]
+    right.plot(null["x"], null["uniform_mass"], color="0.4", lw=1, ls=":", label="uniform attention")
+    left.axhline(0.01, color="0.4", lw=0.8)
+    left.annotate("τ", (0.26, 0.0105), fontsize=8)
+    left.set(xscale="log", yscale="log", xlabel="length ÷ horizon", ylabel="KL(exact ‖ model), bits", ylim=(3e-4, 60))
+    left.legend(frameon=False, fontsize=7)
+    right.set(xscale="log", xlabel="length ÷ horizon", ylabel="mass on the right pairs ÷ exact", ylim=(0, 1.05))
+    right.legend(frameon=False, fontsize=8)
+    save(figure, "stability")
+
+
+def convergence(root: Path) -> None:
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row, of in probes(root):
+        key = row["tunnel.hypotheses"], row["tunnel.noise"], row["tunnel.prior.beta"]
+        groups[key].append(of["convergence"])
+    noises = sorted({key[1] for key in groups}, key=float)
+    for (hypotheses, noise, beta), those in groups.items():
+        if hypotheses == "4":
+            continue
+        axes = panels[int(hypotheses != "2")]
+        colour, used = COLOURS[noises.index(noise)], np.asarray(those[0]["used"])
+        n, exact = (np.asarray(those[0][name])[used] for name in ("seen", "excess_exact"))
+        model = np.mean([np.asarray(of["excess_model"])[used] for of in those], axis=0)
+        label = f"noise {noise}, β {beta}"
+        axes.plot(n, exact, color=colour, lw=1.2, ls="-" if beta == "2" else "--")
+        axes.plot(n, model, color=colour, marker=RATES[beta], ms=4, ls="", label=label)
+    n = np.geomspace(4, 512, 50)
+    panels[1].plot(n, 1 / (2 * n * math.log(2)), color="0.4", lw=0.8)
+    panels[1].annotate("1/(2n) nats", (8, 0.11), fontsize=8)
+    panels[0].set(yscale="log", title="2 hypotheses: e^(−nC)", xlabel="draws seen, n", ylabel="excess entropy, bits")
+    panels[1].set(xscale="log", yscale="log", title="1,000 hypotheses: 1/(2n)", xlabel="draws seen, n")
+    panels[1].legend(frameon=False, fontsize=8)
+    save(figure, "convergence")
+    lines = [named("hypotheses | noise | prior β | law | theory | exact | model")]
+    for key, those in groups.items():
+        found = [of["model"] for of in those if of["model"] is not None]
+        spread = f" ± {np.std(found, ddof=1):.1g}" if len(found) > 2 else ""
+        exact = "–" if those[0]["exact"] is None else f"{those[0]['exact']:.3g}"
+        lines.append([*key, those[0]["kind"], f"{those[0]['theory']:.3g}", exact,
+                      f"{np.mean(found):.3g}{spread}" if found else "–"])  # fmt: skip
+    fill("convergence", lines)
+
+
+def dynamics(root: Path) -> None:
+    path = next(path for path in sorted(root.glob("recall-*/probe.jsonl")))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    step = [row["step"] for row in rows]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for index, (name, label) in enumerate({"kl_bits": "KL, bits", "deviation": "deviation of attention, bits"}.items()):
+        left.plot(step, [row[name] for row in rows], color=COLOURS[index], marker=MARKERS[index], ms=4, label=label)
+    left.set(yscale="log", xlabel="step")
+    names = {"orthogonality": "orthogonality of keys", "belief_r2": "belief in residual states, R²",
+             "routing": "scores follow α A", "value": "values follow queries"}  # fmt: skip
+    for index, (name, label) in enumerate(names.items()):
+        right.plot(
+            step, [row[name] for row in rows], color=COLOURS[index + 2], marker=MARKERS[index + 2], ms=4, label=label
+        )
+    right.set(xlabel="step", ylim=(-0.1, 1))
+    for axes in (left, right):
+        axes.legend(frameon=False, fontsize=8)
+    save(figure, "dynamics")
+
+
+def em(roots: list[Path]) -> None:
+    """For each tunnel, optimizer and arm: steps to the threshold at the rate that is best for that arm; how many times
+    as fast that is as the plain optimizer at *its* best rate, paired by seed, with a 95 % interval; and steps at the
+    rate below that one.
+    """
+    steps: dict[tuple[str, str], dict[str, dict[float, dict[str, float | None]]]] = {}
+    for root in roots:
+        for row in records.rows(root):
+            at = steps.setdefault((row["tunnel"], row.get("train.optimizer", "sgd")), {}).setdefault(
+                row["train.em"], {}
+            )
+            found = steps_to_threshold(*learning_curve(root / row["study_id"]), THRESHOLD[row["tunnel"]])
+            at.setdefault(float(row["train.learning_rate"]), {})[row["seed"]] = found
+    lines = [
+        named("tunnel | optimizer | schedule | best rate | steps | times as fast, tuned | steps at the rate below")
+    ]
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharex=True)
+    for (tunnel, optimizer), arms in sorted(steps.items()):
+        base = min(arms["{}"], key=lambda rate: median(arms["{}"][rate]))
+        look = {"color": COLOURS[OPTIMIZERS.index(optimizer)], "marker": MARKERS[OPTIMIZERS.index(optimizer)]}
+        for arm, rates in arms.items():
+            best = min(rates, key=lambda rate: median(rates[rate]))
+            tuned, below = speedup(arms["{}"][base], rates[best]), max((r for r in rates if r < base), default=base)
+            schedule = "plain" if arm == "{}" else f"`{arm}`"
+            lines.append(
+                [tunnel, optimizer, schedule, f"{best:g}", typical(rates[best]), shown(tuned), typical(rates[below])]
+            )
+            if arm != "{}" and tuned is not None:
+                off = [[tuned.mean - tuned.low], [tuned.high - tuned.mean]]
+                panels[int(tunnel != "recall")].errorbar(tuned.mean, f"{optimizer} {arm}", xerr=off, capsize=3, **look)
+    for axes, name in zip(panels, ("recall", "hmm_sticky"), strict=True):
+        axes.axvline(1, color="0.4", lw=0.8)
+        axes.set(title=name, xlabel="times as fast as plain, each at its best rate")
+        axes.tick_params(axis="y", labelsize=8)
+    save(figure, "em")
+    fill("em", lines)
+
+
+def typical(steps: dict[str, float | None]) -> str:
+    """Median over seeds, or how many of them arrive."""
+    reached = [x for x in steps.values() if x is not None]
+    return f"{np.median(reached):.0f}" if len(reached) == len(steps) else f"{len(reached)} of {len(steps)}"
+
+
+def median(steps: dict[str, float | None]) -> float:
+    """Over seeds; one that never arrives counts as infinitely slow."""
+    return float(np.median([math.inf if x is None else x for x in steps.values()]))
+
+
+def speedup(plain: dict[str, float | None], other: dict[str, float | None]) -> Any:
+    """Interval of plain ÷ other over seeds; None where a seed of either never arrives."""
+    pairs = [(plain[seed], other[seed]) for seed in plain]
+    if any(a is None or b is None for a, b in pairs):
+        return None
+    return interval([a / b for a, b in pairs])  # type: ignore[operator]
+
+
+def shown(found: Any) -> str:
+    return "–" if found is None else f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def heads(root: Path) -> None:
+    """Every head of the two models, as consistency has it."""
+    lines = [named("position | seed | head | score | slope | R² | ΔKL exact | uniform | ablated | content | position")]
+    for row, of in probes(root):
+        record = of["consistency"]
+        for head, effect in zip(record["heads"], record["causal"]["heads"], strict=True):
+            numbers = [f"{head['score']:.4f}", f"{head['slope']:.3f}", f"{head['r2']:.4f}"]
+            numbers += [number(effect[name]["bits"]) for name in ("exact", "uniform", "ablated")]
+            numbers += [f"{head['content']['r2']:.4f}", f"{head['position']['slope']:.3f}"]
+            lines.append([POSITIONS[row["position"]], str(row["seed"]), f"{head['layer']}.{head['head']}", *numbers])
+    fill("heads", lines)
+
+
+def named(head: str) -> list[str]:
+    return list(head.split(" | "))
+
+
+def fill(name: str, lines: list[list[str]]) -> None:
+    """Put a table into its place in the document."""
+    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    block = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+    records.write(DOC, re.sub(block, lambda m: f"{m[1]}{text}\n{m[2]}", DOC.read_text(), flags=re.S))
+
+
+def main(runs: Path) -> None:
+    if (runs / "extrapolation").exists():
+        for make in (geometry, consistency, stability, heads):
+            make(runs / "extrapolation")
+    if (runs / "convergence/sweep.json").exists() and probes(runs / "convergence"):
+        convergence(runs / "convergence")
+    if list((runs / "single").glob("recall-*/probe.jsonl")):
+        dynamics(runs / "single")
+    if (runs / "em").exists() and (runs / "em_adaptive").exists():
+        em([runs / "em", runs / "em_adaptive"])
+
+
+if __name__ == "__main__":
+    main(Path(next((word for word in sys.argv[1:] if word[:1] != "-"), "runs")))
