@@ -41,9 +41,8 @@ def main() -> None:
     text = DOC.read_text()
     for tunnel in dict.fromkeys(row["tunnel"] for row in rows):
         block = table([row for row in rows if row["tunnel"] == tunnel])
-        text = re.sub(
-            rf"(<!-- {tunnel} -->\n).*?(<!-- end -->)", lambda m, block=block: f"{m[1]}{block}\n{m[2]}", text, flags=re.S
-        )
+        place = rf"(<!-- {tunnel} -->\n).*?(<!-- end -->)"
+        text = re.sub(place, lambda m, block=block: f"{m[1]}{block}\n{m[2]}", text, flags=re.S)
     records.write(DOC, text)
 
 

@@ -37,7 +37,10 @@ def posteriors() -> list[Line]:
     counts_NVV, asked_N = queries(batch, tunnel.symbols)
 
     some = slice(0, 2048)
-    ours = lambda: jax.block_until_ready(exact(batch))
+
+    def ours():
+        return jax.block_until_ready(exact(batch))
+
     by_recursion = np.exp(np.asarray(ours())).reshape(-1, tunnel.symbols)
     difference = np.abs(by_recursion[some] - brute.predictive(counts_NVV[some], asked_N[some])).max()
     assert difference < 1e-4, f"the two differ by {difference}"
