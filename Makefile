@@ -30,6 +30,14 @@ tunnels: .venv/ready ## what every tunnel's preset reaches: trains them all (for
 	$(BIN)/windtunnel run +sweep=tunnels
 	$(BIN)/python scripts/tunnels.py
 
+extrapolation: .venv/ready ## every position on every primitive, to 500 horizons (an hour), into docs/extrapolation.md
+	$(BIN)/windtunnel run +sweep=extrapolation_full
+	$(BIN)/python scripts/extrapolation.py
+
+architectures: .venv/ready ## six architectures at equal parameters (half an hour), into docs/architectures.md
+	$(BIN)/windtunnel run +sweep=architectures
+	$(BIN)/python scripts/architectures.py
+
 wheel: .venv/ready ## a wheel in dist/
 	$(BIN)/pip wheel -q --no-deps -w dist .
 
@@ -41,4 +49,4 @@ clean: ## remove what make made, but not the records in runs/
 	$(BIN)/pip install -q -e '.[report,test,dev]'
 	touch $@
 
-.PHONY: help run test test-slow check bench figures tunnels wheel clean
+.PHONY: help run test test-slow check bench figures tunnels extrapolation architectures wheel clean
