@@ -50,7 +50,7 @@ def facts(made: list[Group]) -> str:
     return (
         f"Horizon {row['horizon']}, judged to {row['horizon'] * row['reach']:,.0f} observations; the best reasoner "
         f"that sees less is {gap} bits off past the horizon; τ = {row['evaluate']['tolerance']:g}; "
-        f"{row['parameters']:,} parameters or so, {row['steps']:,} steps, {len(made[0].done)} seeds."
+        f"{row['parameters']:,} parameters and those of the position; {row['steps']:,} steps, {len(made[0].done)} seeds."
     )
 
 
@@ -65,7 +65,7 @@ def figure(root: Path, by_tunnel: dict[str, list[Group]]) -> None:
     shape = len(next(iter(by_tunnel.values()))) + 1
     panels, axes_all = plt.subplots(2, 2, figsize=(13, 0.72 * shape), layout="constrained")
     names = ["in range", *(f"to {edge} ×" for edge in EDGES[2:])]
-    for axes, (tunnel, made) in zip(axes_all.flat, by_tunnel.items(), strict=False):
+    for axes, (tunnel, made) in zip(axes_all.flat, by_tunnel.items(), strict=False):  # four at most
         done = [group for group in made if group.done]
         values = np.asarray([octaves(root, done[0].done[:1], "headroom_bits")]
                             + [octaves(root, group.done, "kl_bits") for group in done])  # fmt: skip
@@ -84,6 +84,8 @@ def figure(root: Path, by_tunnel: dict[str, list[Group]]) -> None:
         axes.spines[:].set_visible(False)
         title = f"{TITLES.get(tunnel, tunnel)} · KL in bits, bold: exact (τ = {tolerance:g})"
         axes.set_title(title, fontsize=10, loc="left")
+    for axes in axes_all.flat[len(by_tunnel) :]:
+        axes.set_axis_off()
     plt.rcParams["svg.hashsalt"] = "windtunnel"
     panels.savefig(FIGURE, metadata={"Date": None})
     plt.close(panels)
