@@ -50,7 +50,7 @@ def facts(made: list[Group]) -> str:
     return (
         f"Horizon {row['horizon']}, judged to {row['horizon'] * row['reach']:,.0f} observations; the best reasoner "
         f"that sees less is {gap} bits off past the horizon; τ = {row['evaluate']['tolerance']:g}; "
-        f"{row['parameters']:,} parameters and those of the position; {row['steps']:,} steps, {len(made[0].done)} seeds."
+        f"{row['parameters']:,} parameters and the position's; {row['steps']:,} steps, {len(made[0].done)} seeds."
     )
 
 
