@@ -18,7 +18,7 @@ import numpy as np
 
 from windtunnel import records
 from windtunnel.instruments.speed import learning_curve, steps_to_threshold
-from windtunnel.report.figures import COLOURS, MARKERS
+from windtunnel.report.style import COLOURS, MARKERS
 from windtunnel.report.tables import number
 from windtunnel.statistics import interval
 

@@ -12,7 +12,7 @@ from windtunnel.sweep.packs import Program
 
 PACKS, PRECISIONS = (1, 8, 64, 512), ("float32", "bfloat16")
 STEPS, CALL = 600, 60
-HEAD: list[str] = "pack | products in | model-steps/s | KL after 600 steps, bits".split(" | ")
+HEAD = ["pack", "products in", "model-steps/s", "KL after 600 steps, bits"]
 
 
 def accelerator() -> list[list[str]]:

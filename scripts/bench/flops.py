@@ -4,6 +4,7 @@ the machine's best float32 product: of XLA's and PyTorch's, at sizes from 512 to
 
 import time
 from statistics import median
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,8 @@ def flop(overrides: list[str]) -> float:
     """Of one step; in a loop the body is counted once, and a step is the body of a loop."""
     study = arrays(composed(overrides))
     tables, state = train.prepare(study), jax.eval_shape(train.start, study)
-    return jax.jit(train.advance).lower(study, tables, state, jnp.int32(1)).cost_analysis()["flops"]
+    analysis: Any = jax.jit(train.advance).lower(study, tables, state, jnp.int32(1)).cost_analysis()
+    return analysis["flops"]
 
 
 def rate(product, matrix, size: int) -> float:

@@ -21,7 +21,7 @@ def main() -> None:
     jax.block_until_ready(state)
     print("ready", flush=True)
     for line in sys.stdin:
-        done, steps = 0, int(line)
+        done, steps, kl_bits = 0, int(line), None
         while done < steps:
             size = min(128, steps - done)
             state, kl_bits = program.advance(state, size)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from statistics import median
 
-HEAD: list[str] = "what | against | ratio | must | windtunnel | the other | detail".split(" | ")
+HEAD = ["what", "against", "ratio", "must", "windtunnel", "the other", "detail"]
 
 
 @dataclass(frozen=True)

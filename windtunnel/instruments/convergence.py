@@ -20,6 +20,7 @@ from windtunnel.config import Study
 from windtunnel.evaluate import scored_bins
 from windtunnel.instruments.base import EXAMPLES, Json, Subject, model, sequences
 from windtunnel.instruments.laws import Law, law, urn_excess_bits
+from windtunnel.tunnels import Urn
 
 LEAST_BITS = 1e-3  # an excess below this is not told from the model's error
 FIRST = 4  # observations seen, from which on a law of large numbers is asked for
@@ -80,7 +81,7 @@ def excesses(study: Study, found: Law, curves: dict[str, np.ndarray]) -> dict[st
     seen = np.asarray([np.exp(np.mean(np.log(np.asarray(b.at)))) for b in scored_bins(study)]) - 1
     exact, found_model = curves["entropy_bits_exact"], curves["entropy_bits"]
     used = seen >= FIRST
-    if study.tunnel.name == "urn":
+    if isinstance(study.tunnel, Urn):
         exact = np.asarray([urn_excess_bits(study.tunnel, np.asarray(b.at) - 1).mean() for b in scored_bins(study)])
         found_model = exact + curves["entropy_bits"] - curves["entropy_bits_exact"]
         used &= exact > LEAST_BITS
