@@ -5,6 +5,7 @@
 `results.csv` at the root is derived from the records and never appended to.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -114,7 +115,11 @@ def status(folder: Path) -> str:
 
 def notes(root: Path) -> list[Json]:
     """What packs that train, or were cut off, say of themselves."""
-    return [read_json(path) for path in sorted((root / "packs").glob("*.json"))]
+    made = []
+    for path in sorted((root / "packs").glob("*.json")):
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+            made.append(read_json(path))
+    return made
 
 
 def row(folder: Path) -> Json:

@@ -73,3 +73,18 @@ def test_a_claim_and_the_books_do_not_meet(tmp_path):
     claims.take(["a"])
     with locked(tmp_path):
         assert held(tmp_path, ["a", "b"]) == {"a"}
+
+
+def test_of_those_that_ask_at_once_one_gets_all(tmp_path):
+    """A pack that two processes had each a part of would be two other packs."""
+    ids = [f"study-{n}" for n in range(3000)]
+    wait = "import os\nprint(flush=True)\nwhile not os.path.exists(sys.argv[1] + '/go'): pass\n"
+    code = HOLD.replace("print(sorted", wait + "print(sorted")
+    asking = [subprocess.Popen([sys.executable, "-c", code, tmp_path, *ids], stdout=subprocess.PIPE) for _ in range(2)]
+    assert [process.stdout.readline() for process in asking] == [b"\n", b"\n"]
+    (tmp_path / "go").touch()
+    got = sorted(process.stdout.readline().count(b"study-") for process in asking)
+    for process in asking:
+        process.kill()
+        process.wait()
+    assert got == [0, 3000]

@@ -126,11 +126,17 @@ def test_jax_says_it_as_we_expect():
     assert exhausted(raised.value)
 
 
+def test_amounts_are_read_at_a_glance():
+    said = [memory.amount(count) for count in (0, 999, 1_000, 24_960, 999_600, 9_960_000, 19.4e9, 2e12)]
+    assert said == ["0 B", "999 B", "1 kB", "25 kB", "1 MB", "10 MB", "19 GB", "2000 GB"]
+
+
 def test_what_there_is_is_a_plausible_number_of_bytes():
     assert 1e7 < memory.available() < 1e13
     assert memory.available() <= memory.machine() / jax.local_device_count()
 
 
+@pytest.mark.slow
 def test_a_pack_that_is_cut_is_trained_all_the_same_and_the_record_says_so(tmp_path, monkeypatch):
     """Sized to two parts of two; and in the first of these memory runs out, so that it is tried one by one."""
     points = [Point(tiny(f"seed={seed}"), {"seed": str(seed)}) for seed in range(3)]

@@ -1,5 +1,8 @@
 """Which folder a sweep lives in: one sweep a folder, a new one on request, and never two mixed."""
 
+import dataclasses
+from functools import cache
+
 import pytest
 
 from tests.composed import tiny
@@ -9,8 +12,13 @@ from windtunnel.sweep.facts import Point
 from windtunnel.sweep.place import fixed_part, place, swept, write_sweep
 
 
+@cache
+def one(*overrides):
+    return tiny(*overrides)
+
+
 def studies(*overrides, seeds=(0, 1)):
-    return [tiny(f"seed={seed}", *overrides) for seed in seeds]
+    return [dataclasses.replace(one(*overrides), seed=seed) for seed in seeds]
 
 
 def written(root, made, **overrides):

@@ -210,7 +210,7 @@ class Driver:
 
     def _noted(self, points: list[Point], what: str) -> list[Saved]:
         """The packs that these studies trained in, told of it; none of those that are judged once more."""
-        names = dict.fromkeys(records.read_json(self.root / p.id / "study.json")["pack"]["name"] for p in points)
+        names = dict.fromkeys(pack_name(self.root / point.id) for point in points)
         notes = [
             note for note in records.notes(self.root) if digest(note["studies"]) in names and note["what"] != "done"
         ]
@@ -221,3 +221,8 @@ class Driver:
 
     def _checkpoint(self, point: Point) -> Path:
         return self.root / point.id / "checkpoint"
+
+
+def pack_name(folder: Path) -> str | None:
+    """The pack that a study trained in, where its record says so: records of before there were notes do not."""
+    return records.read_json(folder / "study.json").get("pack", {}).get("name")

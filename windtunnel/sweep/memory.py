@@ -82,7 +82,7 @@ def fitting(points: list, stage: str, programs: dict[int, Program]) -> tuple[int
         return size, None
     whole = max(known.values())
     parts = len(split(points, size))
-    return size, f"{len(points)} studies at once need {gigabytes(whole)} of {gigabytes(there)}: in {parts} parts"
+    return size, f"{len(points)} studies at once need {amount(whole)} of {amount(there)}: in {parts} parts"
 
 
 def available() -> int:
@@ -110,5 +110,10 @@ def machine() -> int:
     return min(free)
 
 
-def gigabytes(count: float) -> str:
-    return f"{count / 1e9:.2g} GB" if count < 9.95e9 else f"{count / 1e9:.0f} GB"
+def amount(count: float) -> str:
+    """`25 kB`, `6.7 MB`, `19 GB`"""
+    units = ["B", "kB", "MB", "GB"]
+    while count >= 999.5 and len(units) > 1:
+        count /= 1000
+        units.pop(0)
+    return f"{count:.2g} {units[0]}" if count < 9.95 else f"{count:.0f} {units[0]}"

@@ -9,7 +9,7 @@ from rich.table import Table
 from windtunnel import records
 from windtunnel.progress import console
 from windtunnel.sweep.facts import Point, title
-from windtunnel.sweep.memory import available, fitting, gigabytes
+from windtunnel.sweep.memory import amount, available, fitting
 from windtunnel.sweep.packs import Program, split
 
 
@@ -30,7 +30,7 @@ def show(root: Path, points: list[Point], packs: list[list[Point]]) -> None:
 
 
 def needs(pack: list[Point]) -> str:
-    """`6 studies of 84,608 parameters; training takes 0.21 GB of 19 GB a device, evaluation 1.1 GB`"""
+    """`recall (6 studies) of 84,608 parameters; a device needs 210 MB to train them, 1.1 GB to judge, and has 19 GB`"""
     programs: dict[int, Program] = {}
     trained, _ = fitting(pack, "advance", programs)
     program = programs[trained]
@@ -40,7 +40,7 @@ def needs(pack: list[Point]) -> str:
     parts = f", in {len(split(pack, trained))} parts" if trained < len(pack) else ""
     devices = jax.local_device_count()
     return (
-        f"{title(pack)} of {parameters:,} parameters{parts}; a device needs {gigabytes(training)} to train them, "
-        f"{gigabytes(programs[judged].memory('predict'))} to judge, and has {gigabytes(available())} "
+        f"{title(pack)} of {parameters:,} parameters{parts}; a device needs {amount(training)} to train them, "
+        f"{amount(programs[judged].memory('predict'))} to judge, and has {amount(available())} "
         f"({devices} {jax.default_backend()} device{'s' if devices > 1 else ''})"
     )
