@@ -26,7 +26,11 @@ def blocks(page: Path, language: str) -> list[str]:
 def commands(page: Path) -> list[Command]:
     lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
     parts = [line.partition(" #") for line in lines if line.strip() and not line.startswith("#")]
-    return [Command(page.name, text.strip(), comment.strip()) for text, _, comment in parts]
+    return [
+        Command(page.name, one.strip().removesuffix(" &"), comment.strip())
+        for text, _, comment in parts
+        for one in text.split("&&")
+    ]
 
 
 def files(page: Path) -> dict[str, str]:

@@ -157,13 +157,14 @@ def test_the_record_the_verdict_and_the_answer(tmp_path):
     """Three made-up cases, as a sweep leaves them: recovered, recovered up to a temperature, and not."""
     from windtunnel.config import Settings
     from windtunnel.sweep.facts import Point
-    from windtunnel.sweep.run import fixed_part, run
+    from windtunnel.sweep.place import fixed_part
+    from windtunnel.sweep.run import run
 
     with jax.enable_x64(False):
         overrides = [{"tunnel.prior.beta": beta} for beta in ("1", "2", "4")]
         points = [Point(tiny("position=bam", f"tunnel.prior.beta={o['tunnel.prior.beta']}"), o) for o in overrides]
         root = tmp_path / "trial"
-        assert run(points, root, Settings(), fixed_part(points))
+        assert run(points, root, Settings(), fixed_part([point.study for point in points]))
     result = records.read_json(root / points[1].id / "result.json")
     assert [row["true_beta"] for row in result["recovery"]] == [2, 2]
     assert result["recovered_kl_bits"] == min(row["kl_bits"] for row in result["recovery"])

@@ -12,7 +12,8 @@ from windtunnel.errors import BadInput
 from windtunnel.instruments import INSTRUMENTS
 from windtunnel.instruments.probe import instrument, probe
 from windtunnel.sweep.driver import Point
-from windtunnel.sweep.run import fixed_part, run
+from windtunnel.sweep.place import fixed_part
+from windtunnel.sweep.run import run
 
 POINTS = [Point(tiny("train.steps=8", f"seed={seed}"), {"seed": str(seed)}) for seed in (0, 1)]
 
@@ -22,7 +23,7 @@ def root(tmp_path_factory):
     """Two studies that were probed while they trained."""
     folder = tmp_path_factory.mktemp("runs") / "trial"
     _, settings = door(plain("probe.every=3"))
-    assert run(POINTS, folder, settings, fixed_part(POINTS))
+    assert run(POINTS, folder, settings, fixed_part([point.study for point in POINTS]))
     return folder
 
 
@@ -41,7 +42,7 @@ def test_a_series_has_its_steps_and_what_is_cheap(root):
 
 
 def test_training_is_not_changed_by_being_looked_at(root, tmp_path):
-    assert run(POINTS, tmp_path / "blind", Settings(), fixed_part(POINTS))
+    assert run(POINTS, tmp_path / "blind", Settings(), fixed_part([point.study for point in POINTS]))
     for point in POINTS:
         assert not (tmp_path / "blind" / point.id / "probe.jsonl").exists()
         for name in ("train.jsonl", "curves.npz", "result.json"):

@@ -41,7 +41,7 @@ class FakeProgram:
 
 @pytest.fixture
 def fakes(monkeypatch):
-    monkeypatch.setattr(memory, "Program", FakeProgram)
+    monkeypatch.setattr(memory, "program_of", FakeProgram)
     monkeypatch.setattr(FakeProgram, "made", [], raising=False)
     return lambda there: monkeypatch.setattr(memory, "available", lambda: there)
 

@@ -90,7 +90,7 @@ def test_a_longer_reach_judges_again_but_does_not_train(root):
     evaluate(root, ["reach=8"])
     after = modified(root)
     touched = {path.name for path in after if after[path] != before.get(path)}
-    assert touched == {"result.json", "curves.npz"}
+    assert touched == {"result.json", "curves.npz", "example.npz"}
     result = records.read_json(root / POINTS[0].id / "result.json")
     assert result["reach"] == 8 and records.read_curves(root / POINTS[0].id / "curves.npz")["last"][-1] == 48
     evaluate(root / POINTS[0].id, ["evaluate.reach=4"])

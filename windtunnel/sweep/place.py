@@ -78,7 +78,7 @@ def swept(root: Path, studies: list[Study], overrides: list[dict[str, str]]) -> 
     return points
 
 
-def write_sweep(root: Path, points: list[Point], fixed: dict[str, Any], question: str | None) -> None:
+def write_sweep(root: Path, points: list[Point], fixed: dict[str, Any], question: str | None = None) -> None:
     """`sweep.json`: question, what was typed, all points (those of earlier calls too), the packs, the fixed part."""
     typed = [shlex.join(["windtunnel", "run", *sys.argv[1:]])] if sys.argv[0] == "windtunnel" else []  # not from Python
     with locked(root):
