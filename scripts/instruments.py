@@ -155,13 +155,14 @@ def convergence(root: Path) -> None:
     panels[1].set(xscale="log", yscale="log", title="1,000 hypotheses: 1/(2n)", xlabel="draws seen, n")
     panels[1].legend(frameon=False, fontsize=8)
     save(figure, "convergence")
-    lines = [named("hypotheses | noise | prior β | law | theory | exact | model")]
+    lines = [named("hypotheses | noise | prior β | law | theory | exact | model | exact, past | model, past")]
     for key, those in groups.items():
-        found = [of["model"] for of in those if of["model"] is not None]
-        spread = f" ± {np.std(found, ddof=1):.1g}" if len(found) > 2 else ""
-        exact = "–" if those[0]["exact"] is None else f"{those[0]['exact']:.3g}"
-        lines.append([*key, those[0]["kind"], f"{those[0]['theory']:.3g}", exact,
-                      f"{np.mean(found):.3g}{spread}" if found else "–"])  # fmt: skip
+        rates = [f"{those[0]['theory']:.3g}"]
+        for name in ("exact", "model", "exact_past", "model_past"):
+            found = [of[name] for of in those if of[name] is not None]
+            spread = f" ± {np.std(found, ddof=1):.1g}" if "model" in name and len(found) > 2 else ""
+            rates.append(f"{np.mean(found):.3g}{spread}" if found else "–")
+        lines.append([*key, those[0]["kind"], *rates])
     fill("convergence", lines)
 
 

@@ -38,8 +38,8 @@ def refusal(subject: Subject) -> str | None:
 
 
 def measure(subject: Subject) -> Json:
-    """`theory`, `exact` and `model` are the rate of the law (`kind`, `unit`), with the standard error of the fits;
-    `seen`, `excess_exact`, `excess_model` are what they were fitted to.
+    """`theory` is the rate of the law (`kind`, `unit`); `exact` and `model` are fitted within the horizon, `exact_past`
+    and `model_past` beyond it, with standard errors; `seen`, `excess_exact` and `excess_model` are what they fit.
     """
     found = law(subject.study.tunnel, subject.study.length)
     assert subject.folder is not None and found is not None  # `refusal` made sure
@@ -47,10 +47,14 @@ def measure(subject: Subject) -> Json:
         points = forgetting(subject)
     else:
         points = excesses(subject.study, found, records.read_curves(subject.folder / "curves.npz"))
+    known, inside = subject.study.tunnel.name == "urn", np.ones(len(points["seen"]), bool)
+    if found.kind in ("few", "smooth", "crossover"):
+        inside = points["seen"] < subject.study.horizon
     rates = {}
     for name in ("exact", "model"):
-        known = subject.study.tunnel.name == "urn"
-        rates[name], rates[f"{name}_se"] = rate(found, points["seen"], points[f"excess_{name}"], points["used"], known)
+        for where, part in (("", inside), ("_past", ~inside)):
+            fitted = rate(found, points["seen"], points[f"excess_{name}"], points["used"] & part, known)
+            rates[f"{name}{where}"], rates[f"{name}{where}_se"] = fitted
     return {"kind": found.kind, "unit": found.unit, "theory": found.rate, **rates,
             **{name: values.tolist() for name, values in points.items()}}  # fmt: skip
 
@@ -63,15 +67,19 @@ def lines(record: Json) -> list[str]:
         "count": "entropy on log₂(what is left), slope",
         "forgetting": "what was seen w before counts e^(−γw), γ at least",
     }
-    exact, found = (
-        "–" if record[name] is None else f"{record[name]:.3g} ± {record[f'{name}_se'] or 0:.1g}"
-        for name in ("exact", "model")
-    )
-    return [f"{words[record['kind']]} {record['theory']:.3g} {record['unit']}; exact {exact}, model {found} (null: 0)"]
+    said = {
+        name: "–" if record[name] is None else f"{record[name]:.3g} ± {record[f'{name}_se'] or 0:.1g}"
+        for name in ("exact", "model", "exact_past", "model_past")
+    }
+    return [
+        f"{words[record['kind']]} {record['theory']:.3g} {record['unit']}; within the horizon exact "
+        f"{said['exact']}, model {said['model']}; past it exact {said['exact_past']}, "
+        f"model {said['model_past']} (null: 0)"
+    ]
 
 
 def headline(record: Json) -> dict[str, float | None]:
-    return {"theory": record["theory"], "exact": record["exact"], "model": record["model"]}
+    return {name: record[name] for name in ("theory", "exact", "model", "exact_past", "model_past")}
 
 
 def excesses(study: Study, found: Law, curves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -82,7 +90,7 @@ def excesses(study: Study, found: Law, curves: dict[str, np.ndarray]) -> dict[st
     exact, found_model = curves["entropy_bits_exact"], curves["entropy_bits"]
     used = seen >= FIRST
     if isinstance(study.tunnel, Urn):
-        exact = np.asarray([urn_excess_bits(study.tunnel, np.asarray(b.at) - 1).mean() for b in scored_bins(study)])
+        exact = urn_excess_bits(study.tunnel, np.round(seen).astype(int))
         found_model = exact + curves["entropy_bits"] - curves["entropy_bits_exact"]
         used &= exact > LEAST_BITS
     elif found.kind == "few":
