@@ -118,3 +118,11 @@ def test_training_lowers_kl():
     program = Program([tiny("train.steps=100")])
     _, kl_bits = program.advance(program.start(), 100)
     assert np.asarray(kl_bits)[0, 90:100].mean() < 0.5 * np.asarray(kl_bits)[0, :10].mean()
+
+
+def test_parameters_that_a_layer_does_not_use_stay_where_they_are():
+    """`learned` positions are embedded once: the tables of deeper layers are arguments that the program never reads."""
+    long = "position=learned model.layers=2 evaluate.reach=100 evaluate.examples=2".split()  # in blocks
+    program = Program([tiny(*long, f"seed={seed}") for seed in range(2)])
+    assert program.mesh.shape[packs.STUDY] == 2
+    assert np.isfinite(program.predict(program.start().params).log_predictive).all()

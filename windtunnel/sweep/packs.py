@@ -196,7 +196,8 @@ class Program:
     def _compile(self, name: str, function: Any, arguments: Any, in_specs: Any, out_specs: Any, **options: Any) -> Any:
         """Compiled when first called, and only then: a study that is merely judged compiles no training step."""
         spread = jax.shard_map(function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
-        return self.compiled.get(name, jax.jit(spread, **options), *arguments)
+        shardings = tuple(NamedSharding(self.mesh, spec) for spec in in_specs)  # else XLA replicates what is not used
+        return self.compiled.get(name, jax.jit(spread, in_shardings=shardings, **options), *arguments)
 
 
 def each(function: Callable[..., Any], *stacked: Any) -> Any:
