@@ -133,8 +133,8 @@ def show(root: Path, folders: list[Path]) -> None:
             from windtunnel.report.figures import kl_against_length
 
             places.append(str(kl_against_length(root)))
-        except ModuleNotFoundError as error:
-            print(f"no figure: {error.name} is not installed (pip install 'windtunnel[report]')", file=sys.stderr)
+        except BadInput as error:  # matplotlib is an extra
+            print(f"no figure: {error}", file=sys.stderr)
     out.print(f"results in {', '.join(places)}", markup=False)
     out.print(tables.answer(groups), markup=False)
 
