@@ -50,8 +50,13 @@ def facts(made: list[Group]) -> str:
     return (
         f"Horizon {row['horizon']}, judged to {row['horizon'] * row['reach']:,.0f} observations; the best reasoner "
         f"that sees less is {gap} bits off past the horizon; τ = {row['evaluate']['tolerance']:g}; "
-        f"{row['parameters']:,} parameters and the position's; {row['steps']:,} steps, {len(made[0].done)} seeds."
+        f"{row['parameters']:,} parameters and the position's; {row['steps']:,} steps, {seeds(made)} seeds."
     )
+
+
+def seeds(made: list[Group]) -> str:
+    counts = sorted({len(group.done) for group in made if group.done})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def figure(root: Path, by_tunnel: dict[str, list[Group]]) -> None:
