@@ -60,7 +60,7 @@ def parameters(folder: Path) -> list[bytes]:
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(load(folder)[2])]
 
 
-def until(true, what: str, seconds: float = 300) -> None:
+def until(true, what: str, seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, what
