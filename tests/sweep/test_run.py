@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from windtunnel import checkpoint, records
 from windtunnel.config import Settings
 from windtunnel.errors import BadInput
 from windtunnel.report.status import standings
+from windtunnel.sweep.claims import Claims
 from windtunnel.sweep.facts import Point
 from windtunnel.sweep.place import fixed_part
 from windtunnel.sweep.run import evaluate, run
@@ -242,23 +244,44 @@ def test_every_key_of_a_record_is_documented(root):
     assert all(path.name in page for path in folder.iterdir())
 
 
+def test_what_another_process_is_at_work_on_is_left_to_it_and_taken_over_if_it_dies(tmp_path, capsys):
+    """The other one is a claim here, let go of without a result once this one has done what was free."""
+    points = [Point(tiny(f"position={name}"), {"position": name}) for name in ("uniform", "alibi")]
+    claims = Claims(tmp_path)
+    claims.take([points[0].id])
+    states = []
+
+    def die():
+        while records.status(tmp_path / points[1].id) != "done":
+            time.sleep(0.1)
+        states.extend(one.state for one in standings(tmp_path))
+        claims.close()
+
+    other = threading.Thread(target=die)
+    other.start()
+    assert run(points, tmp_path, Settings(), fixed(points))
+    other.join()
+    assert states == ["running", "done"]
+    assert "position=uniform (1 study): left to another process" in capsys.readouterr().out
+    assert [one.state for one in standings(tmp_path)] == ["done", "done"]
+
+
 @pytest.mark.slow
 def test_two_processes_share_a_sweep(tmp_path):
-    """Each takes a pack that the other has not, says so, waits for the other's, and has the whole answer."""
-    arguments = ["run", "-m", *TINY, "train.steps=200", "position=uniform,alibi", f"runs={tmp_path}"]
+    """Whoever trains what, each ends with the whole answer, and no study is trained twice."""
+    arguments = ["run", "-m", *TINY, "train.steps=200", "position=uniform,alibi,rope", f"runs={tmp_path}"]
+    command = [sys.executable, "-m", "windtunnel.cli", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    first = subprocess.Popen([sys.executable, "-m", "windtunnel.cli", *arguments], **pipes)
-    while not list(tmp_path.glob("*/packs/*.json")):
-        assert first.poll() is None
-        time.sleep(0.01)
-    second = subprocess.Popen([sys.executable, "-m", "windtunnel.cli", *arguments], **pipes)
-    answers = [process.communicate(timeout=200) for process in (first, second)]
-    assert (first.returncode, second.returncode) == (0, 0), answers
-    assert "position=uniform (1 study): left to another process" in answers[1][0]
+    processes = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    answers = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], answers
     assert answers[0][0].splitlines()[-1] == answers[1][0].splitlines()[-1], "the same answer"
     (root,) = tmp_path.iterdir()
-    assert len(list(csv.DictReader((root / "results.csv").open()))) == 2
-    assert len({note["process"] for note in records.notes(root)}) == 2, "each has trained one"
+    with open(root / "results.csv") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["done"] * 3
+    notes = records.notes(root)
+    assert [note["compilations"] > 0 and note["what"] for note in notes] == ["done"] * 3
+    assert {note["process"] for note in notes} <= {process.pid for process in processes}
 
 
 @pytest.fixture
