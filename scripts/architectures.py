@@ -1,9 +1,9 @@
 """`make architectures`: the tables of docs/architectures.md, from the records of `+sweep=architectures`."""
 
-import re
 from pathlib import Path
 from typing import Any
 
+from page import fill
 from windtunnel import records
 from windtunnel.report.numbers import number
 
@@ -38,12 +38,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     rows = [row for row in records.rows(ROOT) if row["status"] == "done"]
-    text = DOC.read_text()
     for tunnel in dict.fromkeys(row["tunnel"] for row in rows):
-        block = table([row for row in rows if row["tunnel"] == tunnel])
-        place = rf"(<!-- {tunnel} -->\n).*?(<!-- end -->)"
-        text = re.sub(place, lambda m, block=block: f"{m[1]}{block}\n{m[2]}", text, flags=re.S)
-    records.write(DOC, text)
+        fill(DOC, tunnel, table([row for row in rows if row["tunnel"] == tunnel]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import accelerator, posteriors, runs, steps, table
-from windtunnel import records
+from page import fill
 
 ROWS: dict[str, Callable[[], list[table.Line]]] = {
     "study": steps.study,
@@ -44,9 +44,9 @@ def main() -> None:
     minutes = (time.perf_counter() - began) / 60
     print(f"{minutes:.1f} minutes", flush=True)
     if len(sys.argv) == 1:
-        fill("table", f"{machine()}; {minutes:.0f} minutes.\n\n{table.block(lines)}")
+        fill(DOC, "table", f"{machine()}; {minutes:.0f} minutes.\n\n{table.block(lines)}")
         none = "No accelerator was at hand: left empty."
-        fill("accelerator", table.block(on_accelerator, accelerator.HEAD) if on_accelerator else none)
+        fill(DOC, "accelerator", table.block(on_accelerator, accelerator.HEAD) if on_accelerator else none)
 
 
 def machine() -> str:
@@ -59,12 +59,6 @@ def processor() -> str:
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
     return found[1] if found else platform.processor() or platform.machine()
-
-
-def fill(name: str, text: str) -> None:
-    """Put a text into the document, between its marks."""
-    pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-    records.write(DOC, re.sub(pattern, lambda m: f"{m[1]}{text}\n{m[2]}", DOC.read_text(), flags=re.S))
 
 
 if __name__ == "__main__":

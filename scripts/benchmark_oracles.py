@@ -10,14 +10,13 @@ from statistics import median
 
 import jax
 import jax.numpy as jnp
-from hydra import compose, initialize_config_dir
 from jax.sharding import PartitionSpec as P
-from omegaconf import OmegaConf
 from rich.table import Table
 
+from bench.studies import composed
 from windtunnel import train
 from windtunnel.conf import folder
-from windtunnel.config import Study, door
+from windtunnel.config import Study
 from windtunnel.progress import console
 from windtunnel.spec import arrays
 from windtunnel.sweep.packs import BATCH, Program, use_all_cores
@@ -28,12 +27,6 @@ CASES = {name: [f"tunnel={name}"] for name in PRESETS}
 
 CASES["permutation, V=8"] = ["tunnel=permutation", "tunnel.symbols=8"]
 CASES["permutation, V=10"] = ["tunnel=permutation", "tunnel.symbols=10"]
-
-
-def composed(overrides: list[str]) -> Study:
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        plain = OmegaConf.to_container(compose("config", overrides=overrides), resolve=True)
-    return door(plain)[0]  # type: ignore[arg-type]
 
 
 def milliseconds(function) -> float:

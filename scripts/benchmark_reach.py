@@ -6,7 +6,6 @@ at 8,000 to 64,000 tokens; each case in a process of its own, so that its peak m
 
 import os
 import platform
-import re
 import resource
 import subprocess
 import sys
@@ -15,12 +14,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from windtunnel import records
-from windtunnel.conf import folder
-from windtunnel.config import door
+from bench.studies import composed
+from page import fill
 from windtunnel.spec import arrays
 from windtunnel.sweep.judge import exact_program
 from windtunnel.sweep.packs import Program, use_all_cores
@@ -37,15 +33,13 @@ def measure(position: str, horizon: int, reach: int) -> list[str]:
     overrides = [
         f"position={position}", "model.layers=2", f"train.steps={STEPS}", f"train.horizon={horizon}",
         f"evaluate.reach={reach}", "evaluate.examples=8"]  # fmt: skip
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        plain = OmegaConf.to_container(compose("config", overrides=overrides), resolve=True)
-    study = door(plain)[0]  # type: ignore[arg-type]
+    study = composed(overrides)
     program = Program([study])
     state, done = program.start(), 0
     while done < STEPS:
         state, _ = program.advance(state, min(100, STEPS - done))
         done += 100
-    program._predict  # noqa: B018 (compile before the clock starts)
+    program.memory("predict")  # compiled before the clock starts
     began = time.perf_counter()
     predicted = program.predict(state.params)
     judged = time.perf_counter()
@@ -75,10 +69,7 @@ def main() -> None:
     where = f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, jax {jax.__version__}"
     load = f"load average {os.getloadavg()[2]:.1f} over the last 15 minutes: 2 would be this program alone"
     table = "\n".join([f"{where}; {load}.", "", *(f"| {line} |" for line in lines)])
-    block = re.sub(
-        r"(<!-- reach -->\n).*?(<!-- end -->)", lambda m: m[1] + table + "\n" + m[2], DOC.read_text(), flags=re.S
-    )
-    records.write(DOC, block)
+    fill(DOC, "reach", table)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """`make extrapolation`: docs/extrapolation.md and its figure, from the records of `+sweep=extrapolation_full`."""
 
-import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from page import fill
 from windtunnel import records
 from windtunnel.report.groups import Group, gather
 from windtunnel.report.numbers import length, number, ratio, shown
@@ -102,13 +102,8 @@ def main() -> None:
         by_tunnel.setdefault(group.key["tunnel"], []).append(group)
     by_tunnel = {tunnel: made for tunnel, made in by_tunnel.items() if any(group.done for group in made)}
     figure(ROOT, by_tunnel)
-    text = DOC.read_text()
     for tunnel, made in by_tunnel.items():
-        block = f"{facts(made)}\n\n{table(made)}\n"
-        text = re.sub(
-            rf"(<!-- {tunnel} -->\n).*?(<!-- end -->)", lambda m, block=block: m[1] + block + m[2], text, flags=re.S
-        )
-    records.write(DOC, text)
+        fill(DOC, tunnel, f"{facts(made)}\n\n{table(made)}")
 
 
 if __name__ == "__main__":

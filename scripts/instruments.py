@@ -7,7 +7,6 @@ is left as it is.
 
 import json
 import math
-import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from page import fill
 from windtunnel import records
 from windtunnel.instruments.speed import learning_curve, steps_to_threshold
 from windtunnel.report.style import COLOURS, MARKERS
@@ -163,7 +163,7 @@ def convergence(root: Path) -> None:
             spread = f" ± {np.std(found, ddof=1):.1g}" if "model" in name and len(found) > 2 else ""
             rates.append(f"{np.mean(found):.3g}{spread}" if found else "–")
         lines.append([*key, those[0]["kind"], *rates])
-    fill("convergence", lines)
+    put("convergence", lines)
 
 
 def dynamics(root: Path) -> None:
@@ -221,7 +221,7 @@ def em(roots: list[Path]) -> None:
         axes.set(title=name, xlabel="times as fast as plain, each at its best rate")
         axes.tick_params(axis="y", labelsize=8)
     save(figure, "em")
-    fill("em", lines)
+    put("em", lines)
 
 
 def typical(steps: dict[str, float | None]) -> str:
@@ -257,19 +257,18 @@ def heads(root: Path) -> None:
             numbers += [number(effect[name]["bits"]) for name in ("exact", "uniform", "ablated")]
             numbers += [f"{head['content']['r2']:.4f}", f"{head['position']['slope']:.3f}"]
             lines.append([POSITIONS[row["position"]], str(row["seed"]), f"{head['layer']}.{head['head']}", *numbers])
-    fill("heads", lines)
+    put("heads", lines)
 
 
 def named(head: str) -> list[str]:
     return list(head.split(" | "))
 
 
-def fill(name: str, lines: list[list[str]]) -> None:
+def put(name: str, lines: list[list[str]]) -> None:
     """Put a table into its place in the document."""
     rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    block = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-    records.write(DOC, re.sub(block, lambda m: f"{m[1]}{text}\n{m[2]}", DOC.read_text(), flags=re.S))
+    fill(DOC, name, text)
 
 
 def main(runs: Path) -> None:

@@ -1,8 +1,8 @@
 """`make figures`: put the main sweep's table and figure, as its records have them, into the README."""
 
-import re
 from pathlib import Path
 
+from page import fill
 from windtunnel import records
 from windtunnel.report.answer import answer
 from windtunnel.report.figures import kl_against_length
@@ -17,11 +17,7 @@ def main() -> None:
     groups = gather([ROOT])
     table = markdown(grid(str(ROOT), groups, swept_keys(ROOT)))
     records.write(FIGURE, kl_against_length(ROOT).with_suffix(".svg").read_bytes())
-    block = f"{table}\n\n> {answer(groups)}\n"
-    readme = re.sub(
-        r"(<!-- table -->\n).*?(<!-- end -->)", lambda m: m[1] + block + m[2], README.read_text(), flags=re.S
-    )
-    records.write(README, readme)
+    fill(README, "table", f"{table}\n\n> {answer(groups)}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """`make tunnels`: put what every tunnel's preset reaches, as the records of `+sweep=tunnels` have it, into docs/."""
 
-import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from page import fill
 from windtunnel import records
 from windtunnel.report.numbers import number
 
@@ -40,8 +40,7 @@ def main() -> None:
         *(line(name, rows) for name, rows in sorted(presets.items()) if "posterior" in rows),
     ]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    block = r"(<!-- table -->\n).*?(<!-- end -->)"
-    records.write(DOC, re.sub(block, lambda m: f"{m[1]}{table}\n{m[2]}", DOC.read_text(), flags=re.S))
+    fill(DOC, "table", table)
 
 
 if __name__ == "__main__":

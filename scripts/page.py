@@ -1,0 +1,16 @@
+"""Pages that scripts fill: what stands between `<!-- name -->` and the next `<!-- end -->` is made from records."""
+
+import re
+from pathlib import Path
+
+from windtunnel import records
+
+
+def fill(page: Path, name: str, text: str) -> None:
+    """Put a text between the marks of this name; what is there in its place goes."""
+    made, found = re.subn(
+        rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{text}\n{m[2]}", page.read_text(), flags=re.S
+    )
+    if not found:
+        raise ValueError(f"{page}: has no place marked <!-- {name} -->")
+    records.write(page, made)
