@@ -50,15 +50,21 @@ class Attention(nnx.Module):
         batch, _, width = x_BTD.shape
         learned = self.learned_parameters()
 
-        def project(linear: nnx.Linear, x: Array) -> Array:  # tokens flat, heads first: 2 to 5 times faster on a CPU
-            y = linear(x.reshape(-1, width)).reshape(batch, -1, self.heads, width // self.heads)
-            return y.transpose(0, 2, 1, 3)
+        def project(x: Array, *linears: nnx.Linear) -> list[Array]:
+            """[B, N, T, d] of each: one product for all, tokens flat, heads first: 2 to 5 times faster on a CPU."""
+            kernel = jnp.concatenate([linear.kernel[...] for linear in linears], axis=1)
+            y = (x.reshape(-1, width) @ kernel).reshape(batch, -1, len(linears), self.heads, width // self.heads)
+            return list(y.transpose(2, 0, 3, 1, 4))
 
         sharpness_N = None if self.sharpness is None else self.sharpness[...]
         score = Score(self.position, learned, positions_T, sharpness_N, self.heads, self.inside)
-        q = self.position.rotate(learned, project(self.query, take(x_BTD, rows_Q)), positions_T[rows_Q])
-        k = self.position.rotate_keys(learned, project(self.key, x_BTD), positions_T)
-        q, k, v = tap("queries", q), tap("keys", k), tap("values", project(self.value, x_BTD))
+        if isinstance(rows_Q, np.ndarray) and len(rows_Q) == x_BTD.shape[1]:
+            q, k, v = project(x_BTD, self.query, self.key, self.value)
+        else:
+            (q,), (k, v) = project(take(x_BTD, rows_Q), self.query), project(x_BTD, self.key, self.value)
+        q = self.position.rotate(learned, q, positions_T[rows_Q])
+        k = self.position.rotate_keys(learned, k, positions_T)
+        q, k, v = tap("queries", q), tap("keys", k), tap("values", v)
         q = score.sharpened(q, rows_Q)
         context_BNQd, reading = attend(q, k, v, rows_Q, score)
         tap("reading", reading)
