@@ -9,36 +9,41 @@ from jaxtyping import Array
 from optax.contrib import MuonDimensionNumbers, muon
 
 from windtunnel.config import Train
+from windtunnel.stacks import REST, on_stacks, shared
 
 ROUTING = frozenset({"query", "key", "learned", "sharpness"})  # what makes the scores of attention
 
 
-def optimizer(train: Train) -> optax.GradientTransformation:
+def optimizer(train: Train, axis: str | None = None) -> optax.GradientTransformation:
     """Clipping, then Muon on the hidden matrices and Adam on the rest (or AdamW or SGD on all), along one schedule; at
     last each part of attention has its own multiple of that, or its turn (`config.Em`).
 
-    Only hidden matrices decay: not embeddings, norms or biases, and never what is learned of a positional prior.
+    Only hidden matrices decay: not embeddings, norms or biases, and never what is learned of a positional prior. With
+    `axis`, the devices of that mesh axis, which have the same gradients, share the work.
     """
     unit = optax.warmup_cosine_decay_schedule(0.0, 1.0, max(1, int(train.warmup * train.steps)), train.steps)
 
     def rate(factor: Any) -> optax.Schedule:
         return lambda count: factor * unit(count)
 
+    def on_matrices(value: Any, otherwise: Any) -> Any:
+        return lambda stacks: {key: otherwise if key == REST else value for key in stacks}
+
+    mask = on_matrices(True, False)
     if train.optimizer == "adamw":
-        step = optax.adamw(rate(train.learning_rate), weight_decay=train.weight_decay, mask=hidden)
+        step = optax.adamw(rate(train.learning_rate), weight_decay=train.weight_decay, mask=mask)
     elif train.optimizer == "sgd":
-        decay = optax.add_decayed_weights(train.weight_decay, mask=hidden)
+        decay = optax.add_decayed_weights(train.weight_decay, mask=mask)
         step = optax.chain(decay, optax.sgd(rate(train.learning_rate)))
     else:
         step = muon(
             rate(train.learning_rate),
             weight_decay=train.weight_decay,
             adam_learning_rate=rate(train.learning_rate * train.adam_rate),
-            muon_weight_dimension_numbers=lambda params: jax.tree.map(
-                lambda is_hidden: MuonDimensionNumbers() if is_hidden else None, hidden(params)
-            ),
+            muon_weight_dimension_numbers=on_matrices(MuonDimensionNumbers(1, 2), None),
         )
-    return optax.chain(optax.clip_by_global_norm(train.clip), step, em(train))
+        step = step if axis is None else shared(step, axis)
+    return optax.chain(on_stacks(optax.chain(optax.clip_by_global_norm(train.clip), step)), em(train))
 
 
 def em(train: Train) -> optax.GradientTransformation:
@@ -68,15 +73,3 @@ def part(path: tuple[Any, ...]) -> str:
     if ROUTING & set(keys):
         return "routing"
     return next((name for name in ("value", "output") if name in keys), "other")
-
-
-def hidden(params: Any) -> Any:
-    """Which parameters are the kernels of linear maps inside a layer. What is learned of a positional prior, a
-    convolution or a decay may have two axes too, but is no map from one space to another.
-    """
-
-    def is_hidden(path: tuple[Any, ...], leaf: Any) -> bool:
-        keys = {getattr(part, "key", None) for part in path}
-        return leaf.ndim == 2 and {"layers", "kernel"} <= keys and "learned" not in keys
-
-    return jax.tree_util.tree_map_with_path(is_hidden, params)

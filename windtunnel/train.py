@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from windtunnel.config import Study
@@ -56,10 +57,13 @@ def advance(study: Study, tables: Any, state: State, steps: Array, axis: str | N
     module = build(study, stream(study, START))
     share = study.train.batch // (1 if axis is None else lax.axis_size(axis))
     first = 0 if axis is None else share * lax.axis_index(axis)
-    transformation = optimizer(study.train)
+    transformation = optimizer(study.train, axis)
 
     def total(tree: Any) -> Any:
-        return tree if axis is None else lax.psum(tree, axis)
+        if axis is None:
+            return tree
+        flat, unravel = ravel_pytree(tree)  # one meeting of the devices, not one a leaf
+        return unravel(lax.psum(flat, axis))
 
     def step(index: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
         state, kl_bits = carry

@@ -20,8 +20,8 @@ def flop(overrides: list[str]) -> float:
     """Of one step; in a loop the body is counted once, and a step is the body of a loop."""
     study = arrays(composed(overrides))
     tables, state = train.prepare(study), jax.eval_shape(train.start, study)
-    analysis: Any = jax.jit(train.advance).lower(study, tables, state, jnp.int32(1)).cost_analysis()
-    return analysis["flops"]
+    counted: Any = jax.jit(train.advance).lower(study, tables, state, jnp.int32(1)).cost_analysis()
+    return counted["flops"]
 
 
 def rate(product, matrix, size: int) -> float:

@@ -17,8 +17,8 @@ def main() -> None:
     use_all_cores()
     knobs = [(f"seed={i // 3}", f"train.learning_rate={RATES[i % 3]}") for i in range(count)]
     program = Program([composed([*overrides, *pair]) for pair in knobs])
-    state, _ = program.advance(program.start(), 1)
-    jax.block_until_ready(state)
+    state, kl_bits = program.advance(program.start(), 1)
+    jax.block_until_ready(kl_bits)
     print("ready", flush=True)
     for line in sys.stdin:
         done, steps, kl_bits = 0, int(line), None

@@ -38,7 +38,7 @@ def posteriors() -> list[Line]:
 
     some = slice(0, 2048)
 
-    def ours():
+    def ours() -> jax.Array:
         return jax.block_until_ready(exact(batch))
 
     by_recursion = np.exp(np.asarray(ours())).reshape(-1, tunnel.symbols)
