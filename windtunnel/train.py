@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from windtunnel.config import Study
@@ -60,10 +59,7 @@ def advance(study: Study, tables: Any, state: State, steps: Array, axis: str | N
     transformation = optimizer(study.train, axis)
 
     def total(tree: Any) -> Any:
-        if axis is None:
-            return tree
-        flat, unravel = ravel_pytree(tree)  # one meeting of the devices, not one a leaf
-        return unravel(lax.psum(flat, axis))
+        return tree if axis is None else lax.psum(tree, axis)
 
     def step(index: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
         state, kl_bits = carry
