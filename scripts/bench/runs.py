@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.table import Line
-from bench.workers import PAPER, ROUNDS, SMALL, Contender, Shape, pytorch
+from bench.workers import PAPER, ROUNDS, SMALL, THREADS, Contender, Shape, pytorch
 
 RECIPE_STEPS, RECIPE_BATCH = 50_000, 256  # of the published training
 TARGET, SHORT = 1e-3, 600  # bits, and the steps in which the preset of `bijection` gets there
@@ -36,9 +36,7 @@ def recipe() -> list[Line]:
     """Seconds from the start of the process to a verdict of at most 10⁻³ bits, against 50,000 eager steps."""
     shape = Shape(PAPER.symbols, PAPER.layers, PAPER.heads, PAPER.width, RECIPE_BATCH)
     ours, theirs, reached = [], [], []
-    eager = [
-        Contender(f"eager, batch {RECIPE_BATCH}, {n} threads", pytorch(shape, "eager", n, "adamw")) for n in (1, 2)
-    ]
+    eager = [Contender(f"eager at batch {RECIPE_BATCH}, {n}", pytorch(shape, "eager", n, "adamw")) for n in THREADS]
     fastest = max(eager, key=lambda contender: [contender.advance() for _ in range(2)][-1])
     for seed in range(ROUNDS):
         took, (row,) = windtunnel("tunnel=bijection", f"train.steps={SHORT}", f"seed={seed}")

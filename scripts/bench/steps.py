@@ -6,25 +6,26 @@ from functools import partial
 from statistics import median
 
 from bench.table import Line
-from bench.workers import PAPER, ROUNDS, SMALL, Contender, Shape, ours, pytorch, turns
+from bench.workers import PAPER, ROUNDS, SMALL, THREADS, Contender, Shape, ours, pytorch, turns
 
 STEPS, STUDIES = 1000, 24  # of a study by default; 8 seeds × 3 rates
 KINDS = {"compiled": "torch.compile", "eager": "PyTorch eager"}
 
 
 def pytorches(shape: Shape, kinds: list[str], optimizer: str = "muon") -> list[Contender]:
-    """Each kind with one thread and with two: the better one counts."""
-    return [Contender(f"{kind} {n}", pytorch(shape, kind, n, optimizer)) for kind in kinds for n in (1, 2)]
+    """Each kind with one thread and with a thread a core: the better one counts."""
+    return [Contender(f"{kind} {n}", pytorch(shape, kind, n, optimizer)) for kind in kinds for n in THREADS]
 
 
-def best(rates: dict[str, list[float]], kind: str) -> str:
-    return max((name for name in rates if name.startswith(kind)), key=lambda name: median(rates[name]))
+def best(rates: dict[str, list[float]], kind: str) -> int:
+    """The number of threads."""
+    return max(THREADS, key=lambda n: median(rates[f"{kind} {n}"]))
 
 
 def against(what: str, rates: dict[str, list[float]], kind: str, must: float | None, detail: str = "") -> Line:
-    name = best(rates, kind)
-    threads = "1 thread" if name.endswith("1") else "2 threads"
-    return Line(f"{what}: steps/s", f"{KINDS[kind]}, {threads}", rates["windtunnel"], rates[name], must, detail)
+    threads = best(rates, kind)
+    name = f"{KINDS[kind]}, {threads} thread{'s' * (threads > 1)}"
+    return Line(f"{what}: steps/s", name, rates["windtunnel"], rates[f"{kind} {threads}"], must, detail)
 
 
 def study() -> list[Line]:
@@ -43,7 +44,7 @@ def sweep() -> list[Line]:
     turn; its whole time is (starts) × (seconds until ready) + (24,000 steps) / (steps a second).
     """
     tried = turns(pytorches(SMALL, list(KINDS)))
-    one, eager = (pytorch(SMALL, kind, int(best(tried, kind)[-1])) for kind in KINDS)
+    one, eager = (pytorch(SMALL, kind, best(tried, kind)) for kind in KINDS)
     alone = pytorch(SMALL, "compiled", 1)
     contenders = {
         "windtunnel": (1, [ours(SMALL, STUDIES)]),

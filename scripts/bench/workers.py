@@ -14,6 +14,7 @@ from typing import Any
 
 SCRIPTS = Path(__file__).parents[1]
 ROUNDS, SECONDS = 5, 2.0  # how often each has its turn, and how long that should take
+THREADS = sorted({1, len(os.sched_getaffinity(0))})  # of PyTorch: with which it is faster is for it to show
 
 
 @dataclass(frozen=True)
