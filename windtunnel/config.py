@@ -141,17 +141,11 @@ def study(plain: dict[str, Any], plugins: Iterable[str] = ()) -> Study:
     if isinstance(plain.get("tunnel"), dict):
         plain = {**plain, "tunnel": _sized(plain["tunnel"])}
     try:
-        made = _adapter(tuple(TUNNELS.members)).validate_python(plain)
+        made = adapter(Study).validate_python(plain)
     except pydantic.ValidationError as error:
         raise BadInput(_one_line(error)) from None
     _agree(made)
     return made
-
-
-@cache
-def _adapter(tunnels: tuple[type, ...]) -> pydantic.TypeAdapter[Study]:
-    """Built again where plugins have added tunnels; that takes 20 ms, and a sweep has a hundred points."""
-    return pydantic.TypeAdapter(Study)
 
 
 def _sized(tunnel: dict[str, Any]) -> dict[str, Any]:
@@ -185,7 +179,17 @@ def _sized(tunnel: dict[str, Any]) -> dict[str, Any]:
 
 def plain(spec: Any) -> Any:
     """The inverse of the door: a spec as nested dicts, lists and numbers."""
-    return json.loads(pydantic.TypeAdapter(type(spec)).dump_json(spec))
+    return json.loads(adapter(type(spec)).dump_json(spec))
+
+
+def adapter(cls: type) -> pydantic.TypeAdapter:
+    """Made once, and again when plugins have added tunnels: it takes many times as long as what it is asked to do."""
+    return _adapter(cls, tuple(TUNNELS.members))
+
+
+@cache
+def _adapter(cls: type, tunnels: tuple[type, ...]) -> pydantic.TypeAdapter:
+    return pydantic.TypeAdapter(cls)
 
 
 def study_id(study: Study) -> str:

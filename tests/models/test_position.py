@@ -30,7 +30,8 @@ from windtunnel.models.position import (
     Xpos,
     alibi_slopes,
 )
-from windtunnel.optimizers import hidden, optimizer
+from windtunnel.optimizers import optimizer
+from windtunnel.stacks import hidden
 from windtunnel.spec import arrays
 
 HEADS, WIDTH, LENGTH = 2, 8, 16
