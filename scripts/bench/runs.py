@@ -10,26 +10,27 @@ from pathlib import Path
 from statistics import median
 
 from bench.table import Line
-from bench.workers import PAPER, ROUNDS, SMALL, THREADS, Contender, Shape, pytorch
+from bench.workers import PAPER, ROUNDS, SCRIPTS, SMALL, THREADS, Contender, Shape, pytorch
 
 RECIPE_STEPS, RECIPE_BATCH = 50_000, 256  # of the published training
 TARGET, SHORT = 1e-3, 600  # bits, and the steps in which the preset of `bijection` gets there
 MAKE_RUN = 300.0  # seconds that the main sweep may take
 
 
-def windtunnel(*arguments: str) -> tuple[float, list[dict[str, str]]]:
-    """Seconds of `windtunnel run …`, and its records."""
+def windtunnel(*arguments: str) -> tuple[float, list[dict[str, str]], float]:
+    """Seconds of `windtunnel run …`, its records, and the seconds of all its compilations."""
     with tempfile.TemporaryDirectory() as scratch:
         began = time.perf_counter()
-        command = [Path(sys.executable).with_name("windtunnel"), "run", *arguments, f"runs={scratch}"]
+        command = [sys.executable, SCRIPTS / "bench/compiling.py", "run", *arguments, f"runs={scratch}"]
         environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+        environment["PYTHONPATH"] = str(SCRIPTS)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         took = time.perf_counter() - began
         (results,) = Path(scratch).glob("*/results.csv")
         with results.open() as lines:
             rows = list(csv.DictReader(lines))
     print(f"  {' '.join(arguments)}: {took:.1f} s", flush=True)
-    return took, rows
+    return took, rows, float(done.stderr.splitlines()[-1])
 
 
 def recipe() -> list[Line]:
@@ -39,7 +40,7 @@ def recipe() -> list[Line]:
     eager = [Contender(f"eager at batch {RECIPE_BATCH}, {n}", pytorch(shape, "eager", n, "adamw")) for n in THREADS]
     fastest = max(eager, key=lambda contender: [contender.advance() for _ in range(2)][-1])
     for seed in range(ROUNDS):
-        took, (row,) = windtunnel("tunnel=bijection", f"train.steps={SHORT}", f"seed={seed}")
+        took, (row,), _ = windtunnel("tunnel=bijection", f"train.steps={SHORT}", f"seed={seed}")
         ours.append(took)
         reached.append(float(row["kl_bits"]))
         theirs.append(RECIPE_STEPS / fastest.advance())
@@ -54,17 +55,15 @@ def recipe() -> list[Line]:
 
 def overhead() -> list[Line]:
     """What a sweep of 24 points takes beyond compiling and stepping: start, judgement, records, table and figure."""
-    took, rows = windtunnel("-m", *SMALL.overrides, "seed=range(8)", "train.learning_rate=0.02,0.035,0.05")
-    steps, compiling = (sum(float(row[f"{part}_seconds"]) for row in rows) for part in ("train", "compile"))
-    detail = (
-        f"{steps:.1f} s of steps, {compiling:.1f} s of compiling them, {took - steps - compiling:.1f} s of all else"
-    )
+    took, rows, compiling = windtunnel("-m", *SMALL.overrides, "seed=range(8)", "train.learning_rate=0.02,0.035,0.05")
+    steps = sum(float(row["train_seconds"]) for row in rows)
+    detail = f"{steps:.1f} s of steps, {compiling:.1f} s of compiling, {took - steps - compiling:.1f} s of all else"
     what = "sweep of 24 points: seconds of compiling and steps, of all"
     return [Line(what, "the whole sweep, by the clock", [steps + compiling], [took], 1 / 1.1, detail)]
 
 
 def run() -> list[Line]:
     """The main sweep, once."""
-    took, rows = windtunnel("+sweep=extrapolation")
+    took, rows, _ = windtunnel("+sweep=extrapolation")
     steps = sum(float(row["train_seconds"]) for row in rows)
     return [Line("`make run`: seconds", "five minutes", [took], [MAKE_RUN], 1, f"{steps:.0f} s of steps", seconds=True)]

@@ -26,7 +26,7 @@ class Line:
     def cells(self) -> list[str]:
         ratios = sorted(self.ratios)
         spread = f" [{ratios[0]:.2f}, {ratios[-1]:.2f}]" if len(ratios) > 1 else ""
-        must = "" if self.must is None else f"≥ {self.must:g}"
+        must = "" if self.must is None else f"≥ {self.must:.3g}"
         if self.must is not None and median(ratios) < self.must:
             must += ", **not met**"
         ratio = f"{median(ratios):.2f}{spread}"
