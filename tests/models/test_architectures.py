@@ -14,8 +14,8 @@ from windtunnel.errors import BadInput
 from windtunnel.models import Gru, Lstm, Mlp, Shape, Ssm, Transformer, parameters, recurrent, ssm, with_parameters
 from windtunnel.models.position import Alibi, PerLayer, Uniform
 from windtunnel.models.stack import in_order, numbered
-from windtunnel.stacks import hidden
 from windtunnel.spec import arrays
+from windtunnel.stacks import hidden
 
 # A new architecture is a row here.
 MODELS = {

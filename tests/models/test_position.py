@@ -31,8 +31,8 @@ from windtunnel.models.position import (
     alibi_slopes,
 )
 from windtunnel.optimizers import optimizer
-from windtunnel.stacks import hidden
 from windtunnel.spec import arrays
+from windtunnel.stacks import hidden
 
 HEADS, WIDTH, LENGTH = 2, 8, 16
 QUERIES, KEYS = np.asarray([0, 5, 300]), np.asarray([0, 3, 5, 299])
