@@ -36,7 +36,14 @@ extrapolation: .venv/ready ## every position on every primitive, to 500 horizons
 
 architectures: .venv/ready ## six architectures at equal parameters (half an hour), into docs/architectures.md
 	$(BIN)/windtunnel run +sweep=architectures
+	$(BIN)/windtunnel run +sweep=architectures_hmm
 	$(BIN)/python scripts/architectures.py
+
+reproduce: .venv/ready ## the published claims at a size for two cores (TIME), into docs/reproduction.md
+	$(BIN)/python scripts/reproduce.py
+
+reproduce-paper: .venv/ready ## the same at the published sizes: for a GPU
+	$(BIN)/python scripts/reproduce.py --paper
 
 wheel: .venv/ready ## a wheel in dist/
 	$(BIN)/pip wheel -q --no-deps -w dist .
@@ -49,4 +56,4 @@ clean: ## remove what make made, but not the records in runs/
 	$(BIN)/pip install -q -e '.[report,test,dev]'
 	touch $@
 
-.PHONY: help run test test-slow check bench figures tunnels extrapolation architectures wheel clean
+.PHONY: help run test test-slow check bench figures tunnels extrapolation architectures reproduce reproduce-paper wheel clean

@@ -1,4 +1,4 @@
-"""`make architectures`: the tables of docs/architectures.md, from the records of `+sweep=architectures`."""
+"""`make architectures`: the tables of docs/architectures.md, from the records of its two sweeps."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from page import fill
 from windtunnel import records
 from windtunnel.report.numbers import number
 
-ROOT, DOC = Path("runs/architectures"), Path("docs/architectures.md")
+ROOTS, DOC = (Path("runs/architectures"), Path("runs/architectures_hmm")), Path("docs/architectures.md")
 BASELINES = ("prior", "last-1", "last-2", "last-4", "last-8", "last-16")
 
 
@@ -37,7 +37,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    rows = [row for row in records.rows(ROOT) if row["status"] == "done"]
+    rows = [row for root in ROOTS for row in records.rows(root) if row["status"] == "done"]
     for tunnel in dict.fromkeys(row["tunnel"] for row in rows):
         fill(DOC, tunnel, table([row for row in rows if row["tunnel"] == tunnel]))
 

@@ -17,10 +17,9 @@ import numpy as np
 
 from page import fill
 from windtunnel import records
-from windtunnel.instruments.speed import learning_curve, steps_to_threshold
+from windtunnel.instruments.speed import learning_curve, median, speedup, steps_to_threshold, typical
 from windtunnel.report.style import COLOURS, MARKERS
 from windtunnel.report.tables import number
-from windtunnel.statistics import interval
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -222,25 +221,6 @@ def em(roots: list[Path]) -> None:
         axes.tick_params(axis="y", labelsize=8)
     save(figure, "em")
     put("em", lines)
-
-
-def typical(steps: dict[str, float | None]) -> str:
-    """Median over seeds, or how many of them arrive."""
-    reached = [x for x in steps.values() if x is not None]
-    return f"{np.median(reached):.0f}" if len(reached) == len(steps) else f"{len(reached)} of {len(steps)}"
-
-
-def median(steps: dict[str, float | None]) -> float:
-    """Over seeds; one that never arrives counts as infinitely slow."""
-    return float(np.median([math.inf if x is None else x for x in steps.values()]))
-
-
-def speedup(plain: dict[str, float | None], other: dict[str, float | None]) -> Any:
-    """Interval of plain ÷ other over seeds; None where a seed of either never arrives."""
-    pairs = [(plain[seed], other[seed]) for seed in plain]
-    if any(a is None or b is None for a, b in pairs):
-        return None
-    return interval([a / b for a, b in pairs])  # type: ignore[operator]
 
 
 def shown(found: Any) -> str:

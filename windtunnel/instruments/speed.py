@@ -4,9 +4,14 @@ Every batch is drawn fresh and scored before it is trained on, so a learning cur
 """
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
+
+from windtunnel.statistics import Interval, interval
+
+Steps = dict[str, float | None]  # by seed; None: it never arrived
 
 SMOOTH = 20  # steps that a mean is taken over: a batch is a sample
 
@@ -25,3 +30,21 @@ def steps_to_threshold(step: np.ndarray, kl_bits: np.ndarray, threshold: float) 
         if kl_bits[end - width : end].mean() <= threshold:
             return float(step[end - 1])
     return None
+
+
+def typical(steps: Steps) -> str:
+    """Median over seeds, or how many of them arrive."""
+    reached = [x for x in steps.values() if x is not None]
+    return f"{np.median(reached):.0f}" if len(reached) == len(steps) else f"{len(reached)} of {len(steps)}"
+
+
+def median(steps: Steps) -> float:
+    """Over seeds; one that never arrives counts as infinitely slow."""
+    return float(np.median([math.inf if x is None else x for x in steps.values()]))
+
+
+def speedup(plain: Steps, other: Steps) -> Interval | None:
+    """Interval of plain ÷ other over seeds; None where a seed of either never arrives."""
+    pairs = [(plain[seed], other[seed]) for seed in plain]
+    ratios = [a / b for a, b in pairs if a is not None and b is not None]
+    return interval(ratios) if len(ratios) == len(pairs) else None

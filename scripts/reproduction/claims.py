@@ -1,0 +1,103 @@
+"""The published claims, and what tests them here. A number that was published holds within a factor of two."""
+
+from functools import partial
+from pathlib import Path
+
+from reproduction.claim import Claim, Study
+from reproduction.measures import baseline, column, entropy_table, farthest, faster, memorised, recovered
+from windtunnel import records
+
+WIDE = "model=wide,lstm_wide,ssm_wide,mlp_wide"
+
+
+def entropy(root: Path) -> str:
+    return entropy_table(root, [row for row in records.rows(root) if row["status"] == "done"], "narrow")
+
+
+gap, kl, past = partial(column, "entropy_gap_bits"), partial(column, "kl_bits"), partial(column, "kl_bits_past")
+off, off_past = partial(column, "tv"), partial(farthest, "tv")
+
+STUDIES = (
+    Study(
+        "accumulate",
+        "Bijection of 20 symbols: mean error of the entropy, and KL, bits",
+        (
+            Claim("transformer, entropy", "7e-3, 3e-3, 8e-4 (by version)", 1.107, gap(model="narrow"), 0.014),
+            Claim("transformer, KL", "", baseline("prior"), kl(model="narrow"), 0.01),
+            Claim("LSTM, entropy", "0.009", 1.107, gap(model="lstm_narrow"), 0.018),
+            Claim("Mamba, entropy", "0.010", 1.107, gap(model="ssm_narrow"), 0.020),
+            Claim("MLP fails, entropy", "1.85", 1.107, gap(model="mlp_narrow"), 0.93, at_most=False),
+        ),
+        (WIDE, "train.steps=50000", "train.batch=256", "train.learning_rate=0.02"),
+        entropy,
+    ),
+    Study(
+        "transport",
+        "Hidden Markov chain, 5 states and symbols, rows of T and E Dirichlet(1): KL, bits",
+        (
+            Claim("transformer, to 20 symbols", "7.5e-5 (also 0.049)", baseline("last-4"), kl(model="narrow"), 1.5e-4),
+            Claim("Mamba, to 20", "0.024", baseline("last-2"), kl(model="ssm_narrow"), 0.048),
+            Claim("LSTM fails, to 20", "0.411", baseline("prior"), kl(model="lstm_narrow"), 0.21, at_most=False),
+            Claim("MLP fails, to 20", "0.409", baseline("prior"), kl(model="mlp_narrow"), 0.20, at_most=False),
+            Claim("transformer, from 20 to 50 alone", "≈ 0.05 (0.028 with the first 20)",
+                  baseline("last-1", "kl_bits_past"), past(model="narrow"), 0.10),
+        ),
+        (WIDE, "train.steps=50000", "train.batch=256", "train.learning_rate=0.01"),
+    ),
+    Study(
+        "bind",
+        "Associative recall among 64 pairs: total variation distance to the exact answer (the error of a sampled one)",
+        (
+            Claim("transformer", "accuracy 1.00", None, off(model="narrow"), 0.02),
+            Claim("transformer, KL in bits", "", baseline("content-only"), kl(model="narrow"), 0.01),
+            Claim("Mamba", "accuracy 0.978", None, off(model="ssm_narrow"), 0.044),
+            Claim("LSTM fails", "accuracy 0.005", None, off(model="lstm_narrow"), 0.5, at_most=False),
+        ),
+        ("model=wide,lstm_wide,ssm_wide", "train.steps=20000", "train.batch=256", "train.learning_rate=0.02"),
+    ),
+    Study(
+        "em",
+        "Sticky chain of 8 symbols, one head, SGD: times as fast to 0.04 bits",
+        (
+            Claim("W_V × 10, at the rate 0.3", "2.3", 1.0, faster("{value:10}", "0.3", "0.3"), 1.15, at_most=False),
+            Claim("control: everything × 10 (0.3 → 3)", "", 1.0, faster("{}", "3", "0.3"), 1.15, at_most=False),
+            Claim("control: W_O × 10, at 0.3", "", 1.0, faster("{output:10}", "0.3", "0.3"), 1.15, at_most=False),
+            Claim("control: W_Q, W_K × 10, at 0.3", "", 1.0, faster("{routing:10}", "0.3", "0.3"), 1.15, at_most=False),
+            Claim("W_V × 10, each at its best rate", "", 1.0, faster("{value:10}"), 1.15, at_most=False),
+            Claim("W_O × 10, each at its best rate", "", 1.0, faster("{output:10}"), 1.15, at_most=False),
+        ),
+        ("train.horizon=2000", "train.steps=1000"),
+    ),
+    Study(
+        "reach",
+        "Passkey: one pair among all, at 500 horizons (32,000 pairs): total variation distance to the exact answer",
+        (
+            Claim("BAM, in range", "accuracy 1.00", None, off(position="bam"), 0.05),
+            Claim("BAM, at 500 horizons", "accuracy 1.00 (at 64 to 500)", 0.875, off_past(position="bam"), 0.05),
+            Claim("no position fails there", "accuracy ≤ 0.04", 0.875, off_past(position="uniform"), 0.5, False),
+            Claim("ALiBi fails there", "accuracy ≤ 0.04", 0.875, off_past(position="alibi"), 0.5, False),
+            Claim("RoPE fails there", "accuracy ≤ 0.04", 0.875, off_past(position="rope"), 0.5, False),
+        ),
+        ("model=wide", "train.horizon=512", "train.steps=20000", "train.batch=64", "train.learning_rate=0.02"),
+    ),
+    Study(
+        "recovery",
+        "The data's positional prior, exp(−(d/10)^β): how far the learned β is off, as a share of the true one",
+        tuple(
+            Claim(f"β = {beta} is recovered", "never tested", abs(1 / float(beta) - 1), recovered(beta), 0.1)
+            for beta in ("0.5", "1", "2")
+        ),
+        ("train.horizon=512", "train.steps=5000"),
+    ),
+    Study(
+        "diversity",
+        "Bijections of 8 symbols from a pool: KL to the reasoner that knows the pool ÷ KL to the one that does not",
+        (
+            Claim("a pool of 1 is memorised", "few tasks are", None, memorised("1"), 1.0),
+            Claim("a pool of 16 is memorised", "few tasks are", None, memorised("16"), 1.0),
+            Claim("a pool of 256 is not", "past a threshold none is", None, memorised("256"), 1.0, at_most=False),
+        ),
+        ("model=wide", "tunnel.pool=1,16,256,4096,65536", "train.steps=20000", "train.batch=256",
+         "train.learning_rate=0.02"),
+    ),
+)  # fmt: skip

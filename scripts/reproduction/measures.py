@@ -1,0 +1,97 @@
+"""What is read off records: a number over seeds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reproduction.claim import Measure, Rows
+from windtunnel import records
+from windtunnel.instruments.speed import Steps, learning_curve, median, speedup, steps_to_threshold
+from windtunnel.report.numbers import number
+from windtunnel.statistics import Interval, interval
+
+THRESHOLD = 0.04  # bits: steps to it are what an EM schedule is to save
+
+
+def named(rows: Rows, where: dict[str, str]) -> Rows:
+    """Those whose swept overrides are these."""
+    return [row for row in rows if all(str(row.get(key)) == value for key, value in where.items())]
+
+
+def over_seeds(of: Callable[[Path, dict[str, Any]], float], where: dict[str, str]) -> Measure:
+    def measure(root: Path, rows: Rows) -> Interval | None:
+        those = named(rows, where)
+        return interval([of(root, row) for row in those]) if those else None
+
+    return measure
+
+
+def column(name: str, **where: str) -> Measure:
+    """A column of the results, of the studies whose overrides are these (`__` for a dot)."""
+    return over_seeds(lambda root, row: row[name], {key.replace("__", "."): value for key, value in where.items()})
+
+
+def farthest(name: str, **where: str) -> Measure:
+    """A curve at the longest length that was judged."""
+    return over_seeds(lambda root, row: float(curves(root, row)[name][-1]), where)
+
+
+def recovered(beta: str) -> Measure:
+    """How far the learned β is off, as a share of the true one."""
+    truth = float(beta)
+    return over_seeds(lambda root, row: abs(row["recovered_beta"] / truth - 1), {"tunnel.prior.beta": beta})
+
+
+def memorised(pool: str) -> Measure:
+    """KL to the reasoner that knows the pool ÷ KL to the one that knows the prior: below 1, a model memorises."""
+    return over_seeds(lambda root, row: row["kl_bits_pool"] / row["kl_bits_full"], {"tunnel.pool": pool})
+
+
+def faster(schedule: str, rate: str | None = None, plain: str | None = None) -> Measure:
+    """How many times as fast as plain SGD a schedule reaches the threshold: at these rates, or each at its best."""
+
+    def measure(root: Path, rows: Rows) -> Interval | None:
+        def steps(em: str, rate: str) -> Steps:
+            those = named(rows, {"train.em": em, "train.learning_rate": rate})
+            return {
+                row["seed"]: steps_to_threshold(*learning_curve(root / row["study_id"]), THRESHOLD) for row in those
+            }
+
+        rates: list[str] = sorted({row["train.learning_rate"] for row in rows}, key=float)
+
+        def at(em: str, rate: str | None) -> Steps:
+            return steps(em, rate) if rate else min((steps(em, each) for each in rates), key=median)
+
+        return speedup(at("{}", plain), at(schedule, rate)) if rates else None
+
+    return measure
+
+
+def baseline(name: str, metric: str = "kl_bits") -> Callable[[dict[str, Any]], float]:
+    return lambda row: row["baselines"][name][metric]
+
+
+def curves(root: Path, row: dict[str, Any]) -> dict[str, np.ndarray]:
+    return records.read_curves(root / row["study_id"] / "curves.npz")
+
+
+def entropy_table(root: Path, rows: Rows, model: str) -> str:
+    """Mean entropy by number of pairs seen: exact, and of one model under both supervisions (bits, mean over seeds)."""
+    found = {
+        supervision: [curves(root, row) for row in named(rows, {"model": model, "train.supervision": supervision})]
+        for supervision in ("posterior", "sample")
+    }
+    if not all(found.values()):
+        return ""
+    first = found["posterior"][0]
+    ends = zip(first["first"], first["last"], strict=True)
+    pairs = [f"{a:.0f}" if a == b else f"{a:.0f}–{b:.0f}" for a, b in ends]
+    columns = [pairs, [f"{of:.3f}" for of in first["entropy_bits_exact"]]]
+    for those in found.values():
+        columns.append([f"{of:.3f}" for of in np.mean([of["entropy_bits"] for of in those], axis=0)])
+        columns.append([number(float(of)) for of in np.mean([of["entropy_gap_bits"] for of in those], axis=0)])
+    heads = ["pair", "exact H", "H, posterior", "mean error", "H, samples", "mean error"]
+    lines = [heads, ["---", *["---:"] * 5], *zip(*columns, strict=True)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
