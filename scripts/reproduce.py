@@ -61,7 +61,7 @@ def block(study: Study) -> str:
         "",
         f"`{shlex.join(command(study, False))}`: {len(rows)} studies, {seconds / 60:.1f} minutes of training and "
         f"compiling. At the published size: `{shlex.join(command(study, True))}`.",
-        *(["", study.more(root)] if study.more else []),
+        *(["", study.more(root, rows)] if study.more else []),
     ])  # fmt: skip
 
 

@@ -64,7 +64,7 @@ class Study:
     quantity: str
     claims: tuple[Claim, ...]
     paper: tuple[str, ...]
-    more: Callable[[Path], str] | None = None  # another table
+    more: Callable[[Path, Rows], str] | None = None  # another table
 
     @property
     def sweep(self) -> str:
