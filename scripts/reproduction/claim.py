@@ -40,6 +40,8 @@ class Claim:
         return self.trivial(row) if callable(self.trivial) else self.trivial
 
     def verdict(self, posterior: Interval | None, sample: Interval | None, trivial: float | None) -> str:
+        if posterior is None and sample is None:
+            return "not run, or never there"
         both = self.holds(posterior), self.holds(sample)
         if both == (True, True):
             said = "**reproduced**"
