@@ -13,7 +13,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import accelerator, posteriors, runs, steps, table
+from bench import accelerator, parts, posteriors, runs, steps, table
 from page import fill
 
 ROWS: dict[str, Callable[[], list[table.Line]]] = {
@@ -25,28 +25,34 @@ ROWS: dict[str, Callable[[], list[table.Line]]] = {
     "run": runs.run,
     "posteriors": posteriors.posteriors,
 }
+TABLES: dict[str, tuple[Callable[[], list[list[str]]], list[str]]] = {
+    "parts": (parts.parts, parts.HEAD),
+    "accelerator": (accelerator.accelerator, accelerator.HEAD),
+}
 DOC = Path("docs/benchmarks.md")
 
 
 def main() -> None:
-    names = sys.argv[1:] or [*ROWS, "accelerator"]
-    unknown = [name for name in names if name not in [*ROWS, "accelerator"]]
+    names = sys.argv[1:] or [*ROWS, *TABLES]
+    unknown = [name for name in names if name not in [*ROWS, *TABLES]]
     if unknown:
-        raise SystemExit(f"{unknown[0]}: no such row; valid: {', '.join([*ROWS, 'accelerator'])}")
-    began, lines, on_accelerator = time.perf_counter(), [], []
+        raise SystemExit(f"{unknown[0]}: no such row; valid: {', '.join([*ROWS, *TABLES])}")
+    began, lines = time.perf_counter(), []
     for name in names:
         print(f"{name} …", flush=True)
-        if name == "accelerator":
-            on_accelerator = accelerator.accelerator()
-            continue
-        lines += (made := [line.cells() for line in ROWS[name]()])
-        print(table.block(made), flush=True)
+        if name in TABLES:
+            measure, head = TABLES[name]
+            made = measure()
+            text = table.block(made, head) if made else "No accelerator was at hand: left empty."
+            fill(DOC, name, text)
+        else:
+            lines += (made := [line.cells() for line in ROWS[name]()])
+            text = table.block(made)
+        print(text, flush=True)
     minutes = (time.perf_counter() - began) / 60
     print(f"{minutes:.1f} minutes", flush=True)
     if len(sys.argv) == 1:
         fill(DOC, "table", f"{machine()}; {minutes:.0f} minutes.\n\n{table.block(lines)}")
-        none = "No accelerator was at hand: left empty."
-        fill(DOC, "accelerator", table.block(on_accelerator, accelerator.HEAD) if on_accelerator else none)
 
 
 def machine() -> str:

@@ -40,7 +40,7 @@ STUDIES = (
     ),
     Study(
         "bind",
-        "Associative recall among 64 pairs: total variation distance to the exact answer (the error of a sampled one)",
+        "Associative recall among 32 pairs: total variation distance to the exact answer (the error of a sampled one)",
         (
             Claim("transformer", "accuracy 1.00", None, off(model="narrow"), 0.02),
             Claim("transformer, KL in bits", "", baseline("content-only"), kl(model="narrow"), 0.01),
