@@ -15,7 +15,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """A line for each model, its best rate deciding; then the trivial baselines."""
     rates = sorted({row["train.learning_rate"] for row in rows}, key=float)
     past = rows[0]["reach"] > 1
-    head = ["model", *(f"KL at {rate}" for rate in rates), "past the horizon", "remembers", "parameters", "seconds"]
+    head = ["model", *(f"KL at {rate}" for rate in rates), "past the horizon", "remembers", "parameters"]
     lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
     for model in dict.fromkeys(row["model"] for row in rows):
         by_rate = {row["train.learning_rate"]: row for row in rows if row["model"] == model}
@@ -24,15 +24,14 @@ def table(rows: list[dict[str, Any]]) -> str:
         at = rates.index(best["train.learning_rate"])
         shown[at] = f"**{shown[at]}**"
         memory = f"{'> ' if best['equivalent_memory_censored'] else ''}{best['equivalent_memory']}"
-        cells = [number(best["kl_bits_past"]) if past else "", memory, f"{best['parameters']:,}",
-                 f"{best['train_seconds']:.0f}"]  # fmt: skip
+        cells = [number(best["kl_bits_past"]) if past else "", memory, f"{best['parameters']:,}"]
         lines.append([f"`{model}`", *shown, *cells])
     for name in BASELINES:
         gap = rows[0]["baselines"].get(name)
         if gap:
             cells = ["exact, " + ("knows the prior only" if name == "prior" else f"sees the last {name[5:]}")]
             cells += [number(gap["kl_bits"])] + [""] * (len(rates) - 1)
-            lines.append([*cells, number(gap["kl_bits_past"]) if past else "", "", "", ""])
+            lines.append([*cells, number(gap["kl_bits_past"]) if past else "", "", ""])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
