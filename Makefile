@@ -39,7 +39,7 @@ architectures: .venv/ready ## six architectures at equal parameters (half an hou
 	$(BIN)/windtunnel run +sweep=architectures_hmm
 	$(BIN)/python scripts/architectures.py
 
-reproduce: .venv/ready ## the published claims at a size for two cores (TIME), into docs/reproduction.md
+reproduce: .venv/ready ## the published claims at a size for two cores (half an hour), into docs/reproduction.md
 	$(BIN)/python scripts/reproduce.py
 
 reproduce-paper: .venv/ready ## the same at the published sizes: for a GPU
