@@ -1,4 +1,4 @@
-"""Where a step of one small study goes: on one core, a whole batch and half of one, the optimiser alone; on all cores."""
+"""Where a step of one small study goes: on one core a whole batch, half of one, the optimiser alone; on all cores."""
 
 import json
 import os
@@ -95,7 +95,9 @@ def main(where: str) -> None:
     else:
         use_all_cores()
         found = [(f"all cores: a step of {SMALL.batch}, split", everywhere(SMALL.overrides), flop(SMALL.overrides))]
-    print(json.dumps([[what, f"{ms:.2f}", f"{flops / 1e9:.2f}", f"{flops / ms / 1e6:.0f}"] for what, ms, flops in found]))
+    print(
+        json.dumps([[what, f"{ms:.2f}", f"{flops / 1e9:.2f}", f"{flops / ms / 1e6:.0f}"] for what, ms, flops in found])
+    )
 
 
 if __name__ == "__main__":
