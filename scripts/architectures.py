@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from page import fill
+import page
 from windtunnel import records
 from windtunnel.report.numbers import number
 
@@ -16,7 +16,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     rates = sorted({row["train.learning_rate"] for row in rows}, key=float)
     past = rows[0]["reach"] > 1
     head = ["model", *(f"KL at {rate}" for rate in rates), "past the horizon", "remembers", "parameters"]
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1)]
+    lines = []
     for model in dict.fromkeys(row["model"] for row in rows):
         by_rate = {row["train.learning_rate"]: row for row in rows if row["model"] == model}
         best = min(by_rate.values(), key=lambda row: row["kl_bits"])
@@ -32,13 +32,13 @@ def table(rows: list[dict[str, Any]]) -> str:
             cells = ["exact, " + ("knows the prior only" if name == "prior" else f"sees the last {name[5:]}")]
             cells += [number(gap["kl_bits"])] + [""] * (len(rates) - 1)
             lines.append([*cells, number(gap["kl_bits_past"]) if past else "", "", ""])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return page.table(head, lines, range(1, len(head)))
 
 
 def main() -> None:
     rows = [row for root in ROOTS for row in records.rows(root) if row["status"] == "done"]
     for tunnel in dict.fromkeys(row["tunnel"] for row in rows):
-        fill(DOC, tunnel, table([row for row in rows if row["tunnel"] == tunnel]))
+        page.fill(DOC, tunnel, table([row for row in rows if row["tunnel"] == tunnel]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""`make bench`: the table of docs/benchmarks.md. `python scripts/benchmark.py ROW …` measures and prints some rows.
+"""`make bench`: the tables of docs/benchmarks.md. `python scripts/benchmark.py ROW …` measures and prints some of it.
 
-Both sides of a row take turns within it, so compare ratios; the document is written when all rows are done. The rows of
-training against PyTorch need `pip install '.[bench]'`.
+Both sides of a row take turns within it, so compare ratios; the rows are written into the document when all are done,
+`parts` and `accelerator` (tables of their own) whenever they are measured. The rows of training against PyTorch need
+`pip install '.[bench]'`.
 """
 
 import os
@@ -13,10 +14,11 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import accelerator, parts, posteriors, runs, steps, table
-from page import fill
+from bench import accelerator, parts, posteriors, runs, steps
+from bench.table import HEAD, Line
+from page import fill, table
 
-ROWS: dict[str, Callable[[], list[table.Line]]] = {
+ROWS: dict[str, Callable[[], list[Line]]] = {
     "study": steps.study,
     "sweep": steps.sweep,
     "paper": steps.paper,
@@ -43,16 +45,16 @@ def main() -> None:
         if name in TABLES:
             measure, head = TABLES[name]
             made = measure()
-            text = table.block(made, head) if made else "No accelerator was at hand: left empty."
+            text = table(head, made) if made else "No accelerator was at hand: left empty."
             fill(DOC, name, text)
         else:
             lines += (made := [line.cells() for line in ROWS[name]()])
-            text = table.block(made)
+            text = table(HEAD, made)
         print(text, flush=True)
     minutes = (time.perf_counter() - began) / 60
     print(f"{minutes:.1f} minutes", flush=True)
     if len(sys.argv) == 1:
-        fill(DOC, "table", f"{machine()}; {minutes:.0f} minutes.\n\n{table.block(lines)}")
+        fill(DOC, "table", f"{machine()}; {minutes:.0f} minutes.\n\n{table(HEAD, lines)}")
 
 
 def machine() -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from page import fill
+import page
 from windtunnel import records
 from windtunnel.report.groups import Group, gather
 from windtunnel.report.numbers import length, number, ratio, shown
@@ -35,13 +35,13 @@ def octaves(root: Path, rows: list[dict[str, Any]], curve: str) -> np.ndarray:
 
 
 def table(made: list[Group]) -> str:
-    lines = [HEAD, ["---"] + ["---:"] * (len(HEAD) - 2) + ["---"]]
+    lines = []
     for group in made:
         if group.done:
             cells = [shown(group.interval("kl_bits")), shown(group.interval("kl_bits_past")),
                      length(*group.critical_length), ratio(group), group.verdict]  # fmt: skip
             lines.append([f"`{group.key['position']}`", *cells])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return page.table(HEAD, lines, range(1, len(HEAD) - 1))
 
 
 def facts(made: list[Group]) -> str:
@@ -103,7 +103,7 @@ def main() -> None:
     by_tunnel = {tunnel: made for tunnel, made in by_tunnel.items() if any(group.done for group in made)}
     figure(ROOT, by_tunnel)
     for tunnel, made in by_tunnel.items():
-        fill(DOC, tunnel, f"{facts(made)}\n\n{table(made)}")
+        page.fill(DOC, tunnel, f"{facts(made)}\n\n{table(made)}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from page import fill
+from page import fill, table
 from windtunnel import records
 from windtunnel.instruments.speed import learning_curve, median, speedup, steps_to_threshold, typical
 from windtunnel.report.style import COLOURS, MARKERS
@@ -246,9 +246,7 @@ def named(head: str) -> list[str]:
 
 def put(name: str, lines: list[list[str]]) -> None:
     """Put a table into its place in the document."""
-    rows = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    fill(DOC, name, text)
+    fill(DOC, name, table(lines[0], lines[1:]))
 
 
 def main(runs: Path) -> None:

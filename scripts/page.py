@@ -1,6 +1,7 @@
 """Pages that scripts fill: what stands between `<!-- name -->` and the next `<!-- end -->` is made from records."""
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from windtunnel import records
@@ -14,3 +15,10 @@ def fill(page: Path, name: str, text: str) -> None:
     if not found:
         raise ValueError(f"{page}: has no place marked <!-- {name} -->")
     records.write(page, made)
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
+    """In Markdown; the columns of these indices are numbers, and stand at the right."""
+    right = set(numbers)
+    marks = ["---:" if index in right else "---" for index in range(len(head))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, marks, *lines])

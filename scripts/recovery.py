@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import windtunnel
+from page import table
 from windtunnel import records
 from windtunnel.recovery import biases
 from windtunnel.report.groups import Group, groups, swept_keys
@@ -62,8 +63,7 @@ def cells(root: Path, group: Group) -> list[str]:
 def main(root: Path) -> None:
     made = groups(records.rows(root), swept_keys(root))
     named = [key.removeprefix("tunnel.prior.").removeprefix("position.") for key in made[0].key]
-    for line in [[*named, *HEAD], ["---"] * len([*named, *HEAD]), *(cells(root, group) for group in made)]:
-        print("|", " | ".join(line), "|", flush=True)
+    print(table([*named, *HEAD], [cells(root, group) for group in made]))
 
 
 if __name__ == "__main__":

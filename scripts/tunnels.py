@@ -4,7 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from page import fill
+from page import fill, table
 from windtunnel import records
 from windtunnel.report.numbers import number
 
@@ -34,13 +34,8 @@ def main() -> None:
     for row in records.rows(ROOT):
         if row["status"] == "done":
             presets[row["tunnel"]][row["supervision"]] = row
-    lines = [
-        HEAD,
-        ["---"] * len(HEAD),
-        *(line(name, rows) for name, rows in sorted(presets.items()) if "posterior" in rows),
-    ]
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    fill(DOC, "table", table)
+    lines = [line(name, rows) for name, rows in sorted(presets.items()) if "posterior" in rows]
+    fill(DOC, "table", table(HEAD, lines))
 
 
 if __name__ == "__main__":

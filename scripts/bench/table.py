@@ -44,7 +44,3 @@ class Line:
 def figure(number: float) -> str:
     """Three digits, thousands apart."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
-
-
-def block(lines: list[list[str]], head: list[str] = HEAD) -> str:
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
