@@ -1,10 +1,13 @@
 """What `make reproduce` says of a claim, and that what it runs can be run."""
 
+import json
+
 import pytest
 import yaml
 
 from reproduction.claim import Claim
 from reproduction.claims import STUDIES
+from reproduction.measures import column, faster
 from tests.composed import study
 from tests.documented import HERE
 from windtunnel.statistics import Interval
@@ -37,7 +40,7 @@ def test_a_claim_holds_where_the_whole_interval_does(posterior, sample, said):
 
 def test_what_a_trivial_reasoner_does_too_is_said():
     claim = Claim("", "", 0.9, lambda root, rows: None, bound=1.0)
-    assert claim.verdict(at(0.5), at(0.5), claim.trivial_of({})) == "**reproduced**, and so does the trivial one"
+    assert claim.verdict(at(0.5), at(0.5), claim.trivial_of([])) == "**reproduced**, and so does the trivial one"
     assert claim.verdict(at(0.5), at(0.5), 1.1) == "**reproduced**"
 
 
@@ -48,3 +51,44 @@ def test_its_sweep_has_both_supervisions_and_five_seeds_and_grows_to_the_publish
     first = [word.partition(",")[0] for word in made.paper]
     defaults = [f"{key}={str(values).split(',')[0]}" for key, values in swept.items()]
     assert study(f"+sweep={made.sweep}", *defaults, *first).train.steps >= 300
+
+
+@pytest.fixture
+def sgd(tmp_path):
+    """Two seeds, two rates, two schedules: {(schedule, rate): the step at which a study gets to the threshold}."""
+    arrives = {
+        ("{}", "1"): (60, 80),
+        ("{}", "3"): (90, None),
+        ("{value:10}", "1"): (30, 40),
+        ("{value:10}", "3"): (25, 20),
+    }
+    rows = []
+    for (em, rate), steps in arrives.items():
+        for seed, step in enumerate(steps):
+            row = {"study_id": f"{em}{rate}{seed}", "seed": seed, "train.em": em, "train.learning_rate": rate}
+            curve = [{"step": at, "kl_bits": 0.0 if step and at >= step else 1.0} for at in range(1, 101)]
+            (tmp_path / row["study_id"]).mkdir()
+            (tmp_path / row["study_id"] / "train.jsonl").write_text("\n".join(map(json.dumps, curve)))
+            rows.append({**row, "tv": step})
+    return tmp_path, rows
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rate", "plain", "expected"),
+    [
+        ("{value:10}", "1", "1", ((79 / 49) * (99 / 59)) ** 0.5),  # a mean over 20 steps is below 0.04 after the 20th
+        ("{value:10}", None, None, ((79 / 44) * (99 / 39)) ** 0.5),  # each at its best: 3 and 1
+        ("{}", "3", "1", None),  # a seed never arrives
+    ],
+)
+def test_how_many_times_as_fast(sgd, schedule, rate, plain, expected):
+    found = faster(schedule, rate, plain)(*sgd)
+    assert (found and found.mean) == (expected and pytest.approx(expected))
+
+
+def test_a_column_is_of_the_studies_that_are_named(sgd):
+    root, rows = sgd
+    assert column("tv", **{"train.em": "{value:10}", "train.learning_rate": "3"})(root, rows).mean == pytest.approx(
+        500**0.5
+    )
+    assert column("tv", model="none")(root, rows) is None

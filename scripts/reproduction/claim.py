@@ -1,11 +1,11 @@
 """What a published claim is here, and when records bear it out."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from windtunnel.report.numbers import number
 from windtunnel.statistics import Interval
 
 Rows = list[dict[str, Any]]  # the studies of a sweep under one supervision
@@ -30,14 +30,15 @@ class Claim:
 
     def holds(self, found: Interval | None) -> bool | None:
         """Whether the whole interval is on the claimed side of the bound; None where it lies across, or is unknown."""
-        if found is None or not found.low <= found.high:
-            return None
-        if self.at_most:
-            return True if found.high <= self.bound else False if found.low > self.bound else None
-        return True if found.low >= self.bound else False if found.high < self.bound else None
+        ends = () if found is None or math.isnan(found.low) else (found.low, found.high)
+        inside = {(end <= self.bound) if self.at_most else (end >= self.bound) for end in ends}
+        return inside.pop() if len(inside) == 1 else None
 
-    def trivial_of(self, row: dict[str, Any]) -> float | None:
-        return self.trivial(row) if callable(self.trivial) else self.trivial
+    def trivial_of(self, rows: Rows) -> float | None:
+        """The same of all studies of a sweep, so the first one's record has it."""
+        if callable(self.trivial):
+            return self.trivial(rows[0]) if rows else None
+        return self.trivial
 
     def verdict(self, posterior: Interval | None, sample: Interval | None, trivial: float | None) -> str:
         if posterior is None and sample is None:
@@ -55,7 +56,7 @@ class Claim:
 
     @property
     def sign(self) -> str:
-        return f"{'≤' if self.at_most else '≥'} {number(self.bound)}"
+        return f"{'≤' if self.at_most else '≥'} {self.bound:g}"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from page import table
 from reproduction.claim import Measure, Rows
 from windtunnel import records
 from windtunnel.instruments.speed import Steps, learning_curve, median, speedup, steps_to_threshold
@@ -21,6 +22,8 @@ def named(rows: Rows, where: dict[str, str]) -> Rows:
 
 
 def over_seeds(of: Callable[[Path, dict[str, Any]], float], where: dict[str, str]) -> Measure:
+    """A number of each of the studies whose overrides are these."""
+
     def measure(root: Path, rows: Rows) -> Interval | None:
         those = named(rows, where)
         return interval([of(root, row) for row in those]) if those else None
@@ -29,8 +32,8 @@ def over_seeds(of: Callable[[Path, dict[str, Any]], float], where: dict[str, str
 
 
 def column(name: str, **where: str) -> Measure:
-    """A column of the results, of the studies whose overrides are these (`__` for a dot)."""
-    return over_seeds(lambda root, row: row[name], {key.replace("__", "."): value for key, value in where.items()})
+    """A column of the results."""
+    return over_seeds(lambda root, row: row[name], where)
 
 
 def farthest(name: str, **where: str) -> Measure:
@@ -50,7 +53,9 @@ def memorised(pool: str) -> Measure:
 
 
 def faster(schedule: str, rate: str | None = None, plain: str | None = None) -> Measure:
-    """How many times as fast as plain SGD a schedule reaches the threshold: at these rates, or each at its best."""
+    """How many times as fast as plain SGD a schedule reaches the threshold: at these rates, or each at its best. None
+    where a seed of either never gets there.
+    """
 
     def measure(root: Path, rows: Rows) -> Interval | None:
         def steps(em: str, rate: str) -> Steps:
@@ -93,5 +98,4 @@ def entropy_table(root: Path, rows: Rows, model: str) -> str:
         columns.append([f"{of:.3f}" for of in np.mean([of["entropy_bits"] for of in those], axis=0)])
         columns.append([number(float(of)) for of in np.mean([of["entropy_gap_bits"] for of in those], axis=0)])
     heads = ["pair", "exact H", "H, posterior", "mean error", "H, samples", "mean error"]
-    lines = [heads, ["---", *["---:"] * 5], *zip(*columns, strict=True)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return table(heads, zip(*columns, strict=True), range(1, len(heads)))
