@@ -34,7 +34,7 @@ extrapolation: .venv/ready ## every position on every primitive, to 500 horizons
 	$(BIN)/windtunnel run +sweep=extrapolation_full
 	$(BIN)/python scripts/extrapolation.py
 
-architectures: .venv/ready ## six architectures at equal parameters (half an hour), into docs/architectures.md
+architectures: .venv/ready ## six architectures at equal parameters (an hour), into docs/architectures.md
 	$(BIN)/windtunnel run +sweep=architectures
 	$(BIN)/windtunnel run +sweep=architectures_hmm
 	$(BIN)/python scripts/architectures.py

@@ -1,6 +1,6 @@
 """The optimiser's view of parameters: all hidden matrices of a shape as one stack, and everything else as one vector.
 
-A step is then a few products of many matrices: half of the time that it takes one by one on a CPU.
+A step is then a few products of many matrices, not many of one.
 """
 
 import itertools
