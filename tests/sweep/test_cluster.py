@@ -1,20 +1,17 @@
-"""Packs on a cluster: a real SLURM of one node, tasks that are killed for real, and several processes for one pack."""
+"""Packs on a cluster: a real SLURM of one node, tasks that are killed for real."""
 
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.composed import TINY, tiny
+from tests.sweep.commands import command, same, until, windtunnel
 from windtunnel import records
 from windtunnel.config import digest
 from windtunnel.errors import BadInput
@@ -26,45 +23,6 @@ from windtunnel.sweep.saved import Saved
 SCRIPT = Path(__file__).parents[2] / "scripts/slurm.sh"
 LAUNCHER = ["hydra/launcher=packed_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.studies_per_task=2"]
 STEPS = 3000
-ENDED = ("result.json", "curves.npz", "train.jsonl")
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "windtunnel.cli", *arguments]
-
-
-def windtunnel(*arguments: str, **environment: str) -> str:
-    """What the command prints; it must end well."""
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, env={**os.environ, **environment})
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def same(one: Path, other: Path) -> None:
-    """Whether two runs folders hold the same studies, bit for bit: verdicts, curves and parameters."""
-    folders = sorted(path.parent.relative_to(one) for path in one.glob("*/*/result.json"))
-    assert folders and folders == sorted(path.parent.relative_to(other) for path in other.glob("*/*/result.json"))
-    for folder in folders:
-        for name in ENDED:
-            assert (one / folder / name).read_bytes() == (other / folder / name).read_bytes(), (folder, name)
-        params, others = (parameters(root / folder) for root in (one, other))
-        assert params == others
-
-
-def parameters(folder: Path) -> list[bytes]:
-    import jax
-    import numpy as np
-
-    from windtunnel import load
-
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(load(folder)[2])]
-
-
-def until(true, what: str, seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 # What needs no cluster
@@ -242,59 +200,6 @@ def test_srun_trains_one_study_in_two_processes(tmp_path, slurm):
     assert "records in" in leader and "records in" not in follower and "study" not in follower
     (study,) = (tmp_path / "two").glob("*/*/study.json")
     assert records.read_json(study)["device"]["count"] == 2
-
-
-@contextmanager
-def two(runs: Path, *overrides: str) -> Iterator[list[subprocess.Popen]]:
-    """Two processes that find each other, each with a core of its own."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    pair = []
-    for number in ("0", "1"):
-        names = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": number}
-        with open(runs.parent / f"{number}.log", "a") as log:
-            typed = command("run", *overrides, f"runs={runs}", "distributed=true")
-            environment = {**os.environ, **names, "SLURM_CPUS_PER_TASK": "1"}
-            pair.append(subprocess.Popen(typed, env=environment, stdout=log, stderr=log))
-    try:
-        yield pair
-    finally:
-        for process in pair:
-            process.kill()
-            process.wait()
-
-
-@pytest.mark.slow
-def test_two_processes_stop_together_go_on_together_and_end_as_one(tmp_path):
-    """Two studies, one in each process, so that neither holds the whole pack. SIGTERM, and the same command again."""
-    overrides = ["-m", *TINY, "train.steps=1000", "checkpoint_seconds=0", "seed=0,1"]
-    with two(tmp_path / "two", *overrides) as pair:
-        until(lambda: list((tmp_path / "two").glob("*/packs/*/_CHECKPOINT_METADATA")), "no checkpoint")
-        for process in pair:
-            process.send_signal(signal.SIGTERM)
-        assert [process.wait(timeout=60) for process in pair] == [128 + signal.SIGTERM, 1]
-    assert not list((tmp_path / "two").glob("*/*/result.json"))
-    with two(tmp_path / "two", *overrides) as pair:
-        assert [process.wait(timeout=400) for process in pair] == [0, 0]
-    assert "goes on from step" in (tmp_path / "0.log").read_text()
-    windtunnel("run", *overrides, f"runs={tmp_path / 'one'}", SLURM_CPUS_PER_TASK="2")
-    same(tmp_path / "one", tmp_path / "two")
-
-
-def test_processes_that_nobody_can_find_are_bad_input(tmp_path):
-    for given, said in (
-        ({}, "distributed=true: no other processes found"),
-        ({"JAX_PROCESS_ID": "1"}, "missing, while JAX_PROCESS_ID is set"),
-    ):
-        done = subprocess.run(
-            command("run", *TINY, f"runs={tmp_path / 'runs'}", "distributed=true"),
-            capture_output=True,
-            text=True,
-            env={**os.environ, **given},
-        )
-        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
-        assert not list(tmp_path.iterdir())
 
 
 def test_the_script_says_how_it_is_used(tmp_path):
