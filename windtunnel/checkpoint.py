@@ -12,7 +12,7 @@ from unittest import mock
 import jax
 import numpy as np
 
-from windtunnel.errors import CannotWrite
+from windtunnel.errors import BadInput, CannotWrite
 
 ROOM = 2**17  # bytes, of what describes the arrays
 _WHY = re.compile(r"[^:]*(?= \[os_error_code)")
@@ -48,11 +48,22 @@ def save(folder: Path, tree: Any) -> None:
 
 
 def load(folder: Path, like: Any) -> Any:
-    """The tree in `folder`, as numpy arrays; `like` has its structure, shapes and types."""
+    """The tree in `folder`, as numpy arrays; `like` has its structure, shapes and types.
+
+    Raises `BadInput` where the tree has another structure: another version of the program saved it.
+    """
     _settle(folder)
     abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-    with _quiet() as ocp:
-        return ocp.load_pytree(folder.absolute(), abstract)
+    try:
+        with _quiet() as ocp:
+            return ocp.load_pytree(folder.absolute(), abstract)
+    except ValueError as error:
+        if "structures do not match" not in str(error):
+            raise
+        raise BadInput(
+            f"{folder}: saved by another version of windtunnel; remove it and what it trained starts again, or go on "
+            "with that version"
+        ) from None
 
 
 def exists(folder: Path) -> bool:

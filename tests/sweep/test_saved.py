@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from windtunnel import checkpoint, records
+from windtunnel.errors import BadInput
 from windtunnel.sweep.saved import Saved, Training, cut_off
 
 WHOLE = ["a", "b", "c"]
@@ -54,6 +55,14 @@ def test_what_is_cut_off_is_found_by_its_studies(tmp_path):
     assert cut_off(tmp_path, [*WHOLE, "d"]) == [WHOLE]
     left = [note["studies"] for note in records.notes(tmp_path)]
     assert sorted(left) == [WHOLE, ["e", "f"]], "the note of one that left nothing to go on from is gone"
+
+
+def test_what_another_version_saved_is_refused_in_one_line_and_kept(tmp_path):
+    """The optimiser's memory may have another structure there."""
+    checkpoint.save(tmp_path / "x", {"memory": {"mu": np.zeros(3)}})
+    with pytest.raises(BadInput, match=r"x: saved by another version of windtunnel; remove it[^\n]*$"):
+        checkpoint.load(tmp_path / "x", {"memory": [np.zeros(3), np.zeros(3)]})
+    assert checkpoint.exists(tmp_path / "x")
 
 
 def test_saving_keeps_the_old_until_the_new_is_whole(tmp_path, monkeypatch):
