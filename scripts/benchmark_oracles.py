@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from rich.table import Table
 
-from bench.studies import composed
 from windtunnel import train
-from windtunnel.conf import folder
+from windtunnel.compose import compose
 from windtunnel.config import Study
+from windtunnel.presets import folder
 from windtunnel.progress import console
 from windtunnel.spec import arrays
 from windtunnel.sweep.packs import BATCH, Program, use_all_cores
@@ -73,7 +73,7 @@ def main() -> None:
     for header in ("preset", "batch", "observations", "draw ms", "exact ms", "step ms", "posteriors/s"):
         table.add_column(header, justify="left" if header == "preset" else "right")
     for name, overrides in CASES.items():
-        study = composed(overrides)
+        study = compose(overrides)[0]
         drawing, judging, step = measure(study)
         rate = 1000 * study.train.batch * study.horizon / judging
         shape = str(study.train.batch), str(study.horizon)

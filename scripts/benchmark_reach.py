@@ -15,10 +15,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bench.studies import composed
 from page import fill
+from windtunnel.compose import compose
+from windtunnel.judge import exact_program
 from windtunnel.spec import arrays
-from windtunnel.sweep.judge import exact_program
 from windtunnel.sweep.packs import Program, use_all_cores
 
 POSITIONS = {"uniform": "no prior", "generalized_gaussian": "heavy tail, β = 0.5", "gaussian": "short tail"}
@@ -33,7 +33,7 @@ def measure(position: str, horizon: int, reach: int) -> list[str]:
     overrides = [
         f"position={position}", "model.layers=2", f"train.steps={STEPS}", f"train.horizon={horizon}",
         f"evaluate.reach={reach}", "evaluate.examples=8"]  # fmt: skip
-    study = composed(overrides)
+    study = compose(overrides)[0]
     program = Program([study])
     state, done = program.start(), 0
     while done < STEPS:
@@ -50,7 +50,7 @@ def measure(position: str, horizon: int, reach: int) -> list[str]:
     took = time.perf_counter() - compiled
     of_both = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     skipped = ", ".join(f"{np.mean(reading.skipped_B):.0%}" for reading in predicted.readings)
-    return [POSITIONS[position], f"{study.length:,}", f"{judged - began:.1f}", f"{of_model:.2f}",
+    return [POSITIONS[position], f"{study.problem.length:,}", f"{judged - began:.1f}", f"{of_model:.2f}",
             f"{took:.1f}", f"{of_both:.2f}", skipped]  # fmt: skip
 
 

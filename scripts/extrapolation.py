@@ -8,7 +8,7 @@ import numpy as np
 
 import page
 from windtunnel import records
-from windtunnel.report.groups import Group, gather
+from windtunnel.records.groups import Group, gather
 from windtunnel.report.numbers import length, number, ratio, shown
 
 ROOT, DOC, FIGURE = Path("runs/extrapolation_full"), Path("docs/extrapolation.md"), Path("docs/extrapolation_full.svg")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from page import fill
 from windtunnel import records
+from windtunnel.records.groups import gather, swept_keys
 from windtunnel.report.answer import answer
 from windtunnel.report.figures import kl_against_length
 from windtunnel.report.formats import markdown
 from windtunnel.report.grid import grid
-from windtunnel.report.groups import gather, swept_keys
 
 ROOT, README, FIGURE = Path("runs/extrapolation"), Path("README.md"), Path("docs/extrapolation.svg")
 

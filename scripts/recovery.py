@@ -16,8 +16,10 @@ import numpy as np
 import windtunnel
 from page import table
 from windtunnel import records
+from windtunnel.instruments.consistency import line
+from windtunnel.models.tap import Collect
+from windtunnel.records.groups import Group, groups, swept_keys
 from windtunnel.recovery import biases
-from windtunnel.report.groups import Group, groups, swept_keys
 from windtunnel.report.numbers import number
 
 EXAMPLES = 16
@@ -30,18 +32,15 @@ def content(folder: Path) -> tuple[float, float]:
     made: Any = study
     at = np.arange(made.horizon)
     batch = made.tunnel.sample(jax.random.key(1), made.tunnel.prepare(made.horizon), EXAMPLES, made.horizon)
-    seen: dict[str, Any] = {}
-    model(params, batch.inputs, at, tap=lambda name, value: seen.setdefault(name, value))
+    seen = Collect("scores")
+    model(params, batch.inputs, at, tap=seen)
     lag_QK = np.maximum(at[:, None] - at[None], 0)
     log_prior_T = np.asarray(made.tunnel.lag_prior.log_density(jnp.asarray(at, float)))
     log_likelihood_BQK = np.asarray(made.tunnel.log_posterior((), batch, at), float) - log_prior_T[lag_QK]
     bias_T = biases(made, made.position, params["layers"]["0"]["attention"]["learned"])[0]
-    content_BQK = np.asarray(seen["0.scores"], float)[:, 0] - bias_T[lag_QK]
-    x, y = (
-        np.concatenate([(of[:, t, : t + 1] - of[:, t, : t + 1].mean(axis=1, keepdims=True)).ravel() for t in at])
-        for of in (log_likelihood_BQK, content_BQK)
-    )
-    return float(x @ y / (x @ x)), float((x @ y) ** 2 / (x @ x) / (y @ y))
+    content_BQK = np.asarray(seen["scores"][0], float)[:, 0] - bias_T[lag_QK]
+    found = line(log_likelihood_BQK, content_BQK)
+    return found["slope"], found["r2"]
 
 
 def cells(root: Path, group: Group) -> list[str]:

@@ -14,8 +14,8 @@ from page import fill, table
 from reproduction.claim import Claim, Rows, Study
 from reproduction.claims import STUDIES
 from windtunnel import records
+from windtunnel.records.statistics import Interval
 from windtunnel.report.numbers import number, shown
-from windtunnel.statistics import Interval
 
 DOC, RUNS, PAPER = Path("docs/reproduction.md"), Path("runs"), Path("runs/paper")
 SUPERVISIONS = ("posterior", "sample")

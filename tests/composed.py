@@ -1,10 +1,7 @@
 """Configurations as the command line composes them."""
 
-from hydra import compose, initialize_config_dir
-
-from windtunnel.conf import folder
-from windtunnel.config import Study, door
-from windtunnel.sweep.launcher import as_plain
+from windtunnel import compose
+from windtunnel.config import Study
 
 # A study that trains in seconds; two of its kind share one program whatever their knobs.
 TINY = (
@@ -14,12 +11,11 @@ TINY = (
 
 
 def plain(*overrides: str) -> dict:
-    with initialize_config_dir(str(folder()), version_base="1.3"):
-        return as_plain(compose("config", overrides=list(overrides)), overrides)
+    return compose.plain(overrides)
 
 
 def study(*overrides: str) -> Study:
-    return door(plain(*overrides))[0]
+    return compose.compose(overrides)[0]
 
 
 def tiny(*overrides: str) -> Study:

@@ -70,9 +70,9 @@ def test_same_logits_loss_and_gradients(made, tokens):
     module, batch = train.build(ours, jax.random.key(0)), batch_of(tokens)
 
     def loss(params):
-        logits_BPV = with_parameters(module, params)(batch.inputs, ours.tunnel.scored(SYMBOLS))
-        cross_entropy, _ = train.losses(ours, ours.tunnel.prepare(SYMBOLS), batch, logits_BPV)
-        return cross_entropy / batch.weight_BP.sum(), logits_BPV
+        model = with_parameters(module, params)
+        total, weight = train.measured(ours, ours.tunnel.prepare(SYMBOLS), batch, model)["cross_entropy"]
+        return total / weight, model(batch.inputs, ours.tunnel.scored(SYMBOLS))
 
     (expected, logits_BPV), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     theirs.model.load(params)
@@ -106,8 +106,8 @@ def test_same_steps_of_the_optimiser(made):
 def test_same_learning_curve(made):
     """As statistics: both reach the same loss, from starts and on data of their own."""
     ours, _, _ = made
-    _, kl_bits = jax.jit(partial(train.advance, ours, train.prepare(ours)))(train.start(ours), jnp.int32(20))
+    _, curves = jax.jit(partial(train.advance, ours, train.prepare(ours)))(train.start(ours), jnp.int32(20))
     start = training.Training(SYMBOLS, 2, 2, 16, BATCH, 20)
     entropy = np.mean(np.log(np.arange(SYMBOLS, 0, -1)))
     theirs_bits = (start.advance(20).numpy() - entropy) / np.log(2)
-    assert abs(np.log(theirs_bits[-5:].mean() / np.asarray(kl_bits)[15:20].mean())) < 0.5
+    assert abs(np.log(theirs_bits[-5:].mean() / np.asarray(curves["kl_bits"])[15:20].mean())) < 0.5

@@ -1,24 +1,27 @@
 """The comparator against planted truth."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from windtunnel import compare as c
-from windtunnel.bins import bins
+from windtunnel.problem import Evaluate, Exact, Problem
+from windtunnel.tunnels import Hmm, Recall
 
 HORIZON, LENGTH, EXAMPLES, OUTCOMES = 32, 1024, 40, 5
 
 
 @pytest.fixture
-def binned():
-    return c.Binned(bins(HORIZON, LENGTH, EXAMPLES), HORIZON)
+def problem():
+    """One whose exact answers are planted."""
+    return Problem(tunnel=Recall(), horizon=HORIZON, evaluate=Evaluate(reach=LENGTH / HORIZON, examples=EXAMPLES))
 
 
 @pytest.fixture
-def log_p(binned):
-    logits = np.random.default_rng(0).normal(size=(EXAMPLES, len(binned.number_P), OUTCOMES)) * 2
+def log_p(problem):
+    logits = np.random.default_rng(0).normal(size=(EXAMPLES, len(problem.bins.at), OUTCOMES)) * 2
     return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
 
 
@@ -31,14 +34,14 @@ def mixed_in(log_p, share):
     return np.log((1 - share)[None, :, None] * np.exp(log_p) + share[None, :, None] / OUTCOMES)
 
 
-def judged(binned, log_p, log_q, baselines=None, tolerance=0.01, limit=None):
+def judged(problem, log_p, log_q, baselines=None):
     baselines = baselines or {"prior": uniform_log(log_p), "last-horizon": uniform_log(log_p)}
     weight = np.ones(log_p.shape[:2])
-    return c.compare(binned, log_p, log_q, baselines, weight, tolerance, 0.01, limit)
+    return c.verdict(problem, Exact(log_p, None, baselines, None, weight), log_q)
 
 
-def test_the_exact_posterior_is_at_zero(binned, log_p):
-    numbers, _ = judged(binned, log_p, log_p.copy())
+def test_the_exact_posterior_is_at_zero(problem, log_p):
+    numbers, _ = judged(problem, log_p, log_p.copy())
     assert abs(numbers["kl_bits"]) < 1e-9 and abs(numbers["kl_bits_past"]) < 1e-9
     for metric in ("js_bits", "tv", "entropy_gap_bits", "impossible_mass"):
         assert abs(numbers[metric]) < 1e-9
@@ -75,14 +78,14 @@ def test_equal_entropies_hide_a_wrong_posterior_but_kl_does_not():
 
 
 @pytest.mark.parametrize("critical", [48, 100, 333])
-def test_a_planted_decay_gives_back_its_critical_length(binned, log_p, critical):
+def test_a_planted_decay_gives_back_its_critical_length(problem, log_p, critical):
     """The share of noise grows with length so that the expected KL crosses τ at a known place."""
-    position = np.concatenate([np.asarray(b.at, float) for b in binned.bins])
+    position = np.concatenate([np.asarray(b.scored, float) for b in problem.bins.each])
     kl_of_share = {
         s: c.kl_bits(log_p, mixed_in(log_p, np.full(len(position), s))).mean() for s in (0.0, 0.05, 0.1, 0.2)
     }
     share = np.interp(0.01, list(kl_of_share.values()), list(kl_of_share)) * (position / critical) ** 2
-    numbers, _ = judged(binned, log_p, mixed_in(log_p, np.minimum(share, 0.9)))
+    numbers, _ = judged(problem, log_p, mixed_in(log_p, np.minimum(share, 0.9)))
     assert not numbers["censored"]
     # To within a bin on either side: an eighth of an octave, and the allowance of two standard errors.
     assert numbers["critical_length"] == pytest.approx(critical, rel=0.2)
@@ -90,33 +93,33 @@ def test_a_planted_decay_gives_back_its_critical_length(binned, log_p, critical)
     assert numbers["verdict"] == "extrapolates in part"
 
 
-def test_what_fails_in_range_has_no_critical_length(binned, log_p):
-    numbers, _ = judged(binned, log_p, uniform_log(log_p))
+def test_what_fails_in_range_has_no_critical_length(problem, log_p):
+    numbers, _ = judged(problem, log_p, uniform_log(log_p))
     assert numbers["verdict"] == "fails in range"
     assert numbers["critical_length"] is None and numbers["censored"] is None
 
 
-def test_what_stops_at_the_horizon(binned, log_p):
-    share = np.where(binned.past_P > 0, 0.5, 0.0)
-    numbers, _ = judged(binned, log_p, mixed_in(log_p, share))
+def test_what_stops_at_the_horizon(problem, log_p):
+    share = np.where(problem.bins.past_P > 0, 0.5, 0.0)
+    numbers, _ = judged(problem, log_p, mixed_in(log_p, share))
     assert numbers["critical_length"] == HORIZON and numbers["extrapolation_ratio"] == 1
     assert numbers["verdict"] == "stops near the horizon"
 
 
-def test_without_headroom_the_verdict_is_vacuous(binned, log_p):
+def test_without_headroom_the_verdict_is_vacuous(problem, log_p):
     """A reasoner that sees only one horizon is nearly as good: holding proves nothing."""
     nearly = mixed_in(log_p, np.full(log_p.shape[1], 0.02))
-    numbers, curves = judged(binned, log_p, log_p, {"prior": uniform_log(log_p), "last-horizon": nearly})
+    numbers, curves = judged(problem, log_p, log_p, {"prior": uniform_log(log_p), "last-horizon": nearly})
     beyond = curves["first"] > HORIZON
     assert (curves["headroom_bits"][beyond] < 0.1).all() and (curves["headroom_bits"][beyond] > 0).all()
     assert numbers["censored"] and numbers["verdict"] == "vacuous"
     assert numbers["headroom_bits_past"] == pytest.approx(
-        c.kl_bits(log_p, nearly)[:, binned.past_P > 0].mean(), rel=0.1
+        c.kl_bits(log_p, nearly)[:, problem.bins.past_P > 0].mean(), rel=0.1
     )
 
 
-def test_in_range_one_horizon_is_everything_and_does_not_count_as_headroom(binned, log_p):
-    numbers, curves = judged(binned, log_p, log_p, {"prior": uniform_log(log_p), "last-horizon": log_p})
+def test_in_range_one_horizon_is_everything_and_does_not_count_as_headroom(problem, log_p):
+    numbers, curves = judged(problem, log_p, log_p, {"prior": uniform_log(log_p), "last-horizon": log_p})
     inside = curves["last"] <= HORIZON
     assert (curves["headroom_bits"][inside] > 0.1).all() and (curves["headroom_bits"][~inside] == 0).all()
     assert numbers["headroom_bits"] > 0.1 and numbers["headroom_bits_past"] == 0
@@ -147,36 +150,37 @@ def test_equivalent_memory_is_the_smallest_window_as_good_as_the_model():
     assert c.equivalent_memory(gaps, 0.001) == {"equivalent_memory": 8, "equivalent_memory_censored": True}
 
 
-def entropy_curves(binned, exact, model):
-    position = np.sqrt([b.first * b.last for b in binned.bins])
-    first, last = (np.asarray([getattr(b, name) for b in binned.bins]) for name in ("first", "last"))
+def entropy_curves(problem, exact, model):
+    position = np.sqrt([b.first * b.last for b in problem.bins.each])
+    first, last = (np.asarray([getattr(b, name) for b in problem.bins.each]) for name in ("first", "last"))
     return {"first": first, "last": last, "entropy_bits_exact": exact(position), "entropy_bits": model(position)}
 
 
-def test_convergence_length_of_a_planted_curve(binned):
+def test_convergence_length_of_a_planted_curve(problem):
     """1 + 1/n is within 0.01 of its limit from n = 100 on; the model lags behind by a factor of two."""
-    curves = entropy_curves(binned, lambda n: 1 + 1 / n, lambda n: 1 + 2 / n)
-    found = c.convergence(binned, curves, 0.01, 1.0)
+    curves = entropy_curves(problem, lambda n: 1 + 1 / n, lambda n: 1 + 2 / n)
+    found = c.convergence(curves, 0.01, 1.0)
     assert found["convergence_length_exact"] == pytest.approx(100, rel=0.1)
     assert found["convergence_length"] == pytest.approx(200, rel=0.1)
-    from_last_octave = c.convergence(binned, curves, 0.01, None)
+    from_last_octave = c.convergence(curves, 0.01, None)
     assert from_last_octave["convergence_length_exact"] == pytest.approx(100, rel=0.2)
 
 
-def test_what_still_moves_has_not_converged(binned):
-    curves = entropy_curves(binned, lambda n: np.log2(n), lambda n: np.log2(n))
-    assert c.convergence(binned, curves, 0.01, None) == {"convergence_length": None, "convergence_length_exact": None}
+def test_what_still_moves_has_not_converged(problem):
+    curves = entropy_curves(problem, lambda n: np.log2(n), lambda n: np.log2(n))
+    assert c.convergence(curves, 0.01, None) == {"convergence_length": None, "convergence_length_exact": None}
 
 
 @pytest.mark.parametrize(("like", "recursing"), [("last-4", False), ("last-8", False), ("last-16", True)])
-def test_a_model_that_remembers_a_window_does_not_recurse(binned, log_p, like, recursing):
+def test_a_model_that_remembers_a_window_does_not_recurse(problem, log_p, like, recursing):
     shares = {"prior": 0.9, "last-4": 0.7, "last-8": 0.5, "last-16": 0.3, "last-horizon": 0.2}
-    positions = len(binned.number_P)
+    positions = len(problem.bins.at)
     baselines = {name: mixed_in(log_p, np.full(positions, share)) for name, share in shares.items()}
 
     def numbers(recursive, tolerance=0.01):
-        weight = np.ones(log_p.shape[:2])
-        return c.compare(binned, log_p, baselines[like], baselines, weight, tolerance, 0.01, recursive=recursive)[0]
+        evaluate = replace(problem.evaluate, tolerance=tolerance)
+        asked = replace(problem, tunnel=Hmm() if recursive else Recall(), evaluate=evaluate)
+        return judged(asked, log_p, baselines[like], baselines)[0]
 
     found = numbers(recursive=True)
     assert found["recursing"] is recursing and found["verdict"].endswith("not recursing") is not recursing

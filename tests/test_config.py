@@ -5,10 +5,10 @@ import pytest
 import yaml
 
 from tests import composed
-from windtunnel import conf, config, models, tunnels
+from windtunnel import config, models, presets, tunnels
 from windtunnel.errors import BadInput
 from windtunnel.models import position
-from windtunnel.spec import Real, arrays, spec, stack
+from windtunnel.spec import Real, arrays, plain, spec, stack
 
 DEFAULT = composed.plain()
 
@@ -170,7 +170,7 @@ def test_the_name_of_a_study_hashes_what_shapes_its_parameters():
 def test_plain_goes_back_through_the_door():
     for overrides in ([], ["tunnel=bijection"], ["position=rope", "prior=uniform"]):
         made = composed.study(*overrides)
-        assert config.study(config.plain(made)) == made
+        assert config.study(plain(made)) == made
 
 
 SPECS = {
@@ -187,15 +187,15 @@ def test_every_choice_lists_the_fields_of_its_spec(group):
     """Hydra refuses keys that a file does not list; and what code and file call the default is the same."""
     specs = config._specs(SPECS[group])
     by_name = {getattr(spec, "name", None): spec for spec in specs}
-    for path in sorted((conf.folder() / group).glob("*.yaml")):
-        assert conf.head(path), f"{path.name} does not say in its head what it is"
+    for path in sorted((presets.folder() / group).glob("*.yaml")):
+        assert presets.head(path), f"{path.name} does not say in its head what it is"
         listed = yaml.safe_load(path.read_text())
         if "@package _global_" in path.read_text():
             listed = listed.get(group, {})
         if "defaults" in listed or (group == "tunnel" and "name" not in listed):
             continue  # it adds to another file
         made = by_name.get(listed.get("name"), specs[0])
-        fields = config.plain(made())
+        fields = plain(made())
         missing = set(fields) - set(listed) - {"prior", "layers" if group == "position" else ""}
         assert not missing, f"{path.name} does not list {missing}"
         if getattr(made, "size", None):  # null in the file: two keys can set it
@@ -207,7 +207,7 @@ def test_every_choice_lists_the_fields_of_its_spec(group):
 
 def test_every_member_of_a_union_has_a_file():
     for group in ("position", "prior", "tunnel", "model"):
-        missing = set(config.names(SPECS[group])) - set(conf.choices(group)) - {"per_layer"}
+        missing = set(config.names(SPECS[group])) - set(presets.choices(group)) - {"per_layer"}
         assert not missing, f"conf/{group} lacks {missing}"
 
 

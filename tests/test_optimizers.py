@@ -7,7 +7,8 @@ import pytest
 
 from tests.composed import tiny
 from windtunnel.errors import BadInput
-from windtunnel.optimizers import optimizer, part
+from windtunnel.models.parameters import Path
+from windtunnel.optimizers import optimizer
 from windtunnel.spec import arrays
 from windtunnel.train import start
 
@@ -26,14 +27,14 @@ def moved(*overrides, steps=1):
     for count in range(1 + steps):
         updates, state = transformation.update(jax.tree.map(jnp.ones_like, params), state, params)
         for name in PARTS:
-            leaves = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(updates) if part(path) == name]
+            leaves = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(updates) if Path.of(path).role == name]
             far[name] += [float(np.mean([np.abs(leaf).mean() for leaf in leaves]))][:count]
     return far
 
 
 def test_every_parameter_of_attention_is_in_one_part():
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(start(arrays(tiny("position=bam"))).params)]
-    named = {"/".join(of.key for of in path): part(path) for path in paths}
+    leaves = jax.tree_util.tree_leaves_with_path(start(arrays(tiny("position=bam"))).params)
+    named = {"/".join(path.names): path.role for path in (Path.of(path) for path, _ in leaves)}
     attention = {name.split("/attention/")[1]: of for name, of in named.items() if "/attention/" in name}
     assert attention == {
         "query/kernel": "routing", "key/kernel": "routing", "learned/log_alpha": "routing", "learned/beta": "routing",

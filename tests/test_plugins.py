@@ -11,9 +11,9 @@ import pytest
 from tests.documented import HERE, write
 from windtunnel import config, plugins
 from windtunnel.errors import BadInput
-from windtunnel.spec import Family
-from windtunnel.tunnels import TUNNELS, Recall
-from windtunnel.verify.brute import BRUTES
+from windtunnel.spec import Family, plain
+from windtunnel.tunnels import TUNNELS, Markov, Recall, Tunnel, Urn
+from windtunnel.verify.brute import judges
 from windtunnel.verify.checks import checks
 
 PAGE = HERE / "docs" / "adding-a-tunnel.md"
@@ -24,12 +24,12 @@ STUDY = {"tunnel": {"name": "coin", "noise": 0.2}, "model": {"name": "transforme
 @pytest.fixture
 def coin(tmp_path, monkeypatch):
     """coin.py in the working folder; afterwards everything is as it was."""
-    before = list(TUNNELS.members), dict(BRUTES), dict(plugins.loaded)
+    before = list(TUNNELS.own), dict(plugins.judges), dict(plugins.loaded)
     write(PAGE, tmp_path)
     monkeypatch.chdir(tmp_path)
     yield tmp_path / "coin.py"
-    TUNNELS.members[:] = before[0]
-    for kept, now in zip(before[1:], (BRUTES, plugins.loaded), strict=True):
+    TUNNELS.own[:] = before[0]
+    for kept, now in zip(before[1:], (plugins.judges, plugins.loaded), strict=True):
         now.clear()
         now.update(kept)
 
@@ -38,11 +38,11 @@ def test_it_comes_through_the_door_and_is_a_pytree_like_the_others(coin):
     with pytest.raises(BadInput, match=r"tunnel\.name=coin|tunnel=coin: no such name"):
         config.study(STUDY)
     study = config.study(STUDY, ["coin.py"])
-    assert study.tunnel.name == "coin" and plugins.source(study.tunnel) == [str(coin)]
+    assert study.tunnel.name == "coin" and plugins.sources(study) == [str(coin)]
     other = config.study({**STUDY, "tunnel": {"name": "coin", "noise": 0.3}}, [str(coin)])
     assert jax.tree.structure(study) == jax.tree.structure(other), "noise is a knob"
-    assert config.study(config.plain(study)) == study
-    assert plugins.source(Recall()) == []
+    assert config.study(plain(study)) == study
+    assert plugins.sources(Recall()) == []
     with pytest.raises(BadInput, match=r"tunnel\.noise=0\.7: should be less than or equal to 0\.5"):
         config.study({**STUDY, "tunnel": {"name": "coin", "noise": 0.7}})
     with pytest.raises(BadInput, match=r"tunnel\.nose: no such name; did you mean noise\?"):
@@ -51,14 +51,14 @@ def test_it_comes_through_the_door_and_is_a_pytree_like_the_others(coin):
 
 def test_its_judge_finds_it_sound_and_finds_a_mistake_in_it(coin):
     plugins.load(["coin.py"])
-    tunnel, observations = BRUTES["coin"].small(np.random.default_rng(0))
+    tunnel, observations = judges()["coin"].small(np.random.default_rng(0))
     assert all(check.passed for check in checks(tunnel, observations))
     text = coin.read_text()
     broken = text.replace("back_PT > 0", "back_PT >= 0").replace('"coin"', '"broken"')
     assert broken != text
     (coin.parent / "broken.py").write_text(broken)
     plugins.load(["broken.py"])
-    tunnel, observations = BRUTES["broken"].small(np.random.default_rng(0))
+    tunnel, observations = judges()["broken"].small(np.random.default_rng(0))
     failed = {check.name for check in checks(tunnel, observations) if not check.passed}
     assert "predictive equals enumeration" in failed
 
@@ -69,7 +69,11 @@ def test_its_judge_finds_it_sound_and_finds_a_mistake_in_it(coin):
         ("nowhere.py", None, r"plugins=nowhere\.py: no such file \(looked for /.*nowhere\.py\)"),
         ("no_such_module", None, r"plugins=no_such_module: cannot be imported \(ModuleNotFoundError: No module named"),
         ("wrong.py", "import numpy as np\n1 / 0", r"plugins=wrong\.py: cannot be imported \(ZeroDivisionError: "),
-        ("empty.py", "from windtunnel.tunnels import Recall", r"plugins=empty\.py: defines no tunnel"),
+        (
+            "empty.py",
+            "from windtunnel.tunnels import Recall",
+            r"plugins=empty\.py: defines no @spec subclass of Tunnel, ",
+        ),
         ("again.py", None, r"plugins=again\.py: Coin: a tunnel named recall exists already; give it one of its own"),
     ],
 )
@@ -99,7 +103,7 @@ def test_what_is_installed_needs_no_naming(coin):
     (site / "windtunnel_coin-1.dist-info/entry_points.txt").write_text("[windtunnel.tunnels]\ncoin = windtunnel_coin\n")
     code = (
         f"from windtunnel import config\nstudy = config.study({STUDY})\nprint(study.tunnel)\n"
-        "from windtunnel.verify.brute import BRUTES\nprint(sorted(BRUTES))"
+        "from windtunnel.verify.brute import judges\nprint(sorted(judges()))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
@@ -108,5 +112,7 @@ def test_what_is_installed_needs_no_naming(coin):
 
 
 def test_a_family_is_open():
-    family = Family(Recall)
-    assert family.members == [Recall] and TUNNELS.members is not family.members
+    family = Family(Tunnel, Recall)
+    larger = family.and_also(Urn)
+    family.own.append(Markov)
+    assert larger.members == [Recall, Markov, Urn] and family.members == [Recall, Markov]

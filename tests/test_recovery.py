@@ -12,9 +12,9 @@ from tests.composed import plain, study, tiny
 from tests.models.small import POSITIONS
 from windtunnel import records
 from windtunnel.models.position import Alibi, Bam, GeneralizedGaussian, PerLayer, Position, Rope, per_layer
+from windtunnel.records.groups import groups
 from windtunnel.recovery import biases, compared, fit, recovery
 from windtunnel.report.answer import answer
-from windtunnel.report.groups import groups
 from windtunnel.report.tables import summary, verdict
 
 pytestmark = pytest.mark.usefixtures("x64")

@@ -10,7 +10,7 @@ from reproduction.claims import STUDIES
 from reproduction.measures import column, faster
 from tests.composed import study
 from tests.documented import HERE
-from windtunnel.statistics import Interval
+from windtunnel.records.statistics import Interval
 
 
 def at(mean, spread=1.1):

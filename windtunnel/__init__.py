@@ -1,10 +1,13 @@
 """windtunnel: is attention Bayesian inference? Small models against exact posteriors, in bits, at every position.
 
-Shapes live in names: B batch · T sequence · P scored position · V outcome · H hypothesis · N head · D width ·
-S study in a pack; Q queries, K keys, F features, d head width.
+Shapes live in names: B batch · T token · P scored position · V outcome · H hypothesis · N head · D width ·
+S study in a pack; Q queries, K keys, F features, d head width. A file in which a letter means something else says so in
+its first lines.
 """
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -13,8 +16,30 @@ __version__ = "0.1.0"
 def load(folder: str | Path) -> tuple[Any, Any, Any]:
     """A finished study, for notebooks: (study, model, params).
 
-    `model(params, inputs, at, tap=…)` gives logits [B, P, V] at the tokens `at`; see `models/transformer.py` for taps.
+    `model(params, inputs, tokens, tap=…)` gives logits [B, P, V] at these tokens; see `models/tap.py` for taps.
     """
-    from windtunnel.sweep.load import load
+    from windtunnel.load import load
 
     return load(Path(folder))
+
+
+def problem(*overrides: str) -> Any:
+    """The problem of the study that these overrides make, for models from outside: `problem("tunnel=recall")`.
+
+    It has `evaluation` (numpy arrays), `batches(seed)` (an endless iterator of training batches) and
+    `judge(log_q_or_callable, name=…)`; see `external/posed.py`.
+    """
+    from windtunnel.external import pose
+
+    return pose(*overrides)
+
+
+class _Package(ModuleType):
+    """Python would put the modules `load` and `problem` in the place of the functions, once they are imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("load", "problem"):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

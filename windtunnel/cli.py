@@ -21,6 +21,8 @@ windtunnel status runs/extrapolation                        done, running, faile
 windtunnel evaluate runs/extrapolation reach=500            judge again, at a longer reach
 windtunnel probe runs/extrapolation consistency             which head is the posterior?
 windtunnel report runs/extrapolation                        one page with tables and figures
+windtunnel export tunnel=recall train=100 to=DIR            a problem, for a model of your own …
+windtunnel judge DIR predictions.npz name=mine              … and the verdict on it
 windtunnel verify recall                                    is this oracle exact?
 """
 
@@ -68,6 +70,12 @@ def dispatch(arguments: list[str]) -> None:
     sub.add_argument("--dry-run", action="store_true", help="list points, packs, parameters and memory; train nothing")
     sub.add_argument("--fail-fast", action="store_true", help="stop at the first study that fails")
     sub.add_argument("--force", action="store_true", help="start afresh, in a new folder NAME-2, NAME-3, …")
+    sub = commands.add_parser("export", help="write a problem out, for models from outside")
+    sub.add_argument("words", nargs="+", metavar="KEY=VALUE", help="to=DIR, train=N, answers=, text=, and overrides")
+    sub = commands.add_parser("judge", help="hold predictions of a model from outside against a problem")
+    sub.add_argument("folder", type=Path, help="what export wrote")
+    sub.add_argument("file", type=Path, metavar="PREDICTIONS", help="an npz file of log_q or logits, and id")
+    sub.add_argument("words", nargs="+", metavar="KEY=VALUE", help="name=, and seed=, runs=, plugins=")
     sub = commands.add_parser("evaluate", help="judge finished studies again, with other evaluate settings")
     sub.add_argument("folder", type=Path)
     sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="fields of `evaluate`, as in reach=500")
@@ -81,7 +89,8 @@ def dispatch(arguments: list[str]) -> None:
     sub.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="of a sweep, a study or all runs")
     sub = commands.add_parser("probe", help="what happens inside finished studies, each number beside its null")
     sub.add_argument("folder", type=Path)
-    sub.add_argument("instruments", nargs="*", metavar="INSTRUMENT", help=f"none: all of {', '.join(INSTRUMENTS)}")
+    every = f"or a plug-in's file; none: all of {', '.join(INSTRUMENTS)}"
+    sub.add_argument("instruments", nargs="*", metavar="INSTRUMENT", help=every)
     sub = commands.add_parser("report", help="one HTML page of a sweep, with its figures as SVG and PDF")
     sub.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     sub = commands.add_parser("verify", help="let tunnels prove their exact posterior against brute force")
@@ -89,7 +98,15 @@ def dispatch(arguments: list[str]) -> None:
     sub = commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
     sub.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own, as for run")
     options = parser.parse_args(arguments)
-    if options.command == "evaluate":
+    if options.command == "export":
+        from windtunnel.external.commands import export
+
+        export(options.words)
+    elif options.command == "judge":
+        from windtunnel.external.commands import judge
+
+        judge(options.folder, options.file, options.words)
+    elif options.command == "evaluate":
         from windtunnel.sweep.run import evaluate
 
         evaluate(options.folder, options.settings)
@@ -102,7 +119,7 @@ def dispatch(arguments: list[str]) -> None:
 
         show_status(options.folder)
     elif options.command == "probe":
-        from windtunnel.instruments.probe import probe
+        from windtunnel.report.probe import probe
 
         probe(options.folder, options.instruments)
     elif options.command == "report":
@@ -137,7 +154,7 @@ def run(arguments: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from windtunnel.conf import folder
+    from windtunnel.presets import folder
 
     with tempfile.TemporaryDirectory(prefix="windtunnel-") as scratch:
         os.environ["WINDTUNNEL_SCRATCH"] = scratch

@@ -1,11 +1,8 @@
 """The study, and the door through which every configuration comes in: validated once, trusted ever after."""
 
 import dataclasses
-import hashlib
-import json
 import typing
 from collections.abc import Iterable
-from functools import cache
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -14,11 +11,13 @@ from pydantic import Field
 
 from windtunnel import trackers
 from windtunnel.errors import BadInput, no_such
-from windtunnel.models import AnyModel, Transformer
+from windtunnel.losses import AnyTerm
+from windtunnel.models import AnyModel
 from windtunnel.models.position import AnyPosition, PerLayer, per_layer
 from windtunnel.plugins import load
-from windtunnel.spec import Family, Knob, NonNegative, Positive, Seed, Size, spec
-from windtunnel.tunnels import TUNNELS, AnyTunnel
+from windtunnel.problem import Evaluate, Problem
+from windtunnel.spec import Family, Knob, NonNegative, Positive, Seed, Size, adapter, digest, plain, spec
+from windtunnel.tunnels import AnyTunnel
 
 
 @spec
@@ -35,6 +34,9 @@ class Em:
     phase: Annotated[int, Field(ge=0, lt=2**31), Knob] = 0
 
 
+Terms = Annotated[dict[str, AnyTerm], Field(exclude_if=lambda terms: not terms)]
+
+
 @spec
 class Train:
     """How a model is trained: `steps` batches, drawn fresh, of `horizon` observations (null: all the tunnel holds).
@@ -42,7 +44,8 @@ class Train:
     `posterior` supervision is cross-entropy to the exact predictive, `sample` to the drawn outcome. They have the
     same expected gradient; the first lacks the noise of sampling. The rate warms up over `warmup` of the steps and
     then falls along a cosine to zero. With `muon`, `learning_rate` is that of the hidden matrices and
-    `adam_rate` × `learning_rate` that of everything else. `em` gives parts of attention a rate or turns of their own.
+    `adam_rate` × `learning_rate` that of everything else. `em` gives parts of attention a rate or phases of their
+    own; `terms` are losses beside cross-entropy, by name (`losses.py`).
     """
 
     steps: Size = 1000
@@ -53,23 +56,10 @@ class Train:
     learning_rate: Positive = 0.05
     adam_rate: Positive = 0.25
     em: Em = Em()
+    terms: Terms = dataclasses.field(default_factory=dict)
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     weight_decay: NonNegative = 0.0
     clip: Positive = 1.0
-
-
-@spec
-class Evaluate:
-    """How a model is judged: on `examples` sequences of `reach` × horizon observations, drawn from a seed that no
-    training uses, the same for every study. τ (`tolerance`, bits) is what counts as exact and δ (`settled`, bits)
-    what counts as converged.
-    """
-
-    reach: Annotated[float, Field(ge=1, le=500)] = 1.0
-    examples: Annotated[int, Field(ge=2)] = 64
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    tolerance: Annotated[float, Field(gt=0)] = 0.01
-    settled: Annotated[float, Field(gt=0)] = 0.01
 
 
 @spec
@@ -91,9 +81,9 @@ class Study:
         return horizon
 
     @property
-    def length(self) -> int:
-        """The longest evaluated sequence, in observations."""
-        return int(self.horizon * self.evaluate.reach)
+    def problem(self) -> Problem:
+        """What is asked, without the model that answers."""
+        return Problem(tunnel=self.tunnel, horizon=self.horizon, evaluate=self.evaluate)
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
@@ -140,12 +130,24 @@ def study(plain: dict[str, Any], plugins: Iterable[str] = ()) -> Study:
     load(plugins)
     if isinstance(plain.get("tunnel"), dict):
         plain = {**plain, "tunnel": _sized(plain["tunnel"])}
+    checked = _validated(Study, plain)
+    _agree(checked)
+    return checked
+
+
+def problem(plain: dict[str, Any], plugins: Iterable[str] = ()) -> Problem:
+    """The same door, for a problem alone."""
+    load(plugins)
+    checked = _validated(Problem, plain)
+    _agree_on_length(checked)
+    return checked
+
+
+def _validated(cls: type, plain: dict[str, Any]) -> Any:
     try:
-        made = adapter(Study).validate_python(plain)
+        return adapter(cls).validate_python(plain)
     except pydantic.ValidationError as error:
-        raise BadInput(_one_line(error)) from None
-    _agree(made)
-    return made
+        raise BadInput(_one_line(error, cls)) from None
 
 
 def _sized(tunnel: dict[str, Any]) -> dict[str, Any]:
@@ -177,21 +179,6 @@ def _sized(tunnel: dict[str, Any]) -> dict[str, Any]:
     return {**given, spec.size: sizes[wanted]}
 
 
-def plain(spec: Any) -> Any:
-    """The inverse of the door: a spec as nested dicts, lists and numbers."""
-    return json.loads(adapter(type(spec)).dump_json(spec))
-
-
-def adapter(cls: type) -> pydantic.TypeAdapter:
-    """Made once, and again when plugins have added tunnels: it takes many times as long as what it is asked to do."""
-    return _adapter(cls, tuple(TUNNELS.members))
-
-
-@cache
-def _adapter(cls: type, tunnels: tuple[type, ...]) -> pydantic.TypeAdapter:
-    return pydantic.TypeAdapter(cls)
-
-
 def study_id(study: Study) -> str:
     """The name of a study: readable, then a hash of everything that shapes its parameters (not how it is judged)."""
     shapes = {key: value for key, value in plain(study).items() if key != "evaluate"}
@@ -199,30 +186,18 @@ def study_id(study: Study) -> str:
     return "-".join([*parts, digest(shapes)])
 
 
-def evaluate_id(study: Study) -> str:
+def evaluate_id(study: Study | Problem) -> str:
     return digest(plain(study.evaluate))
-
-
-def digest(plain: Any) -> str:
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _agree(study: Study) -> None:
     """The rules that hold between fields."""
     tunnel, model, position, train = study.tunnel, study.model, study.position, study.train
-    capacity = tunnel.capacity
     if tunnel.conflict is not None:
         raise BadInput(f"tunnel.{tunnel.conflict}")
-    if train.horizon is None and capacity is None:
+    if train.horizon is None and tunnel.capacity is None:
         raise BadInput(f"train.horizon=null: {tunnel.name} has no longest sequence, so give a number of observations")
-    if capacity is not None and study.horizon > capacity:
-        raise BadInput(f"train.horizon={train.horizon}: {tunnel.name} holds at most {capacity} observations")
-    if capacity is not None and study.length > capacity:
-        most = capacity / study.horizon
-        raise BadInput(
-            f"evaluate.reach={study.evaluate.reach:g}: {tunnel.name} holds at most {capacity} observations, "
-            f"a reach of {most:g} at horizon {study.horizon}"
-        )
+    _agree_on_length(study.problem)
     if model.conflict is not None:
         raise BadInput(f"model.{model.conflict}")
     if not model.heads:
@@ -234,18 +209,29 @@ def _agree(study: Study) -> None:
         return
     if position is None:
         raise BadInput(f"position=null: model {model.name} needs one; valid: {', '.join(names(AnyPosition))}")
-    conflict = position.conflict(model.width // model.heads, tunnel.tokens(study.length))
+    conflict = position.conflict(model.width // model.heads, tunnel.tokens(study.problem.length))
     if conflict is not None:
         raise BadInput(f"position{conflict}")
     if isinstance(position, PerLayer) and len(position.layers) != model.layers:
         raise BadInput(
             f"position.layers: lists {len(position.layers)} positions, and the model has model.layers={model.layers}"
         )
-    inside = isinstance(model, Transformer) and model.softmax == "scalable_inside"
-    if inside and not any(one.has_bias for one in per_layer(position, model.layers)):
+    if model.softmax == "scalable_inside" and not any(one.has_bias for one in per_layer(position, model.layers)):
         raise BadInput(
             f"model.softmax=scalable_inside: position={position.name} adds no prior to the score that could be inside; "
             "valid: plain, scalable_outside"
+        )
+
+
+def _agree_on_length(problem: Problem) -> None:
+    tunnel, capacity = problem.tunnel, problem.tunnel.capacity
+    if capacity is not None and problem.horizon > capacity:
+        raise BadInput(f"train.horizon={problem.horizon}: {tunnel.name} holds at most {capacity} observations")
+    if capacity is not None and problem.length > capacity:
+        most = capacity / problem.horizon
+        raise BadInput(
+            f"evaluate.reach={problem.evaluate.reach:g}: {tunnel.name} holds at most {capacity} observations, "
+            f"a reach of {most:g} at horizon {problem.horizon}"
         )
 
 
@@ -268,12 +254,12 @@ def _specs(hint: Any) -> list[Any]:
     return [found for part in typing.get_args(hint) for found in _specs(part)]
 
 
-def _one_line(error: pydantic.ValidationError) -> str:
+def _one_line(error: pydantic.ValidationError, root: Any = None) -> str:
     """The first thing that is wrong, in one line: the key, the value, what would be valid."""
     first = error.errors(include_url=False)[0]
     path: list[str] = []
-    specs: list[Any] = [Study]
-    owner: Any = Study
+    specs: list[Any] = [root or Study]
+    owner: Any = specs[0]
     for part in first["loc"]:
         chosen = [spec for spec in specs if len(specs) > 1 and spec.name == part]
         if chosen:  # pydantic puts the name of a union's member into the path; the user did not write it

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from windtunnel.config import Study
-from windtunnel.evaluate import EVALUATION
-from windtunnel.models import with_parameters
+from windtunnel.models.parameters import learned_prior
 from windtunnel.models.position import per_layer
+from windtunnel.models.tap import Collect
 from windtunnel.recovery import biases, normalised
 from windtunnel.spec import arrays
-from windtunnel.train import START, build, stream
+from windtunnel.train import model
 
 OBSERVATIONS = 16  # at most: as many as can be read
 LAGS = 64  # of the curves of priors, spaced evenly in their logarithm
@@ -27,12 +27,12 @@ def example(study: Study, params: Any) -> dict[str, np.ndarray]:
     `predictive` [P, V], probabilities; `posterior` [P, T], where the hypotheses are tokens; `attention` [L, N, P, T],
     where there is any. And the priors over lags (`lag_curves`), where the data have one.
     """
-    inputs, outcome, said = jax.tree.map(np.asarray, _look(arrays(study), params))
+    inputs, outcome, shown = jax.tree.map(np.asarray, _look(arrays(study), params))
     return {
         "words": np.asarray(study.tunnel.words(inputs)),
         "at": study.tunnel.scored(len(outcome)),
         "outcome": outcome,
-        **{name: value.astype(np.float16) for name, value in said.items()},
+        **{name: value.astype(np.float16) for name, value in shown.items()},
         **lag_curves(study, params),
     }
 
@@ -41,26 +41,18 @@ def example(study: Study, params: Any) -> dict[str, np.ndarray]:
 def _look(study: Study, params: Any) -> Any:
     tunnel, observations = study.tunnel, min(study.horizon, OBSERVATIONS)
     tables = tunnel.prepare(observations)
-    key = jax.random.fold_in(jax.random.key(study.evaluate.seed), EVALUATION)
-    batch = tunnel.sample(key, tables, 1, observations)
-    every, attention = jnp.arange(observations), []
-
-    def tap(name: str, value: Any) -> Any:
-        if name.endswith(".attention"):
-            attention.append(value[0])
-        return value
-
-    model = with_parameters(build(study, stream(study, START)), params)
-    logits_PV = model(batch.inputs, tunnel.scored(observations), tap=tap)[0]
-    made = {
+    batch = tunnel.sample(study.problem.key, tables, 1, observations)
+    every, seen = jnp.arange(observations), Collect("attention")
+    logits_PV = model(study, params)(batch.inputs, tunnel.scored(observations), tap=seen)[0]
+    shown = {
         "predictive_exact": jnp.exp(tunnel.log_predictive(tables, batch, every)[0]),
         "predictive": jax.nn.softmax(logits_PV),
     }
     if tunnel.lag_prior is not None:
-        made["posterior"] = jnp.exp(tunnel.log_posterior(tables, batch, every)[0])
-    if attention:
-        made["attention"] = jnp.stack(attention)
-    return batch.inputs[0], batch.outcome_BP[0], made
+        shown["posterior"] = jnp.exp(tunnel.log_posterior(tables, batch, every)[0])
+    if seen.seen:
+        shown["attention"] = jnp.stack([attention_BNPT[0] for attention_BNPT in seen["attention"].values()])
+    return batch.inputs[0], batch.outcome_BP[0], shown
 
 
 def lag_curves(study: Study, params: Any) -> dict[str, np.ndarray]:
@@ -71,13 +63,13 @@ def lag_curves(study: Study, params: Any) -> dict[str, np.ndarray]:
     if prior is None or study.position is None:
         return {}
     layers = [
-        biases(study, position, params["layers"][str(layer)]["attention"].get("learned", {}))
+        biases(study, position, learned_prior(params, layer))
         for layer, position in enumerate(per_layer(study.position, study.model.layers))
     ]
     if not all(len(bias_NT) for bias_NT in layers):
         return {}
-    lag = np.unique(np.geomspace(1, study.length, LAGS).round().astype(int)) - 1
-    log_prior_T = np.asarray(prior.log_density(jnp.arange(study.length, dtype=float)), np.float64)
+    lag = np.unique(np.geomspace(1, study.problem.length, LAGS).round().astype(int)) - 1
+    log_prior_T = np.asarray(prior.log_density(jnp.arange(study.problem.length, dtype=float)), np.float64)
     heads = np.asarray([[_bits(bias_T, study.horizon)[lag] for bias_T in bias_NT] for bias_NT in layers])
     return {"lag": lag, "prior_bits": _bits(log_prior_T, study.horizon)[lag], "position_bits": heads}
 

@@ -4,8 +4,8 @@ import itertools
 import re
 from pathlib import Path
 
-from windtunnel.conf import folder
 from windtunnel.errors import no_such
+from windtunnel.presets import folder
 
 _GROUP = re.compile(
     r"Could not find '(?P<group>[\w/]+)/(?P<name>[^']+)'.*?Available options in '[^']+':\n(?P<valid>.*?)(\n\S|$)", re.S
@@ -33,7 +33,7 @@ def _siblings(key: str, arguments: list[str]) -> list[str]:
     places = [after for flag, after in itertools.pairwise(arguments) if flag in ("--config-dir", "-cd")]
     places += [argument.partition("=")[2] for argument in arguments if argument.startswith("--config-dir=")]
     beside = [f"hydra.searchpath=[{','.join(f'file://{Path(place).resolve()}' for place in places)}]"] if places else []
-    groups = r"(tunnel|prior|model|position|train|hydra/launcher)=\w+"
+    groups = r"(tunnel|prior|model|position|train|term|hydra/launcher)=\w+"
     chosen = [argument for argument in arguments if re.fullmatch(groups, argument)]
     with initialize_config_dir(str(folder()), version_base="1.3"):
         config = compose("config", return_hydra_config=key.startswith("hydra."), overrides=[*chosen, *beside])

@@ -2,16 +2,14 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 from optax.contrib import MuonDimensionNumbers, muon
 
 from windtunnel.config import Train
+from windtunnel.models.parameters import Path, tree_map
 from windtunnel.stacks import REST, on_stacks, shared
-
-ROUTING = frozenset({"query", "key", "learned", "sharpness"})  # what makes the scores of attention
 
 
 def optimizer(train: Train, axis: str | None = None) -> optax.GradientTransformation:
@@ -55,21 +53,10 @@ def em(train: Train) -> optax.GradientTransformation:
     def update(updates: Any, count: Array, params: Any = None) -> tuple[Any, Array]:
         routing_moves = (count // jnp.maximum(train.em.phase, 1)) % 2 == 0
 
-        def scaled(path: tuple[Any, ...], leaf: Array) -> Array:
-            name = part(path)
-            moves = (train.em.phase == 0) | (routing_moves == (name == "routing"))
-            return leaf * jnp.where(moves, multiple[name], 0.0).astype(leaf.dtype)
+        def scaled(path: Path, leaf: Array) -> Array:
+            moves = (train.em.phase == 0) | (routing_moves == (path.role == "routing"))
+            return leaf * jnp.where(moves, multiple[path.role], 0.0).astype(leaf.dtype)
 
-        return jax.tree_util.tree_map_with_path(scaled, updates), count + 1
+        return tree_map(scaled, updates), count + 1
 
     return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)  # pyrefly: ignore[bad-argument-type]
-
-
-def part(path: tuple[Any, ...]) -> str:
-    """`routing`, `value`, `output` or `other`: what a parameter does in attention."""
-    keys = [getattr(of, "key", None) for of in path]
-    if "attention" not in keys:
-        return "other"
-    if ROUTING & set(keys):
-        return "routing"
-    return next((name for name in ("value", "output") if name in keys), "other")

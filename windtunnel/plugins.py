@@ -1,7 +1,9 @@
-"""Tunnels from outside the package: a Python file, an importable module, or what installed distributions offer.
+"""Plug-ins: what comes from outside the package. A Python file, an importable module, or what installed distributions
+offer.
 
-A plugin is a module with `@spec` subclasses of `Tunnel`, and with their judges in a dict `BRUTES` like that of
-`verify/brute/__init__.py`. Once loaded, its tunnels are members of the union as if they had been written here.
+A plug-in is a module. Every `@spec` subclass of `Tunnel`, `Position`, `Model` or `Term` in it becomes a member of its
+family, as if it had been written here; a module with a line QUESTION and the four functions of an instrument is one, by
+the name of its file. Judges of its tunnels are in a dict `BRUTES` like that of `verify/brute/__init__.py`.
 """
 
 import dataclasses
@@ -9,60 +11,116 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from windtunnel import instruments
 from windtunnel.errors import BadInput
-from windtunnel.tunnels import TUNNELS, Tunnel
-from windtunnel.verify.brute import BRUTES
+from windtunnel.losses import TERMS
+from windtunnel.models import MODELS
+from windtunnel.models.position import POSITIONS, SINGLE
+from windtunnel.spec import Family
+from windtunnel.tunnels import TUNNELS
 
-GROUP = "windtunnel.tunnels"  # of entry points, each naming a module
+GROUPS = ("windtunnel.plugins", "windtunnel.tunnels")  # of entry points, each naming a module
+FAMILIES = {TUNNELS: TUNNELS, POSITIONS: SINGLE, MODELS: MODELS, TERMS: TERMS}  # and where members are added
+PARTS = ("refusal", "measure", "lines", "headline")  # of an instrument
 loaded: dict[str, ModuleType] = {}  # what was asked for by name or file
+judges: dict[str, Any] = {}  # of the tunnels of plug-ins, by name
 
 
-def load(names: Iterable[str] = ()) -> None:
-    """Make the tunnels of these plugins known, and those of what is installed. `BadInput` where one is not fit."""
+def load(names: Iterable[str] = ()) -> list[ModuleType]:
+    """Make these plug-ins known, and what is installed. `BadInput` where one is not fit."""
     installed()
-    for name in names:
-        source = str(Path(name).resolve()) if name.endswith(".py") else name
-        if source not in loaded:
-            module = _import(name, source)
-            register(name, module)
-            loaded[source] = module
+    return [_load(name) for name in names]
+
+
+def _load(name: str) -> ModuleType:
+    source = str(Path(name).resolve()) if name.endswith(".py") else name
+    if source not in loaded:
+        module = _import(name, source)
+        register(name, module)
+        loaded[source] = module
+    return loaded[source]
 
 
 @cache
 def installed() -> None:
-    for point in entry_points(group=GROUP):
-        register(point.value, _import(point.value, point.value))
+    for group in GROUPS:
+        for point in entry_points(group=group):
+            register(point.value, _import(point.value, point.value))
 
 
-def source(tunnel: Tunnel) -> list[str]:
-    """The plugin that a tunnel comes from, by name or absolute file, to be loaded again; none of what is installed."""
-    return [name for name, module in loaded.items() if module.__name__ == type(tunnel).__module__]
+def instrument(name: str) -> str:
+    """The name of the instrument in a plug-in's file."""
+    module = load([name])[0]
+    known = [name for name, foreign in instruments.FOREIGN.items() if foreign is module]
+    if not known:
+        raise BadInput(f"{name}: is no instrument; one has a line QUESTION and the functions {', '.join(PARTS)}")
+    return known[0]
 
 
-def tunnels(module: ModuleType) -> list[Any]:
-    """The tunnels that a module defines."""
-    made = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Tunnel)]
-    return [one for one in made if one.__module__ == module.__name__ and dataclasses.is_dataclass(one)]
+def sources(spec: Any) -> list[str]:
+    """The plug-ins that a spec and those in it come from, by name or absolute file, to be loaded again; none of what is
+    installed.
+    """
+    modules = {type(part).__module__ for part in _parts(spec)}
+    return [name for name, module in loaded.items() if module.__name__ in modules]
+
+
+def _parts(spec: Any) -> Iterator[Any]:
+    """A spec and all specs in it."""
+    if dataclasses.is_dataclass(spec):
+        yield spec
+        inner = [getattr(spec, field.name) for field in dataclasses.fields(spec)]
+    else:
+        inner = list(spec.values()) if isinstance(spec, dict) else list(spec) if isinstance(spec, (tuple, list)) else []
+    for part in inner:
+        yield from _parts(part)
+
+
+def members(module: ModuleType) -> Iterator[tuple[Family, type]]:
+    """The specs that a module defines, each with its family."""
+    for value in vars(module).values():
+        if isinstance(value, type) and value.__module__ == module.__name__ and dataclasses.is_dataclass(value):
+            yield from ((family, value) for family in FAMILIES if issubclass(value, family.base))
 
 
 def register(name: str, module: ModuleType) -> None:
-    found = tunnels(module)
-    if not found:
-        raise BadInput(f"plugins={name}: defines no tunnel, that is no @spec subclass of Tunnel")
-    known = {member.name for member in TUNNELS.members}
-    for tunnel in found:
-        if getattr(tunnel, "name", None) in (None, *known):
-            said = f"a tunnel named {tunnel.name} exists already" if hasattr(tunnel, "name") else "it has no name"
-            raise BadInput(f"plugins={name}: {tunnel.__name__}: {said}; give it one of its own")
-    TUNNELS.members.extend(found)
-    BRUTES.update(getattr(module, "BRUTES", {}))
+    """Add what a module defines to the families."""
+    found = list(members(module))
+    is_instrument = hasattr(module, "QUESTION")
+    if not found and not is_instrument:
+        kinds = ", ".join(family.base.__name__ for family in FAMILIES)
+        raise BadInput(
+            f"plugins={name}: defines no @spec subclass of {kinds}, and no instrument (a QUESTION and its functions)"
+        )
+    for family, member in found:
+        known = {other.name for other in family.members}
+        kind = family.base.__name__.lower()
+        if not isinstance(getattr(member, "name", None), str):
+            raise BadInput(f"plugins={name}: {member.__name__}: it has no name; give it one of its own")
+        if member.name in known:
+            raise BadInput(
+                f"plugins={name}: {member.__name__}: a {kind} named {member.name} exists already; give it one of "
+                "its own"
+            )
+    for family, member in found:
+        FAMILIES[family].own.append(member)
+    if is_instrument:
+        lacking = [part for part in PARTS if not callable(getattr(module, part, None))]
+        stem = Path(module.__file__ or name).stem
+        if lacking:
+            raise BadInput(f"plugins={name}: an instrument, but it lacks {', '.join(lacking)}")
+        if stem in instruments.INSTRUMENTS:
+            raise BadInput(f"plugins={name}: an instrument named {stem} exists already; rename the file")
+        instruments.FOREIGN[stem] = module
+        instruments.INSTRUMENTS[stem] = module.QUESTION
+    judges.update(getattr(module, "BRUTES", {}))
 
 
 def _import(name: str, source: str) -> ModuleType:
@@ -72,10 +130,10 @@ def _import(name: str, source: str) -> ModuleType:
         if not Path(source).is_file():
             raise BadInput(f"plugins={name}: no such file (looked for {source})")
         unique = f"windtunnel_plugin_{Path(source).stem}_{hashlib.sha256(source.encode()).hexdigest()[:8]}"
-        made = importlib.util.spec_from_file_location(unique, source)
-        assert made is not None and made.loader is not None  # of a file that exists
-        module = sys.modules[unique] = importlib.util.module_from_spec(made)
-        made.loader.exec_module(module)
+        described = importlib.util.spec_from_file_location(unique, source)
+        assert described is not None and described.loader is not None  # of a file that exists
+        module = sys.modules[unique] = importlib.util.module_from_spec(described)
+        described.loader.exec_module(module)
         return module
     except BadInput:
         raise

@@ -18,8 +18,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from windtunnel.compare import kl_bits
 from windtunnel.config import Study
+from windtunnel.information import kl_bits
+from windtunnel.models.parameters import learned_prior
 from windtunnel.models.position import Position, per_layer
 
 Numbers = dict[str, float | None]
@@ -39,11 +40,10 @@ def recovery(study: Study, params: Any) -> dict[str, Any]:
     prior = study.tunnel.lag_prior
     if prior is None or study.position is None:
         return {}
-    log_prior_T = np.asarray(prior.log_density(jnp.arange(study.length, dtype=float)), np.float64)
+    log_prior_T = np.asarray(prior.log_density(jnp.arange(study.problem.length, dtype=float)), np.float64)
     rows = []
     for layer, position in enumerate(per_layer(study.position, study.model.layers)):
-        learned = params["layers"][str(layer)]["attention"].get("learned", {})
-        for head, bias_T in enumerate(biases(study, position, learned)):
+        for head, bias_T in enumerate(biases(study, position, learned_prior(params, layer))):
             numbers = compared(log_prior_T[: study.horizon], bias_T[: study.horizon])
             numbers["kl_bits_reach"] = prior_kl_bits(log_prior_T, bias_T)
             numbers |= {"true_scale": prior.scale, "true_beta": prior.beta}
@@ -58,12 +58,12 @@ def biases(study: Study, position: Position, learned: Any) -> np.ndarray:
     """[N, T]: what each head adds to the score of the observation 0, 1, 2 … before the last one evaluated; [0, T] where
     nothing is added.
     """
-    at = study.tunnel.scored(study.length)
-    where = position.positions(None, study.tunnel.tokens(study.length))[at]
+    tokens = study.tunnel.scored(study.problem.length)
+    where = position.positions(None, study.tunnel.tokens(study.problem.length))[tokens]
     bias = position.bias(learned, study.model.heads, where[-1:], where)
     if bias is None:
-        return np.zeros((0, len(at)))
-    return np.broadcast_to(np.asarray(bias, np.float64)[:, 0, ::-1], (study.model.heads, len(at)))
+        return np.zeros((0, len(tokens)))
+    return np.broadcast_to(np.asarray(bias, np.float64)[:, 0, ::-1], (study.model.heads, len(tokens)))
 
 
 def compared(log_prior_T: np.ndarray, bias_T: np.ndarray) -> Numbers:

@@ -7,16 +7,17 @@ structure. So two studies share one compiled program if and only if `jax.tree.st
 
 import dataclasses
 import functools
-import operator
+import hashlib
+import json
 import typing
-from typing import Annotated, Any, dataclass_transform
+from typing import Annotated, Any, ClassVar, Self, dataclass_transform
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
-from pydantic import ConfigDict, Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 
 class Knob:
@@ -32,17 +33,36 @@ Size = Annotated[int, Field(ge=1)]  # static: it shapes the program
 
 
 class Family:
-    """An open union of specs, told apart by their names: a field of type `Annotated[Base, Family(A, B)]` takes either.
-
-    Plugins add to `members`; the door looks at them when it validates.
+    """An open union of the specs of a base class, told apart by their names: a field of type `Annotated[Base, family]`
+    takes any of them. Plugins add to `own`; the door looks at the members when it validates.
     """
 
-    def __init__(self, *members: Any):
-        self.members = list(members)
+    every: ClassVar[list["Family"]] = []
+
+    def __init__(self, base: type, *members: Any):
+        self.base, self.own = base, list(members)
+        self.smaller: Family | None = None
+        Family.every.append(self)
+
+    def and_also(self, *members: Any) -> Self:
+        """A family of what this one has, or ever gets, and of some more."""
+        larger = type(self)(self.base, *members)
+        larger.smaller = self
+        return larger
+
+    @property
+    def members(self) -> list[Any]:
+        return [*(self.smaller.members if self.smaller else []), *self.own]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        union: Any = functools.reduce(operator.or_, self.members)
-        return handler.generate_schema(Annotated[union, Field(discriminator="name")])
+        if not self.members:  # pydantic knows no union of nothing
+            return core_schema.no_info_plain_validator_function(self._refuse)
+        choices = {member.name: handler.generate_schema(member) for member in self.members}
+        return core_schema.tagged_union_schema(choices, discriminator="name")
+
+    def _refuse(self, value: Any) -> Any:
+        name = value.get("name") if isinstance(value, dict) else value
+        raise PydanticKnownError("union_tag_invalid", {"discriminator": "name", "tag": str(name), "expected_tags": ""})
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -81,3 +101,23 @@ def stack(trees: list[Any]) -> Any:
 def arrays(tree: Any) -> Any:
     """One spec with arrays for knobs: what is inside a program, for use outside of one."""
     return jax.tree.map(lambda leaf: leaf[0], stack([tree]))
+
+
+def adapter(cls: type) -> TypeAdapter:
+    """pydantic's view of a spec. Cached, since building one costs far more than using it; plugins make it anew."""
+    return _adapter(cls, sum(len(family.own) for family in Family.every))
+
+
+@functools.cache
+def _adapter(cls: type, members: int) -> TypeAdapter:
+    return TypeAdapter(cls)
+
+
+def plain(spec: Any) -> Any:
+    """The inverse of the door: a spec as nested dicts, lists and numbers."""
+    return json.loads(adapter(type(spec)).dump_json(spec))
+
+
+def digest(plain: Any) -> str:
+    """Ten hexadecimal digits that stand for nested dicts, lists and numbers."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]

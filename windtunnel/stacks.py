@@ -12,19 +12,14 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from windtunnel.models.parameters import tree_map
+
 REST = "rest"  # the key of what is no hidden matrix, among stacks
 
 
 def hidden(params: Any) -> Any:
-    """Which parameters are the kernels of linear maps inside a layer. What is learned of a positional prior, a
-    convolution or a decay may have two axes too, but is no map from one space to another.
-    """
-
-    def is_hidden(path: tuple[Any, ...], leaf: Any) -> bool:
-        keys = {getattr(part, "key", None) for part in path}
-        return leaf.ndim == 2 and {"layers", "kernel"} <= keys and "learned" not in keys
-
-    return jax.tree_util.tree_map_with_path(is_hidden, params)
+    """Which parameters are hidden matrices: the kernels of linear maps inside a layer."""
+    return tree_map(lambda path, leaf: leaf.ndim == 2 and path.is_matrix, params)
 
 
 def on_stacks(inner: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -1,6 +1,5 @@
 """Training as two pure functions of a study: `start` and `advance`. They know nothing of sweeps, files or Hydra."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -11,13 +10,16 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from windtunnel.config import Study
+from windtunnel.losses import CROSS_ENTROPY, Look, Sum, combined, curve_names, means, terms
 from windtunnel.models import Shape, parameters, with_parameters
+from windtunnel.models.tap import Closed, Collect
 from windtunnel.optimizers import optimizer
-from windtunnel.tunnels import Batch
+from windtunnel.problem import Problem
+from windtunnel.tunnels import Batch, Tables
 
 CHUNK = 128  # the most steps in one call of `advance`
 
-# What a seed is used for; evaluation draws from a root of its own (`evaluate.py`).
+# What a seed is used for; evaluation draws from a root of its own (`problem.py`).
 START, DATA, MODEL = 0, 1, 2
 
 
@@ -36,19 +38,27 @@ def build(study: Study, key: Array) -> Any:
     return study.model.build(study.position, shape, key)
 
 
+def model(study: Study, params: Any) -> Any:
+    """The study's model with these parameters."""
+    return with_parameters(build(study, stream(study, START)), params)
+
+
 def start(study: Study) -> State:
     """The state before the first step."""
     params = parameters(build(study, stream(study, START)))
     return State(params, optimizer(study.train).init(params), jnp.zeros((), jnp.int32))
 
 
-def prepare(study: Study) -> Any:
+def prepare(study: Study) -> Tables:
     """What the tunnel computes once per study: the `tables` of `advance`."""
     return study.tunnel.prepare(study.horizon)
 
 
-def advance(study: Study, tables: Any, state: State, steps: Array, axis: str | None = None) -> tuple[State, Array]:
-    """Take `steps` ≤ CHUNK steps; also float[CHUNK], the KL to the exact posterior (bits) at each, NaN after the last.
+def advance(
+    study: Study, tables: Tables, state: State, steps: Array, axis: str | None = None
+) -> tuple[State, dict[str, Array]]:
+    """Take `steps` ≤ CHUNK steps; also the learning curve, {name: float[CHUNK]}, of every loss term
+    and of `kl_bits`, the KL to the exact posterior: NaN after the last step.
 
     An example depends on (seed, step, its number in the batch) alone: neither how steps are cut into calls nor how a
     batch is split over devices changes what is seen. With `axis`, the batch is split over the devices of that mesh
@@ -65,46 +75,44 @@ def advance(study: Study, tables: Any, state: State, steps: Array, axis: str | N
         flat, unravel = ravel_pytree(tree)  # one vector: leaf by leaf it takes a CPU far longer
         return unravel(lax.psum(flat, axis))
 
-    def step(index: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
-        state, kl_bits = carry
+    def step(index: Array, carry: tuple[State, dict[str, Array]]) -> tuple[State, dict[str, Array]]:
+        state, curves = carry
         batch = examples(study, tables, jax.random.fold_in(stream(study, DATA), state.step), first + jnp.arange(share))
         key_model = jax.random.fold_in(stream(study, MODEL), state.step)
 
-        def loss(params: Any) -> tuple[Array, Array]:
-            model = with_parameters(module, params)
-            logits_BPV = model(batch.inputs, study.tunnel.scored(study.horizon), key=key_model)
-            return losses(study, tables, batch, logits_BPV)
+        def loss(params: Any) -> tuple[Array, dict[str, Sum]]:
+            found = measured(study, tables, batch, with_parameters(module, params), key_model, axis)
+            return combined(study.train, found, axis), found
 
-        gradients, kl = jax.grad(loss, has_aux=True)(state.params)
-        gradients, kl, weight = total((gradients, kl, jnp.sum(batch.weight_BP)))  # one meeting of the devices
-        gradients = jax.tree.map(lambda leaf: leaf / weight, gradients)
+        gradients, found = jax.grad(loss, has_aux=True)(state.params)
+        gradients, found = total((gradients, found))  # one all-reduce
+        gradients = jax.tree.map(lambda leaf: leaf / found[CROSS_ENTROPY].weight, gradients)
         updates, memory = transformation.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        return State(params, memory, state.step + 1), kl_bits.at[index].set(kl / weight / math.log(2))
+        curves = jax.tree.map(lambda curve, mean: curve.at[index].set(mean), curves, means(found))
+        return State(params, memory, state.step + 1), curves
 
-    return lax.fori_loop(0, steps, step, (state, jnp.full(CHUNK, jnp.nan)))
-
-
-def examples(study: Study, tables: Any, key: Array, numbers: Array) -> Batch:
-    """The examples of a step that have these numbers, each drawn from a key of its own."""
-    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
-    drawn = jax.vmap(lambda key: study.tunnel.sample(key, tables, 1, study.horizon))(keys)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn)
+    blank = {name: jnp.full(CHUNK, jnp.nan) for name in curve_names(study.train)}
+    return lax.fori_loop(0, steps, step, (state, blank))
 
 
-def losses(study: Study, tables: Any, batch: Batch, logits_BPV: Array) -> tuple[Array, Array]:
-    """Weighted sums over the batch (nats): the cross-entropy to train on, and KL(exact ‖ model) to report."""
-    log_q_BPV = jax.nn.log_softmax(logits_BPV)
+def measured(
+    study: Study, tables: Tables, batch: Batch, module: Any, key: Array | None = None, axis: str | None = None
+) -> dict[str, Sum]:
+    """The terms of the study's loss, of a model on a batch of training length; nats."""
+    kinds = [kind for term in study.train.terms.values() for kind in term.kinds]
+    seen = Collect(*kinds)
+    tokens = study.tunnel.scored(study.horizon)
+    logits_BPV = module(batch.inputs, tokens, key=key, tap=seen if kinds else Closed())
     log_p_BPV = study.tunnel.log_predictive(tables, batch, jnp.arange(study.horizon))
-    p_BPV = jnp.exp(log_p_BPV)
-    possible_BPV = p_BPV > 0
-    kl_BP = jnp.sum(jnp.where(possible_BPV, p_BPV * (jnp.where(possible_BPV, log_p_BPV, 0) - log_q_BPV), 0), axis=-1)
-    kl = jnp.sum(kl_BP * batch.weight_BP)
-    if study.train.supervision == "posterior":
-        target_BPV = p_BPV
-    else:
-        target_BPV = jax.nn.one_hot(batch.outcome_BP, study.tunnel.outcomes)
-    return -jnp.sum(target_BPV * log_q_BPV * batch.weight_BP[..., None]), kl
+    return terms(study.train, Look(study.tunnel, batch, log_p_BPV, jax.nn.log_softmax(logits_BPV), seen, axis))
+
+
+def examples(asked: Study | Problem, tables: Tables, key: Array, numbers: Array) -> Batch:
+    """The training examples of a step that have these numbers, each drawn from a key of its own."""
+    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+    drawn = jax.vmap(lambda key: asked.tunnel.sample(key, tables, 1, asked.horizon))(keys)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn)
 
 
 def stream(study: Study, use: int) -> Array:

@@ -6,8 +6,8 @@ from statistics import median
 import jax
 import numpy as np
 
-from bench.studies import composed
 from bench.workers import ROUNDS, SMALL
+from windtunnel.compose import compose
 from windtunnel.sweep.packs import Program
 
 PACKS, PRECISIONS = (1, 8, 64, 512), ("float32", "bfloat16")
@@ -31,7 +31,7 @@ def accelerator() -> list[list[str]]:
 
 def measure(size: int) -> tuple[float, float]:
     """Model-steps a second (median over calls), and the mean KL over the last steps and the pack."""
-    program = Program([composed([*SMALL.overrides, f"train.steps={STEPS}", f"seed={seed}"]) for seed in range(size)])
+    program = Program([compose([*SMALL.overrides, f"train.steps={STEPS}", f"seed={seed}"])[0] for seed in range(size)])
     state, kl_bits = program.advance(program.start(), CALL)
     seconds = []
     for _ in range(STEPS // CALL - 1):

@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 import torch
 
-from bench.studies import composed
 from bench.workers import PAPER, ROUNDS
 from windtunnel import train
+from windtunnel.compose import compose
 from windtunnel.spec import arrays
 
 
 def flop(overrides: list[str]) -> float:
     """Of one step; in a loop the body is counted once, and a step is the body of a loop."""
-    study = arrays(composed(overrides))
+    study = arrays(compose(overrides)[0])
     tables, state = train.prepare(study), jax.eval_shape(train.start, study)
     counted: Any = jax.jit(train.advance).lower(study, tables, state, jnp.int32(1)).cost_analysis()
     return counted["flops"]

@@ -6,7 +6,7 @@ import sys
 
 import jax
 
-from bench.studies import composed
+from windtunnel.compose import compose
 from windtunnel.sweep.packs import Program, use_all_cores
 
 RATES = 0.02, 0.035, 0.05
@@ -16,7 +16,7 @@ def main() -> None:
     count, overrides = int(sys.argv[1]), sys.argv[2:]
     use_all_cores()
     knobs = [(f"seed={i // 3}", f"train.learning_rate={RATES[i % 3]}") for i in range(count)]
-    program = Program([composed([*overrides, *pair]) for pair in knobs])
+    program = Program([compose([*overrides, *pair])[0] for pair in knobs])
     state, kl_bits = program.advance(program.start(), 1)
     jax.block_until_ready(kl_bits)
     print("ready", flush=True)

@@ -15,9 +15,9 @@ import optax
 from jax import lax
 
 from bench.flops import flop
-from bench.studies import composed
 from bench.workers import ROUNDS, SMALL
 from windtunnel import train
+from windtunnel.compose import compose
 from windtunnel.optimizers import optimizer
 from windtunnel.spec import arrays
 from windtunnel.sweep.packs import Program, use_all_cores
@@ -38,7 +38,7 @@ def milliseconds(call: Callable[[], Any]) -> float:
 
 
 def step(overrides: list[str]) -> float:
-    study = arrays(composed(overrides))
+    study = arrays(compose(overrides)[0])
     tables, state = train.prepare(study), train.start(study)
     advance = jax.jit(train.advance)
     return milliseconds(lambda: advance(study, tables, state, jnp.int32(STEPS)))
@@ -46,7 +46,7 @@ def step(overrides: list[str]) -> float:
 
 def turning(overrides: list[str]) -> float:
     """The optimiser alone."""
-    study = arrays(composed(overrides))
+    study = arrays(compose(overrides)[0])
     state = train.start(study)
 
     @jax.jit
@@ -61,7 +61,7 @@ def turning(overrides: list[str]) -> float:
 
 
 def everywhere(overrides: list[str]) -> float:
-    program = Program([composed(overrides)])
+    program = Program([compose(overrides)[0]])
     state = program.start()
 
     def call() -> Any:

@@ -9,10 +9,10 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 
 from baseline.enumeration import Enumeration
-from bench.studies import composed
 from bench.table import Line
 from bench.workers import ROUNDS
 from windtunnel import train
+from windtunnel.compose import compose
 from windtunnel.spec import arrays
 from windtunnel.sweep.packs import use_all_cores
 from windtunnel.tunnels import Batch
@@ -23,7 +23,7 @@ BATCH = 512  # sequences in a call
 def posteriors() -> list[Line]:
     """The predictive at every position of training sequences of `permutation`, V = 8, both from the same counts."""
     use_all_cores()
-    study = arrays(composed(["tunnel=permutation", "tunnel.symbols=8"]))
+    study = arrays(compose(["tunnel=permutation", "tunnel.symbols=8"])[0])
     tunnel, tables, at = study.tunnel, train.prepare(study), jnp.arange(study.horizon)
     batch = jax.jit(train.examples)(study, tables, jax.random.key(0), jnp.arange(BATCH))
     mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))

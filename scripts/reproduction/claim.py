@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from windtunnel.statistics import Interval
+from windtunnel.records.statistics import Interval
 
 Rows = list[dict[str, Any]]  # the studies of a sweep under one supervision
 Measure = Callable[[Path, Rows], Interval | None]

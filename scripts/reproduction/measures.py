@@ -10,8 +10,8 @@ from page import table
 from reproduction.claim import Measure, Rows
 from windtunnel import records
 from windtunnel.instruments.speed import Steps, learning_curve, median, speedup, steps_to_threshold
+from windtunnel.records.statistics import Interval, interval
 from windtunnel.report.numbers import number
-from windtunnel.statistics import Interval, interval
 
 THRESHOLD = 0.04  # bits: steps to it are what an EM schedule is to save
 

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from windtunnel.instruments import base, repair
-from windtunnel.models.attention import Attention, no_tap
+from windtunnel.instruments import base
+from windtunnel.models.attention import Attention
 from windtunnel.models.position import GeneralizedGaussian
+from windtunnel.models.tap import as_tap
 from windtunnel.spec import arrays
 
 
@@ -34,20 +35,17 @@ class Planted(nnx.Module):
         self.attention.output.kernel[...] = eye
         self.symbols = symbols
 
-    def __call__(self, inputs, at, *, key=None, tap=None):
-        tap = tap or no_tap
-        rows, at = np.arange(inputs.shape[1]), np.asarray(at)
-        read = self.attention(inputs, jnp.arange(len(rows)), rows, at, lambda name, value: tap(f"0.{name}", value))
-        read = tap("0.residual", read)
-        return jnp.log(jnp.maximum(read[:, at, : self.symbols], 1e-30))
+    def __call__(self, inputs, tokens, *, key=None, tap=None, readings=None):
+        tap = as_tap(tap)
+        rows, tokens = np.arange(inputs.shape[1]), np.asarray(tokens)
+        read = self.attention(inputs, jnp.arange(len(rows)), rows, tokens, tap.at(0))
+        read = tap(0, "residual", read)
+        return jnp.log(jnp.maximum(read[:, tokens, : self.symbols], 1e-30))
 
 
-def planted(monkeypatch, study, blur=0.0, scale=None):
+def planted(study, blur=0.0, scale=None):
     """A subject whose model is planted; two of a study share one program."""
-    for module in (base, repair):
-        monkeypatch.setattr(module, "model", Planted)
-        monkeypatch.setattr(base, "fresh", lambda study: parameters(study, 1.0, None))
-    return base.Subject(arrays(study), parameters(study, blur, scale))
+    return base.Subject(arrays(study), parameters(study, blur, scale), model=Planted, null=parameters(study, 1.0, None))
 
 
 def parameters(study, blur, scale):

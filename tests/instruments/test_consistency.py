@@ -5,15 +5,15 @@ import pytest
 
 from tests.composed import study
 from tests.instruments.planted import planted, subject
+from windtunnel.information import js_bits
 from windtunnel.instruments import consistency
-from windtunnel.instruments.consistency import jsd_bits, line
-from windtunnel.instruments.hypotheses import targets
+from windtunnel.instruments.consistency import line, log
 
 RECALL = "tunnel.bits=6 tunnel.symbols=4 tunnel.prior.scale=4 model.heads=1 model.width=16 train.horizon=24".split()
 
 
 def test_a_head_that_is_the_posterior_is_recognised(monkeypatch):
-    record = consistency.measure(planted(monkeypatch, study(*RECALL)))
+    record = consistency.measure(planted(study(*RECALL)))
     (head,) = record["heads"]
     assert head["score"] > 0.999 and max(head["deviation"].values()) < 1e-3
     assert head["slope"] == pytest.approx(1, abs=1e-3) and head["r2"] > 0.999
@@ -69,9 +69,9 @@ def test_what_makes_no_sense_is_said_and_not_faked(overrides, why):
 def test_the_divergence_is_one_bit_between_what_does_not_overlap_and_nothing_between_equals():
     p = np.asarray([0.5, 0.5, 0.0])
     with np.errstate(divide="ignore"):
-        assert jsd_bits(p, np.log(p)) == pytest.approx(0)
-        assert jsd_bits(p, np.log([0.0, 0.0, 1.0])) == pytest.approx(1)
-        assert jsd_bits(np.asarray([1.0, 0.0]), np.log([0.5, 0.5])) == pytest.approx(
+        assert js_bits(log(p), np.log(p)) == pytest.approx(0)
+        assert js_bits(log(p), np.log([0.0, 0.0, 1.0])) == pytest.approx(1)
+        assert js_bits(log(np.asarray([1.0, 0.0])), np.log([0.5, 0.5])) == pytest.approx(
             0.5 * np.log2(1 / 0.75) + 0.5 * (0.5 * np.log2(0.5 / 0.75) + 0.5 * np.log2(0.5 / 0.25)))  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def tokens(name, *overrides, observations=8, count=2):
         made.tunnel,
         tables,
         batch,
-        np.exp(np.asarray(targets(made.tunnel, tables, batch, jnp.arange(observations)), float)),
+        np.exp(np.asarray(made.tunnel.token_weights(tables, batch, jnp.arange(observations)), float)),
     )
 
 

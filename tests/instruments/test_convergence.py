@@ -9,7 +9,7 @@ import pytest
 from tests.composed import study
 from windtunnel.instruments.base import Subject
 from windtunnel.instruments.convergence import forgetting, rate, refusal
-from windtunnel.instruments.laws import Law, binary_entropy_bits, channel, chernoff, law, urn_excess_bits
+from windtunnel.tunnels.answers import Law, binary_entropy_bits, chernoff
 
 URN = ("tunnel=urn", "prior=generalized_gaussian", "tunnel.prior.scale=25")
 
@@ -22,7 +22,7 @@ def test_chernoff_information_is_known_in_closed_form_for_mirror_images():
 
 def test_the_excess_of_the_urn_is_what_enumeration_of_all_sequences_says():
     tunnel = study(*URN, "tunnel.hypotheses=3", "tunnel.noise=0.2").tunnel
-    q = channel(tunnel)
+    q = tunnel._chances()
     prior = np.exp(-((np.asarray([100 / 3, 0, 100 / 3]) / 25) ** tunnel.prior.beta))
     prior = prior / prior.sum()
     expected = 0.0
@@ -30,7 +30,7 @@ def test_the_excess_of_the_urn_is_what_enumeration_of_all_sequences_says():
         joint = prior * np.prod([q if draw else 1 - q for draw in draws], axis=0)
         expected += joint.sum() * binary_entropy_bits(np.asarray(joint @ q / joint.sum()))
     expected -= prior @ binary_entropy_bits(q)
-    assert urn_excess_bits(tunnel, np.asarray([4]))[0] == pytest.approx(expected, rel=1e-6)
+    assert tunnel.excess_bits(np.asarray([4]))[0] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_the_excess_of_the_urn_is_what_enumeration_of_all_sequences_says():
     ],
 )
 def test_the_law_follows_from_grid_noise_and_length(overrides, observations, kind, value):
-    found = law(study(*URN, *overrides).tunnel, observations)
+    found = study(*URN, *overrides).tunnel.law(observations)
     assert found.kind == kind and found.rate == pytest.approx(value, rel=1e-2)
 
 
@@ -50,11 +50,11 @@ def test_the_laws_hold_of_the_exact_urn():
     """Theory against the sum over counts: the same rates, without any model."""
     few = study(*URN, "tunnel.hypotheses=2", "tunnel.noise=0.1").tunnel
     n = np.arange(20, 161, 20)
-    slope, _ = rate(law(few, 512), n, urn_excess_bits(few, n), np.ones(len(n), bool))
-    assert slope == pytest.approx(law(few, 512).rate, rel=0.1)
+    slope, _ = rate(few.law(512), n, few.excess_bits(n), np.ones(len(n), bool))
+    assert slope == pytest.approx(few.law(512).rate, rel=0.1)
     fine = study(*URN, "tunnel.hypotheses=1000", "tunnel.noise=0.1").tunnel
     n = np.asarray([64, 128, 256, 512])
-    dimensions, _ = rate(law(fine, 512), n, urn_excess_bits(fine, n), np.ones(4, bool), limit_is_known=True)
+    dimensions, _ = rate(fine.law(512), n, fine.excess_bits(n), np.ones(4, bool), limit_is_known=True)
     assert dimensions == pytest.approx(1, rel=0.1)
 
 
@@ -73,7 +73,7 @@ def test_the_permutation_that_is_nearest_differs_by_a_transposition():
     tunnel = study("tunnel=permutation", "tunnel.symbols=4").tunnel
     ways = [(0, 1, 2, 3), (1, 0, 2, 3)]
     p, q = (np.asarray([(0.9 if v == of[x] else 0.1 / 3) / 4 for x in range(4) for v in range(4)]) for of in ways)
-    assert law(tunnel, 64).rate == pytest.approx(chernoff(p, q), rel=1e-5)
+    assert tunnel.law(64).rate == pytest.approx(chernoff(p, q), rel=1e-5)
 
 
 def test_a_filter_forgets_at_least_as_fast_as_its_chain():
@@ -83,7 +83,7 @@ def test_a_filter_forgets_at_least_as_fast_as_its_chain():
     overrides = "model=transformer model.width=8 model.hidden=8 model.heads=1 position=alibi tunnel.mixing=0.8".split()
     made = arrays(study("tunnel=hmm_sticky", *overrides))
     points = forgetting(Subject(made, start(made).params))
-    found = law(made.tunnel, 20)
+    found = made.tunnel.law(20)
     assert found.rate == pytest.approx(-2 * math.log(0.8), rel=1e-5)
     slope, _ = rate(found, points["seen"], points["excess_exact"], points["used"])
     assert slope > 0.9 * found.rate

@@ -1,6 +1,7 @@
 """The geometry detector against frames that are set by hand, and against chance."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tests.instruments.planted import planted
 from windtunnel.instruments import geometry
 from windtunnel.instruments.base import finite
 from windtunnel.instruments.geometry import directions, first_component, held_out_r2, orthogonality
-from windtunnel.instruments.hypotheses import Frame
+from windtunnel.tunnels.answers import Frame
 
 NORMAL = np.random.default_rng(0).normal
 
@@ -55,9 +56,9 @@ def test_a_direction_is_the_mean_key_of_its_hypothesis_and_labels_that_are_shuff
     keys = np.eye(4)[label] + 0.01 * NORMAL(size=(3, 20, 4))
     found = Frame("symbols", label, 4)
     assert orthogonality(directions(keys, found))["score"] > 0.99
-    mixed = found._replace(label_BT=np.random.default_rng(0).permutation(label.ravel()).reshape(label.shape))
+    mixed = replace(found, label_BT=np.random.default_rng(0).permutation(label.ravel()).reshape(label.shape))
     assert orthogonality(directions(keys, mixed))["score"] < 0.3
-    none = found._replace(label_BT=np.where(label == 2, -1, label))
+    none = replace(found, label_BT=np.where(label == 2, -1, label))
     assert directions(keys, none).shape == (1, 3, 4), "what stands for nothing is left out"
 
 
@@ -78,7 +79,7 @@ def test_one_component_has_all_the_variance_of_a_line():
 
 def test_the_keys_of_a_planted_model_are_the_codes_of_the_data(monkeypatch):
     overrides = "tunnel.bits=6 tunnel.symbols=4 tunnel.prior.scale=4 model.heads=1 model.width=16 train.horizon=24"
-    record = finite(geometry.measure(planted(monkeypatch, study(*overrides.split()))))
+    record = finite(geometry.measure(planted(study(*overrides.split()))))
     (head,), codes = record["keys"]["heads"], record["keys"]["codes"]
     for name in ("rms_cos", "mean_abs_cos", "coverage"):
         assert head[name] == pytest.approx(codes[name], abs=1e-5)
@@ -94,7 +95,7 @@ def test_domains_that_lie_apart_are_told_apart_and_domains_that_do_not_are_not()
     posterior = np.log(np.where(np.arange(2)[None, None] == domain[..., None], 0.99, 0.01))
 
     def seen(states):
-        return SimpleNamespace(log_posterior_BPH=posterior, taps={"0.residual": states}, scored=np.arange(6))
+        return SimpleNamespace(log_domains_BPK=posterior, taps={"residual": {0: states}}, tokens=np.arange(6))
 
     noise = NORMAL(size=(40, 6, 4))
     apart = geometry.domains(seen(noise + 8 * domain[..., None]), seen(noise))

@@ -58,7 +58,7 @@ RECALL = ("tunnel.bits=6 tunnel.symbols=4 tunnel.prior.scale=4 model.heads=1 mod
 
 
 def judged(monkeypatch, **fault):
-    return stability.attention(planted(monkeypatch, study(*RECALL), **fault), TAU)
+    return stability.attention(planted(study(*RECALL), **fault), TAU)
 
 
 def test_the_posterior_itself_neither_dilutes_nor_fails(monkeypatch):

@@ -14,6 +14,7 @@ from windtunnel.errors import BadInput
 from windtunnel.models import Gru, Lstm, Mlp, Shape, Ssm, Transformer, parameters, recurrent, ssm, with_parameters
 from windtunnel.models.position import Alibi, PerLayer, Uniform
 from windtunnel.models.stack import in_order, numbered
+from windtunnel.models.tap import Collect
 from windtunnel.spec import arrays
 from windtunnel.stacks import hidden
 
@@ -76,30 +77,46 @@ def test_a_longer_sequence_begins_like_a_shorter_one(module, inputs, whole):
 
 
 def test_taps_see_without_changing_and_intervene(spec, module, inputs, whole):
-    at, seen = np.asarray([2, 5]), {}
+    at, shown, shapes = np.asarray([2, 5]), [], {}
 
-    def look(name, value):
-        assert name not in seen, "every name is said once"
-        seen[name] = value
+    def look(depth, kind, value):
+        assert (depth, kind) not in shown, "everything is shown once"
+        shown.append((depth, kind))
+        shapes[depth, kind] = value.shape
         return value
 
     jax.eval_shape(lambda x: module(x, at, tap=look), inputs)
     depth = spec.layers * getattr(spec, "loops", 1)
-    assert [name for name in seen if name.endswith("residual")] == [f"{i}.residual" for i in range(depth)]
-    assert seen[f"{depth - 1}.residual"].shape == (2, 2, 8)
+    assert [depth for depth, kind in shown if kind == "residual"] == list(range(depth))
+    assert shapes[depth - 1, "residual"] == (2, 2, 8)
     if spec.name in TAPS:
-        layers = [f"{i}.{name}" for i in range(depth) for name in [*TAPS[spec.name], "residual"]]
-        assert list(seen) == ["embedding", *layers, "logits"]
+        layers = [(i, kind) for i in range(depth) for kind in [*TAPS[spec.name], "residual"]]
+        assert shown == [(0, "embedding"), *layers, (depth - 1, "logits")]
 
     def changed(x):
         def at_one(one):
-            return module(x, at, tap=lambda name, value: value.at[0].multiply(-2) if name == one else value)
+            def flipped(depth, kind, value):
+                return value.at[0].multiply(-2) if (depth, kind) == one else value
 
-        return {one: at_one(one) for one in seen if one.endswith(("embedding", "state", "residual", "logits"))}
+            return module(x, at, tap=flipped)
 
-    for name, logits in jax.jit(changed)(inputs).items():  # in the first example of two
-        assert not np.allclose(logits[0], whole[0, at], atol=1e-4), name
+        return [at_one(one) for one in shown if one[1] in ("embedding", "state", "residual", "logits")]
+
+    for logits in jax.jit(changed)(inputs):  # in the first example of two
+        assert not np.allclose(logits[0], whole[0, at], atol=1e-4)
         np.testing.assert_allclose(logits[1], whole[1, at], atol=1e-5)
+
+
+def test_states_are_kept_only_for_those_who_look(inputs, monkeypatch):
+    """Of a state space, [B, T, N, E] for all tokens: every evaluation held them."""
+    module = Ssm(layers=1, width=8, states=2).build(None, Shape(FEATURES, 0, 4, LENGTH), jax.random.key(0))
+    kept = []
+    scan = ssm.scan
+    monkeypatch.setattr(ssm, "scan", lambda *parts, keep: kept.append(keep) or scan(*parts, keep=keep))
+    module(inputs, AT)
+    module(inputs, AT, tap=Collect("residual"))
+    module(inputs, AT, tap=Collect("state"))
+    assert kept == [False, False, True]
 
 
 def test_parameters_go_out_and_come_back(module, inputs, whole):

@@ -28,6 +28,7 @@ from windtunnel.models.position import (
     Xpos,
     alibi_slopes,
 )
+from windtunnel.models.tap import Collect
 from windtunnel.optimizers import optimizer
 from windtunnel.spec import arrays
 from windtunnel.stacks import hidden
@@ -121,13 +122,13 @@ def test_no_log_prior(position):
 def test_attention_is_likelihood_times_prior(name):
     """softmax(a + b) = normalise(softmax(a) softmax(b)), of what attention really computed."""
     module, params = built(ADDITIVE[name], layers=1)
-    seen = {}
+    seen = Collect("queries", "keys")
     inputs = jax.random.normal(jax.random.key(1), (1, 7, FEATURES))
-    module(inputs, np.arange(7), tap=lambda tap, value: seen.setdefault(tap, value))
+    module(inputs, np.arange(7), tap=seen)
     learned = params["layers"]["0"]["attention"].get("learned", {})
     prior_NQK = np.broadcast_to(bias(ADDITIVE[name], learned, np.arange(7), np.arange(7)), (2, 7, 7))
     for n in range(2):
-        q, k = (np.asarray(seen[f"0.{tap}"][0, n], float) for tap in ("queries", "keys"))
+        q, k = (np.asarray(seen[kind][0][0, n], float) for kind in ("queries", "keys"))
         for i in range(7):
             likelihood, prior = (np.exp(x) / np.exp(x).sum() for x in (k[: i + 1] @ q[i] / 2, prior_NQK[n, i, : i + 1]))
             posterior = likelihood * prior / (likelihood * prior).sum()

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.models.small import FEATURES, LENGTH, POSITIONS, built
-from windtunnel.models import Shape, Transformer, blocks, parameters, with_parameters
+from windtunnel.models import Shape, Transformer, attention, blocks, parameters, with_parameters
 from windtunnel.models.position import Alibi, PerLayer, Uniform
+from windtunnel.models.tap import Collect, Tap
 
 AT = jnp.arange(LENGTH)
 
@@ -42,29 +43,27 @@ def test_in_chunks_as_at_once_and_some_queries_as_all(position, inputs, monkeypa
 
 def test_a_tap_that_changes_nothing_changes_nothing(position, inputs):
     module, _ = built(position)
-    seen = {}
+    shown = []
 
-    def tap(name, value):
-        seen[name] = value
-        return value
+    def tap(depth, kind, value):
+        shown.append((depth, kind))
+        return seen(depth, kind, value)
 
-    at = jnp.asarray([2, 5])
+    at, seen = jnp.asarray([2, 5]), Collect()
     np.testing.assert_allclose(module(inputs, at, tap=tap), module(inputs, at), atol=1e-6)
-    rows = np.asarray(seen["0.attention"])
+    rows = np.asarray(seen["attention"][0])
     assert rows.shape == (2, 2, 2, LENGTH), "[B, N, P, T], for the queries `at` only"
     np.testing.assert_allclose(rows.sum(-1), 1, atol=1e-6)
     assert (rows[:, :, 0, 3:] == 0).all() and (rows[:, :, 1, 6:] == 0).all()
-    layer = ("queries", "keys", "values", "reading", "scores", "attention", "context", "residual")
-    assert list(seen) == ["embedding", *(f"{i}.{name}" for i in (0, 1) for name in layer), "logits"]
+    layer = ("queries", "keys", "values", "scores", "attention", "context", "residual")
+    assert shown == [(0, "embedding"), *((i, kind) for i in (0, 1) for kind in layer), (1, "logits")]
 
 
 def test_a_tap_intervenes(inputs):
     module, _ = built(Uniform(), layers=1)
     at = jnp.asarray([6])
 
-    def first_only(name, value):
-        return jax.nn.one_hot(jnp.zeros(value.shape[:-1], int), LENGTH) if name == "0.attention" else value
-
+    first_only = Tap(lambda _, kind, value: jax.nn.one_hot(jnp.zeros(value.shape[:-1], int), LENGTH), "attention")
     looks_at_first = module(inputs, at, tap=first_only)
     # What it does not look at, it does not see: only its own residual stream and the first token remain.
     changed = inputs.at[:, 1:6].set(0.0)
@@ -75,22 +74,21 @@ def test_a_tap_intervenes(inputs):
 def test_gradients_with_respect_to_an_intermediate(inputs):
     """Adding a zero is enough: ∂L/∂s = α (b − E_α[b]) with b = ⟨∂L/∂context, v⟩ (SCIENCE §6)."""
     module, _ = built(Alibi(), layers=1)
-    kept = {}
+    seen = Collect()
 
     def loss(zeros):
-        def tap(name, value):
-            kept[name] = value
-            return value + zeros[name] if name in zeros else value
+        def tap(depth, kind, value):
+            return seen(depth, kind, value) + zeros.get(kind, 0.0)
 
         return jnp.sum(jnp.square(module(inputs, jnp.asarray([4]), tap=tap)))
 
     loss({})
-    zeros = {name: jnp.zeros(kept[name].shape) for name in ("0.scores", "0.context")}
-    attention_BNPT, values_BNTd = kept["0.attention"], kept["0.values"]
+    zeros = {kind: jnp.zeros(seen[kind][0].shape) for kind in ("scores", "context")}
+    attention_BNPT, values_BNTd = seen["attention"][0], seen["values"][0]
     gradient = jax.grad(loss)(zeros)
-    b_BNPT = jnp.einsum("bnpd,bntd->bnpt", gradient["0.context"], values_BNTd)
+    b_BNPT = jnp.einsum("bnpd,bntd->bnpt", gradient["context"], values_BNTd)
     expected = attention_BNPT * (b_BNPT - jnp.sum(attention_BNPT * b_BNPT, axis=-1, keepdims=True))
-    np.testing.assert_allclose(gradient["0.scores"], expected, atol=1e-6)
+    np.testing.assert_allclose(gradient["scores"], expected, atol=1e-6)
     assert np.abs(expected).max() > 1e-4
 
 
@@ -113,32 +111,13 @@ def test_the_scalable_softmax_starts_as_the_plain_one_at_the_last_trained_token(
     assert slope["layers"]["0"]["attention"]["sharpness"].shape == (2,)
 
 
-def test_a_tap_that_wants_no_rows_gets_none(inputs):
+def test_nothing_is_made_that_nobody_looks_at(inputs, monkeypatch):
+    """A tap that wants keys is shown no scores, and these are not written out; how attention was computed comes by a
+    channel of its own.
+    """
     module, _ = built(Alibi())
-    seen = []
-
-    class Look:
-        rows = False
-
-        def __call__(self, name, value):
-            seen.append(name)
-            return value
-
-    module(inputs, AT, tap=Look())
-    assert "1.reading" in seen and "1.context" in seen
-    assert not [name for name in seen if name.endswith(("scores", "attention"))]
-
-
-def test_tokens_in_place_of_features():
-    spec = Transformer(layers=1, heads=2, width=8, hidden=8)
-    module = spec.build(Uniform(), Shape(0, 5, 4, 7), jax.random.key(0))
-    assert module(jnp.asarray([[0, 4, 2]]), jnp.asarray([2])).shape == (1, 1, 4)
-
-
-def test_parameters_go_out_and_come_back(position, inputs):
-    module, params = built(position)
-    again = with_parameters(module, jax.tree.map(jnp.asarray, params))
-    np.testing.assert_array_equal(again(inputs, AT), module(inputs, AT))
-    changed = with_parameters(module, jax.tree.map(lambda leaf: leaf + 1.0, params))
-    assert not np.allclose(changed(inputs, AT), module(inputs, AT))
-    assert jax.tree.structure(parameters(again)) == jax.tree.structure(params)
+    monkeypatch.setattr(attention, "scores", lambda *_: pytest.fail("scores were written out"))
+    seen, readings = Collect("keys"), []
+    module(inputs, AT, tap=seen, readings=readings)
+    assert set(seen.seen) == {"keys"} and set(seen["keys"]) == {0, 1}
+    assert [reading.kernel for reading in readings] == ["whole", "whole"]

@@ -60,7 +60,7 @@ def curved(root: Path) -> Path:
         for name in ("kl_bits", "entropy_bits", "entropy_bits_exact"):
             curves[name] = scale * random.uniform(0.5, 2, 5)
         records.write_curves(path.with_name("curves.npz"), curves)
-        records.write_learning_curve(path.with_name("train.jsonl"), random.uniform(size=50))
+        records.write_learning_curve(path.with_name("train.jsonl"), {"kl_bits": random.uniform(size=50)})
         causal = np.tril(np.ones((4, 4)))
         causal /= causal.sum(1, keepdims=True)
         example = {"words": np.asarray(["A 1", "B 2", "A 0", "C 3"]), "outcome": np.asarray([0, 1, 0, 2])}

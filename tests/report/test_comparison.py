@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.report.made import kl, sweep
+from windtunnel.records.groups import Group, gather
 from windtunnel.report.comparison import chosen, compare, sentence
-from windtunnel.report.groups import Group, gather
 
 
 def made(tmp_path, a, b):

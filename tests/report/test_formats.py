@@ -11,9 +11,9 @@ import pytest
 
 from tests.report.made import kl, sweep
 from tests.test_cli import windtunnel
+from windtunnel.records.groups import gather, swept_keys
 from windtunnel.report.formats import comma_separated, latex, markdown, parquet, rich
 from windtunnel.report.grid import grid
-from windtunnel.report.groups import gather, swept_keys
 
 
 @pytest.fixture(scope="module")

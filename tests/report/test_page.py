@@ -12,9 +12,9 @@ import pytest
 
 from tests.report.made import curved, kl, study, sweep
 from windtunnel import records
+from windtunnel.records.groups import gather
 from windtunnel.report.figures import kl_pictures
 from windtunnel.report.geometry import geometry_picture
-from windtunnel.report.groups import gather
 from windtunnel.report.page import command, report, write
 from windtunnel.report.style import COLOURS, VARIABLES, inline
 

@@ -7,10 +7,10 @@ import time
 import pytest
 
 from windtunnel import records
-from windtunnel.config import digest
 from windtunnel.errors import BadInput
+from windtunnel.records.claims import Claims
 from windtunnel.report import status
-from windtunnel.sweep.claims import Claims
+from windtunnel.spec import digest
 
 NOTE = {"what": "training", "step": 300, "steps": 1000, "saved": 250, "steady_seconds": 10.0, "kl_bits": [0.02, None],
         "compilations": 5, "compile_seconds": 7.5, "host": "here", "process": 4711}  # fmt: skip

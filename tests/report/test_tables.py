@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from windtunnel.report.groups import Group
+from windtunnel.records.groups import Group
+from windtunnel.records.statistics import interval
 from windtunnel.report.numbers import length, number, ratio, shown
 from windtunnel.report.tables import attention
-from windtunnel.statistics import interval
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import pytest
 from tests.composed import TINY, tiny
 from tests.sweep.commands import command, same, until, windtunnel
 from windtunnel import records
-from windtunnel.config import digest
 from windtunnel.errors import BadInput
 from windtunnel.report import status
+from windtunnel.spec import digest
 from windtunnel.sweep import cluster, jobs
 from windtunnel.sweep.facts import Point
 from windtunnel.sweep.saved import Saved

@@ -25,8 +25,8 @@ def close(a, b):
 def pack():
     """Three studies that differ in every knob, trained together: the program and the state after 3 steps."""
     program = Program([tiny(), tiny(*KNOBS), tiny("seed=1")])
-    state, kl_bits = program.advance(program.start(), 3)
-    return program, jax.tree.map(np.asarray, state), np.asarray(kl_bits)
+    state, curves = program.advance(program.start(), 3)
+    return program, jax.tree.map(np.asarray, state), curves
 
 
 def test_points_are_grouped_by_structure():
@@ -70,22 +70,24 @@ def test_a_batch_that_cannot_be_split_is_not():
 
 def test_a_study_trains_in_a_pack_as_alone(pack):
     """Also across layouts: this pack splits batches over devices, two studies side by side do not."""
-    _, state, kl_bits = pack
+    _, state, curves = pack
     program = Program([tiny(), tiny(*KNOBS)])
     assert program.axis is None
-    pair, pair_kl_bits = program.advance(program.start(), 3)
+    pair, pair_curves = program.advance(program.start(), 3)
     for index in (0, 1):
         close(jax.tree.map(lambda x, i=index: x[i], state.params), jax.tree.map(lambda x, i=index: x[i], pair.params))
-        np.testing.assert_allclose(kl_bits[index, :3], np.asarray(pair_kl_bits)[index, :3], rtol=1e-3)
+        for name in ("kl_bits", "cross_entropy_bits"):
+            np.testing.assert_allclose(curves[name][index, :3], pair_curves[name][index, :3], rtol=1e-3)
 
 
 def test_steps_can_be_cut_anywhere(pack):
-    program, state, kl_bits = pack
+    program, state, curves = pack
     again, first = program.advance(program.start(), 1)
     again, rest = program.advance(again, 2)
     jax.tree.map(np.testing.assert_array_equal, state, jax.tree.map(np.asarray, again))
-    np.testing.assert_array_equal(kl_bits[:, :3], np.concatenate([first[:, :1], rest[:, :2]], axis=1))
-    assert np.isnan(kl_bits[:, 3:]).all()
+    for name, curve in curves.items():
+        np.testing.assert_array_equal(curve[:, :3], np.concatenate([first[name][:, :1], rest[name][:, :2]], axis=1))
+        assert np.isnan(curve[:, 3:]).all()
 
 
 def test_seeds_and_knobs_make_different_studies(pack):
@@ -116,8 +118,8 @@ def test_sequences_are_judged_alike_however_many_a_call(pack, monkeypatch):
 
 def test_training_lowers_kl():
     program = Program([tiny("train.steps=100")])
-    _, kl_bits = program.advance(program.start(), 100)
-    assert np.asarray(kl_bits)[0, 90:100].mean() < 0.5 * np.asarray(kl_bits)[0, :10].mean()
+    kl_bits_X = program.advance(program.start(), 100)[1]["kl_bits"][0]
+    assert kl_bits_X[90:100].mean() < 0.5 * kl_bits_X[:10].mean()
 
 
 def test_parameters_that_a_layer_does_not_use_stay_where_they_are():

@@ -16,8 +16,9 @@ from tests.composed import tiny
 from windtunnel import checkpoint, records
 from windtunnel.config import Settings
 from windtunnel.errors import BadInput
+from windtunnel.models.tap import Collect
+from windtunnel.records.claims import Claims
 from windtunnel.report.status import standings
-from windtunnel.sweep.claims import Claims
 from windtunnel.sweep.facts import Point
 from windtunnel.sweep.place import fixed_part
 from windtunnel.sweep.run import evaluate, run
@@ -118,9 +119,9 @@ def test_load_gives_back_the_model(root):
     folder = root / POINTS[0].id
     study, model, params = windtunnel.load(folder)
     batch = study.tunnel.sample(jax.random.key(0), study.tunnel.prepare(6), 2, 6)
-    seen = {}
-    logits = model(params, batch.inputs, np.arange(6), tap=lambda name, value: seen.setdefault(name, value))
-    assert logits.shape == (2, 6, 2) and "0.attention" in seen
+    seen = Collect()
+    logits = model(params, batch.inputs, np.arange(6), tap=seen)
+    assert logits.shape == (2, 6, 2) and 0 in seen["attention"]
 
 
 def test_a_loss_that_is_not_finite_ends_its_study_alone(tmp_path, capsys):

@@ -16,7 +16,8 @@ WHOLE = ["a", "b", "c"]
 def training(rows, padding=0):
     """Row i of every array is i; the padding is of numbers that must not come back."""
     state = {"kernel": np.concatenate([np.full((rows, 2), np.arange(rows)[:, None]), np.full((padding, 2), 99)])}
-    return Training(state, np.arange(rows * 4, dtype=np.float32).reshape(rows, 4), np.int32(2), np.float32(1.5))
+    curves = {"kl_bits": np.arange(rows * 4, dtype=np.float32).reshape(rows, 4)}
+    return Training(state, curves, np.int32(2), np.float32(1.5))
 
 
 def test_a_checkpoint_has_no_padding_and_fits_any(tmp_path):
@@ -39,7 +40,7 @@ def test_a_part_goes_on_where_the_whole_was(tmp_path):
         part.adopt(WHOLE, training(1))
         loaded = part.load(training(1))
         assert loaded.state["kernel"].tolist() == [[index, index]]
-        np.testing.assert_array_equal(loaded.kl_bits[0], training(3).kl_bits[index])
+        np.testing.assert_array_equal(loaded.curves["kl_bits"][0], training(3).curves["kl_bits"][index])
     assert not whole.exists and not whole.path.exists()
     assert sorted(cut_off(tmp_path, WHOLE)) == [["a"], ["b"], ["c"]]
     other = Saved(tmp_path, ["a", "z"])

@@ -3,8 +3,12 @@
 An instrument is a file of this folder with four functions: `refusal(subject) -> str | None` says in a line why it makes
 no sense for a study; `measure(subject) -> Json` takes a `base.Subject` and returns what `probe.json` keeps;
 `lines(record)` says it in words; `headline(record)` gives the few numbers that tables and time series show.
-`docs/instruments.md` has the formula, the null and the reading of every number.
+`docs/instruments.md` has the formula, the null and the reading of every number. A plug-in's is such a file elsewhere,
+with its question in a line QUESTION.
 """
+
+import importlib
+from typing import Any
 
 INSTRUMENTS = {
     "geometry": "are keys an orthogonal frame of the hypotheses, and do residual states carry the belief?",
@@ -13,3 +17,9 @@ INSTRUMENTS = {
     "convergence": "how fast do exact and model's entropies fall, beside the law that applies?",
     "dynamics": "do scores move by advantage routing, and values to the queries that use them?",
 }
+FOREIGN: dict[str, Any] = {}  # the modules of plug-ins, by name
+
+
+def instrument(name: str) -> Any:
+    """The module of an instrument."""
+    return FOREIGN[name] if name in FOREIGN else importlib.import_module(f"windtunnel.instruments.{name}")

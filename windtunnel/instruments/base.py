@@ -1,6 +1,7 @@
 """What an instrument is given: a study, its model opened by taps, sequences that never trained, and its nulls."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,35 +12,37 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from windtunnel.compare import kl_bits
 from windtunnel.config import Study
-from windtunnel.evaluate import EVALUATION
-from windtunnel.instruments.hypotheses import targets
-from windtunnel.models import parameters, with_parameters
-from windtunnel.train import START, build, examples, prepare, stream
-from windtunnel.tunnels import Batch, Hmm, Mixture
+from windtunnel.information import kl_bits
+from windtunnel.models import parameters
+from windtunnel.models.tap import Collect, Tap
+from windtunnel.train import build, examples, model, prepare, stream
+from windtunnel.tunnels import Batch
+from windtunnel.tunnels.answers import Frame
 
 EXAMPLES = 32  # sequences that are looked at: the first of those that the study is judged on
 FRESH = 3  # the stream of the random initialisation that is a null: training uses 0, 1, 2
 
 Json = dict[str, Any]
+Build = Callable[[Study, Any], Any]  # a model from a study and its parameters
 
 
 class Seen(NamedTuple):
     """What the taps showed of B sequences of one horizon. Attention rows and scores are those of all T tokens."""
 
     batch: Batch
-    taps: dict[str, Array]
+    taps: dict[str, dict[int, Array]]  # by kind and depth
     log_exact_BPV: Array  # the exact predictive, nats
     log_model_BPV: Array
-    log_target_BPT: Array | None  # the exact posterior, as weights over tokens (`hypotheses.py`)
-    log_posterior_BPH: Array | None  # over states or domains, where these are hypotheses
-    scored: Array  # [P]: the tokens at which outcomes are predicted
+    log_target_BPT: Array | None  # the exact posterior, as weights over tokens
+    log_domains_BPK: Array | None  # the exact posterior over domains, where there are some
+    frame: Frame | None  # the hypotheses that tokens stand for
+    tokens: Array  # [P]: the tokens at which outcomes are predicted
 
     @property
     def depths(self) -> list[int]:
         """The layers passed through, from the bottom; those that have attention."""
-        return sorted(int(name.split(".")[0]) for name in self.taps if name.endswith(".attention"))
+        return sorted(self.taps.get("attention", {}))
 
 
 class Edit(NamedTuple):
@@ -56,29 +59,46 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A trained study on the table. Its knobs are arrays."""
+    """A study on the table: its knobs are arrays. `model` makes its model from the study and parameters; `null` are the
+    parameters of a model that knows nothing, those of a random initialisation if none are given.
+    """
 
     study: Study
     params: Any
     folder: Path | None = None
+    model: Build = model
+    null: Any = None
 
     @cached_property
     def seen(self) -> Seen:
-        return look(self.study, self.params, EXAMPLES)
+        return look(self.study, self.params, EXAMPLES, self.model)
 
     @cached_property
     def untrained(self) -> Seen:
         """The same of a random initialisation of the same shape: the null of whatever training is said to have made."""
-        return look(self.study, fresh(self.study), EXAMPLES)
+        return look(self.study, fresh(self.study) if self.null is None else self.null, EXAMPLES, self.model)
+
+    @cached_property
+    def weighs_tokens(self) -> bool:
+        """Whether the tunnel's posterior is a weighing of tokens; nothing is computed to know it."""
+
+        def weights(study: Study) -> Array | None:
+            tables, batch = sequences(study, 1)
+            return study.tunnel.token_weights(tables, batch, jnp.arange(study.horizon))
+
+        return jax.eval_shape(weights, self.study) is not None
+
+    def log_predictive(self, edit: Edit) -> np.ndarray:
+        """[B, P, V]: what the model says under an intervention, nats."""
+        return np.asarray(intervened(self.study, self.params, EXAMPLES, self.model, edit))
 
     def kl_bits(self, edit: Edit) -> np.ndarray:
         """[B, P]: KL to the exact posterior of the model under an intervention."""
-        log_q_BPV = intervened(self.study, self.params, EXAMPLES, edit)
-        return kl_bits(np.asarray(self.seen.log_exact_BPV), np.asarray(log_q_BPV))
+        return kl_bits(np.asarray(self.seen.log_exact_BPV), self.log_predictive(edit))
 
     def no_edit(self) -> Edit:
         """The intervention that does nothing, to be changed by `_replace`."""
-        keys = [np.asarray(self.seen.taps[f"{depth}.keys"]) for depth in self.seen.depths]
+        keys = [np.asarray(self.seen.taps["keys"][depth]) for depth in self.seen.depths]
         none_LN = np.zeros((len(keys), keys[0].shape[1]), bool)
         points, tokens = self.seen.log_exact_BPV.shape[1], keys[0].shape[2]
         rows_BPT = np.zeros((EXAMPLES, points, tokens), keys[0].dtype)
@@ -94,59 +114,46 @@ def fresh(study: Study) -> Any:
 def sequences(study: Study, count: int) -> tuple[Any, Batch]:
     """The tunnel's tables, and sequences of one horizon: the same for every study of a tunnel; none of them trained."""
     tables = prepare(study)
-    root = jax.random.fold_in(jax.random.key(study.evaluate.seed), EVALUATION)
-    return tables, examples(study, tables, root, jnp.arange(count))
+    return tables, examples(study, tables, study.problem.key, jnp.arange(count))
 
 
-@partial(jax.jit, static_argnames="count")
-def look(study: Study, params: Any, count: int) -> Seen:
+@partial(jax.jit, static_argnames=("count", "model"))
+def look(study: Study, params: Any, count: int, model: Build) -> Seen:
     """Run the model on `count` sequences with every tap open. Compiled once for each structure of study."""
-    tables, batch = sequences(study, count)
-    taps: dict[str, Array] = {}
-
-    def tap(name: str, value: Any) -> Any:
-        if not name.endswith("reading"):
-            taps[name] = value
-        return value
-
-    scored = study.tunnel.scored(study.horizon)
-    every = jnp.arange(study.horizon)
-    logits_BTV = model(study, params)(batch.inputs, np.arange(batch.inputs.shape[1]), tap=tap)
+    tunnel, (tables, batch) = study.tunnel, sequences(study, count)
+    taps = Collect()
+    tokens, every = tunnel.scored(study.horizon), jnp.arange(study.horizon)
+    logits_BTV = model(study, params)(batch.inputs, np.arange(batch.inputs.shape[1]), tap=taps)
     return Seen(
         batch,
-        taps,
-        study.tunnel.log_predictive(tables, batch, every),
-        jax.nn.log_softmax(logits_BTV[:, scored]),
-        targets(study.tunnel, tables, batch, every),
-        study.tunnel.log_posterior(tables, batch, every) if isinstance(study.tunnel, (Hmm, Mixture)) else None,
-        jnp.asarray(scored),
+        taps.seen,
+        tunnel.log_predictive(tables, batch, every),
+        jax.nn.log_softmax(logits_BTV[:, tokens]),
+        tunnel.token_weights(tables, batch, every),
+        tunnel.log_domains(tables, batch, every),
+        tunnel.frame(tables, batch),
+        jnp.asarray(tokens),
     )
 
 
-@partial(jax.jit, static_argnames="count")
-def intervened(study: Study, params: Any, count: int, edit: Edit) -> Array:
+@partial(jax.jit, static_argnames=("count", "model"))
+def intervened(study: Study, params: Any, count: int, model: Build, edit: Edit) -> Array:
     """[B, P, V]: the model's log-predictive (nats) under an intervention. One program for all of them."""
     _, batch = sequences(study, count)
-    scored = study.tunnel.scored(study.horizon)
+    tokens = study.tunnel.scored(study.horizon)
 
-    def tap(name: str, value: Any) -> Any:
-        depth, _, what = name.partition(".")
-        if what == "keys":
-            return value + edit.shift_LBNTd[int(depth)]
-        if what == "attention":
-            given_BNPT = jnp.where(edit.has_BP[:, None, :, None], edit.rows_BPT[:, None], value[:, :, scored])
-            replaced_BNTT = value.at[:, :, scored].set(given_BNPT)
-            return jnp.where(edit.replace_LN[int(depth)][None, :, None, None], replaced_BNTT, value)
-        if what == "context":
-            return jnp.where(edit.erase_LN[int(depth)][None, :, None, None], 0.0, value)
-        return value
+    def change(depth: int, kind: str, value: Any) -> Any:
+        if kind == "keys":
+            return value + edit.shift_LBNTd[depth]
+        if kind == "attention":
+            given_BNPT = jnp.where(edit.has_BP[:, None, :, None], edit.rows_BPT[:, None], value[:, :, tokens])
+            replaced_BNTT = value.at[:, :, tokens].set(given_BNPT)
+            return jnp.where(edit.replace_LN[depth][None, :, None, None], replaced_BNTT, value)
+        return jnp.where(edit.erase_LN[depth][None, :, None, None], 0.0, value)
 
+    tap = Tap(change, "keys", "attention", "context")
     logits_BTV = model(study, params)(batch.inputs, np.arange(batch.inputs.shape[1]), tap=tap)
-    return jax.nn.log_softmax(logits_BTV[:, scored])
-
-
-def model(study: Study, params: Any) -> Any:
-    return with_parameters(build(study, stream(study, START)), params)
+    return jax.nn.log_softmax(logits_BTV[:, tokens])
 
 
 def visible(tokens: int) -> np.ndarray:

@@ -14,11 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from windtunnel.compare import kl_bits, mean_and_error
+from windtunnel.compare import mean_and_error
 from windtunnel.config import Study
-from windtunnel.instruments.base import EXAMPLES, Edit, Json, Subject, intervened, sequences, visible
-from windtunnel.instruments.hypotheses import frame
-from windtunnel.tunnels import Recall
+from windtunnel.information import kl_bits
+from windtunnel.instruments.base import EXAMPLES, Edit, Json, Subject, sequences, visible
 
 
 def interventions(subject: Subject) -> Json:
@@ -68,7 +67,7 @@ def replacements(subject: Subject) -> dict[str, tuple[Any, Any]]:
     log_P_BPT = np.asarray(seen.log_target_BPT)
     has_BP = np.any(log_P_BPT > -np.inf, axis=-1)
     P_BPT = np.exp(log_P_BPT).astype(np.float32)
-    seen_PT = visible(P_BPT.shape[-1])[np.asarray(seen.scored)].astype(np.float32)
+    seen_PT = visible(P_BPT.shape[-1])[np.asarray(seen.tokens)].astype(np.float32)
     uniform = np.broadcast_to(seen_PT / seen_PT.sum(axis=-1, keepdims=True), P_BPT.shape)
     return {
         "exact": (P_BPT, has_BP),
@@ -81,12 +80,11 @@ def swapped_frames(subject: Subject, index: int, effect: Callable[[Edit], Json])
     """Every hypothesis gets the key of another, at one layer in all heads: pairs exchange their keys, or the mean keys
     of symbols and states exchange places. `random` moves each key as far in a random direction. A model whose keys are
     the hypotheses is then wrong about the data, and right (`counterfactual`, bits) about data in which the pairs had
-    exchanged their keys, where there are such data to compare with (`recall`).
+    exchanged their keys, where there are such data to compare with (`Tunnel.exchanged`).
     """
     seen, nothing = subject.seen, subject.no_edit()
     layer = seen.depths[index]
-    key_BNTd = np.asarray(seen.taps[f"{layer}.keys"])
-    found = frame(subject.study.tunnel, seen.batch, seen.log_posterior_BPH)
+    key_BNTd, found = np.asarray(seen.taps["keys"][layer]), seen.frame
     generator = np.random.default_rng(0)
     empty: Json = {"layer": layer, "swapped": None, "random": None, "counterfactual": None}
     if found is None:
@@ -96,7 +94,7 @@ def swapped_frames(subject: Subject, index: int, effect: Callable[[Edit], Json])
         shift_BNTd = key_BNTd[:, :, order] - key_BNTd
     else:
         shift_BNTd = np.zeros_like(key_BNTd)
-        of = [found.label_BT == h for h in range(found.count)]
+        of = [np.asarray(found.label_BT) == h for h in range(found.count)]
         flat_BTNd = key_BNTd.transpose(0, 2, 1, 3)
         means = [flat_BTNd[here].mean(axis=0) if here.any() else flat_BTNd.mean(axis=(0, 1)) for here in of]
         for h, here in enumerate(of):
@@ -109,19 +107,19 @@ def swapped_frames(subject: Subject, index: int, effect: Callable[[Edit], Json])
         moved_LBNTd[index] = shift_BNTd
         return nothing._replace(shift_LBNTd=moved_LBNTd)
 
-    made = {**empty, "swapped": effect(shifted(shift_BNTd)), "random": effect(shifted(astray))}
-    if isinstance(subject.study.tunnel, Recall):
-        log_q_BPV = intervened(subject.study, subject.params, EXAMPLES, shifted(shift_BNTd))
-        log_p_BPV = with_keys_exchanged(subject.study, EXAMPLES, order)
-        kl_BP = kl_bits(np.asarray(log_p_BPV), np.asarray(log_q_BPV))
-        made["counterfactual"] = mean_and_error(kl_BP, np.asarray(seen.batch.weight_BP, np.float64))[0]
-    return made
+    record = {**empty, "swapped": effect(shifted(shift_BNTd)), "random": effect(shifted(astray))}
+    log_p_BPV = with_keys_exchanged(subject.study, EXAMPLES, order)
+    if log_p_BPV is not None:
+        kl_BP = kl_bits(np.asarray(log_p_BPV), subject.log_predictive(shifted(shift_BNTd)))
+        record["counterfactual"] = mean_and_error(kl_BP, np.asarray(seen.batch.weight_BP, np.float64))[0]
+    return record
 
 
 @partial(jax.jit, static_argnames="count")
-def with_keys_exchanged(study: Study, count: int, order: Array) -> Array:
-    """[B, P, V]: the exact predictive (nats) of `recall`, had pair j the key of pair `order[j]`."""
+def with_keys_exchanged(study: Study, count: int, order: Array) -> Array | None:
+    """[B, P, V]: the exact predictive (nats), had hypothesis j the key of `order[j]`; None where keys are not shown."""
     tables, batch = sequences(study, count)
-    bits = study.tunnel.bits  # pyrefly: ignore[missing-attribute]
-    exchanged = jnp.concatenate([batch.inputs[:, order, :bits], batch.inputs[..., bits:]], axis=-1)
-    return study.tunnel.log_predictive(tables, batch._replace(inputs=exchanged), jnp.arange(study.horizon))
+    exchanged = study.tunnel.exchanged(batch, order)
+    if exchanged is None:
+        return None
+    return study.tunnel.log_predictive(tables, exchanged, jnp.arange(study.horizon))

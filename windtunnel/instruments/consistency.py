@@ -1,7 +1,7 @@
 """Bayesian consistency: do attention weights compute the exact posterior over hypotheses, and does anything rest on it?
 
-Where hypotheses are tokens, or map to them (`hypotheses.targets`), a head's row α is held against the exact posterior P
-over the same tokens, at every scored token where P is defined:
+Where hypotheses are tokens, or map to them (`Tunnel.token_weights`), a head's row α is held against the exact posterior
+P over the same tokens, at every scored token where P is defined:
 
     score = 1 − JSD(α, P) in bits, which lies in [0, 1]; its distribution as quantiles of JSD;
     s_ij = slope · log P_ij + c_i: the least squares line with an intercept c_i a query, which a softmax does not see.
@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from windtunnel.config import Study
+from windtunnel.information import js_bits
 from windtunnel.instruments.base import Json, Seen, Subject, visible
 from windtunnel.instruments.causal import interventions
-from windtunnel.instruments.hypotheses import TARGETS
+from windtunnel.models.parameters import learned_prior
 from windtunnel.models.position import per_layer
 from windtunnel.recovery import biases
 
@@ -32,7 +33,7 @@ BAYESIAN = 0.9  # from this score on a head is called Bayesian
 def refusal(subject: Subject) -> str | None:
     if not subject.study.model.heads:
         return f"model {subject.study.model.name} has no attention"
-    if not isinstance(subject.study.tunnel, tuple(TARGETS)):
+    if not subject.weighs_tokens:
         return f"the posterior of {subject.study.tunnel.name} is no weighing of tokens"
     return None
 
@@ -118,11 +119,11 @@ def heads(study: Study, params: object, seen: Seen) -> list[Json]:
     rows = []
     for depth in seen.depths:
         attention_BNPT, score_BNPT = (
-            np.asarray(seen.taps[f"{depth}.{name}"], np.float64)[:, :, seen.scored] for name in ("attention", "scores")
+            np.asarray(seen.taps[name][depth], np.float64)[:, :, seen.tokens] for name in ("attention", "scores")
         )
         for head in range(attention_BNPT.shape[1]):
-            off_BP = jsd_bits(attention_BNPT[:, head], log_P_BPT)
-            other_BP = jsd_bits(attention_BNPT[:, head], np.roll(log_P_BPT, 1, axis=0))
+            off_BP = js_bits(log(attention_BNPT[:, head]), log_P_BPT)
+            other_BP = js_bits(log(attention_BNPT[:, head]), np.roll(log_P_BPT, 1, axis=0))
             row = {
                 "layer": depth,
                 "head": head,
@@ -134,7 +135,7 @@ def heads(study: Study, params: object, seen: Seen) -> list[Json]:
             if split is not None:
                 likelihood, prior, added = split
                 bias_N = added(depth)
-                at = np.asarray(seen.scored)
+                at = np.asarray(seen.tokens)
                 lag_PT = np.maximum(at[:, None] - np.arange(score_BNPT.shape[-1])[None], 0)
                 content = score_BNPT[:, head] - bias_N[head][lag_PT]
                 position = np.broadcast_to(bias_N[head][lag_PT], content.shape)
@@ -151,15 +152,14 @@ def splitting(study: Study, params: object, seen: Seen) -> tuple | None:
     prior = study.tunnel.lag_prior
     if prior is None or study.position is None or study.model.softmax != "plain":
         return None
-    at, tokens = np.asarray(seen.scored), seen.batch.inputs.shape[1]
+    at, tokens = np.asarray(seen.tokens), seen.batch.inputs.shape[1]
     log_prior_T = np.asarray(prior.log_density(jnp.arange(tokens, dtype=float)), np.float64)
     log_prior_PT = log_prior_T[np.maximum(at[:, None] - np.arange(tokens)[None], 0)]
     layers = per_layer(study.position, study.model.layers)
 
     def added(depth: int) -> np.ndarray:
         layer = depth % study.model.layers
-        learned = params["layers"][str(layer)]["attention"].get("learned", {})  # type: ignore[index]
-        bias_NT = biases(study, layers[layer], learned)
+        bias_NT = biases(study, layers[layer], learned_prior(params, layer))
         return bias_NT if len(bias_NT) else np.zeros((study.model.heads, tokens))
 
     return np.asarray(seen.log_target_BPT, np.float64) - log_prior_PT[None], log_prior_PT, added
@@ -168,26 +168,21 @@ def splitting(study: Study, params: object, seen: Seen) -> tuple | None:
 def defined(seen: Seen) -> np.ndarray:
     """bool[B, P]: where there is a posterior over at least two visible tokens, and the prediction counts."""
     log_P_BPT = np.asarray(seen.log_target_BPT)
-    at = np.asarray(seen.scored)
+    at = np.asarray(seen.tokens)
     return (log_P_BPT > -np.inf).any(axis=-1) & (at > 0)[None] & (np.asarray(seen.batch.weight_BP) > 0)
 
 
 def uniform_score(seen: Seen) -> float:
     tokens = seen.batch.inputs.shape[1]
-    rows_PT = visible(tokens)[np.asarray(seen.scored)]
+    rows_PT = visible(tokens)[np.asarray(seen.tokens)]
     even = np.broadcast_to(rows_PT / rows_PT.sum(axis=-1, keepdims=True), seen.log_target_BPT.shape)  # type: ignore[union-attr]
-    return 1 - jsd_bits(even, np.asarray(seen.log_target_BPT, np.float64))[defined(seen)].mean()
+    return 1 - js_bits(log(even), np.asarray(seen.log_target_BPT, np.float64))[defined(seen)].mean()
 
 
-def jsd_bits(weight: np.ndarray, log_P: np.ndarray) -> np.ndarray:
-    """½ KL(α ‖ m) + ½ KL(P ‖ m), m = (α + P)/2, over the last axis: at most one bit."""
-    p = np.exp(log_P)
-    middle = np.maximum((weight + p) / 2, 1e-300)
-
-    def kl(of: np.ndarray) -> np.ndarray:
-        return np.sum(np.where(of > 0, of * np.log2(np.maximum(of, 1e-300) / middle), 0.0), axis=-1)
-
-    return (kl(weight) + kl(p)) / 2
+def log(weight: np.ndarray) -> np.ndarray:
+    """Of weights, some of which are zero."""
+    with np.errstate(divide="ignore"):
+        return np.log(weight)
 
 
 def line(x_KT: np.ndarray, y_KT: np.ndarray) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Convergence: how fast do the entropies of the exact predictive and of the model's fall, beside the law that applies?
 
-`laws.py` says which law that is. The excess over the limit is taken from the records (`curves.npz`): per bin, mean
+`Tunnel.law` says which law that is. The excess over the limit is taken from the records (`curves.npz`): per bin, mean
 entropies of the exact predictive and of the model's over the same sequences. Where the exact excess has a closed form
 (`urn`) it is that, and the model's is it plus the difference of the two means, in which the sequences cancel. The null
 of a rate is 0: who learns nothing more has an excess that does not fall.
@@ -8,6 +8,7 @@ of a rate is 0: who learns nothing more has an excess that does not fall.
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +16,10 @@ import numpy as np
 from jaxtyping import Array
 
 from windtunnel import records
-from windtunnel.compare import kl_bits
 from windtunnel.config import Study
-from windtunnel.evaluate import scored_bins
-from windtunnel.instruments.base import EXAMPLES, Json, Subject, model, sequences
-from windtunnel.instruments.laws import Law, law, urn_excess_bits
-from windtunnel.tunnels import Urn
+from windtunnel.information import kl_bits
+from windtunnel.instruments.base import EXAMPLES, Build, Json, Subject, sequences
+from windtunnel.tunnels.answers import Law
 
 LEAST_BITS = 1e-3  # an excess below this is not told from the model's error
 FIRST = 4  # observations seen, from which on a law of large numbers is asked for
@@ -30,7 +29,7 @@ def refusal(subject: Subject) -> str | None:
     tunnel = subject.study.tunnel
     if tunnel.pool:
         return "the data come from a pool, whose law is not known"
-    if law(tunnel, subject.study.length) is None:
+    if tunnel.law(subject.study.problem.length) is None:
         return f"no law of convergence is stated for {tunnel.name} of this kind"
     if subject.folder is None or not (subject.folder / "curves.npz").exists():
         return "needs the curves of a judged study"
@@ -41,13 +40,13 @@ def measure(subject: Subject) -> Json:
     """`theory` is the rate of the law (`kind`, `unit`); `exact` and `model` are fitted within the horizon, `exact_past`
     and `model_past` beyond it, with standard errors; `seen`, `excess_exact` and `excess_model` are what they fit.
     """
-    found = law(subject.study.tunnel, subject.study.length)
+    found = subject.study.tunnel.law(subject.study.problem.length)
     assert subject.folder is not None and found is not None  # `refusal` made sure
     if found.kind == "forgetting":
         points = forgetting(subject)
     else:
         points = excesses(subject.study, found, records.read_curves(subject.folder / "curves.npz"))
-    known, inside = subject.study.tunnel.name == "urn", np.ones(len(points["seen"]), bool)
+    known, inside = points.pop("closed"), np.ones(len(points["seen"]), bool)
     if found.kind in ("few", "smooth", "crossover"):
         inside = points["seen"] < subject.study.horizon
     rates = {}
@@ -82,15 +81,17 @@ def headline(record: Json) -> dict[str, float | None]:
     return {name: record[name] for name in ("theory", "exact", "model", "exact_past", "model_past")}
 
 
-def excesses(study: Study, found: Law, curves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def excesses(study: Study, found: Law, curves: dict[str, np.ndarray]) -> dict[str, Any]:
     """`seen`: observations before the prediction, `excess_exact` and `excess_model` (bits; entropies for a `smooth`
-    family whose limit is not known, and for a `count`), per bin, and which are `used`.
+    family whose limit is not known, and for a `count`), per bin, which are `used`, and whether the exact excess is
+    in `closed` form.
     """
-    seen = np.asarray([np.exp(np.mean(np.log(np.asarray(b.at)))) for b in scored_bins(study)]) - 1
+    seen = np.asarray([np.exp(np.mean(np.log(np.asarray(b.scored)))) for b in study.problem.bins.each]) - 1
     exact, found_model = curves["entropy_bits_exact"], curves["entropy_bits"]
     used = seen >= FIRST
-    if isinstance(study.tunnel, Urn):
-        exact = urn_excess_bits(study.tunnel, np.round(seen).astype(int))
+    closed = study.tunnel.excess_bits(seen)
+    if closed is not None:
+        exact = closed
         found_model = exact + curves["entropy_bits"] - curves["entropy_bits_exact"]
         used &= exact > LEAST_BITS
     elif found.kind == "few":
@@ -101,7 +102,13 @@ def excesses(study: Study, found: Law, curves: dict[str, np.ndarray]) -> dict[st
     elif found.kind == "count":
         seen = np.log2(study.tunnel.outcomes - seen)
         used = np.ones(len(seen), bool)
-    return {"seen": seen, "excess_exact": exact, "excess_model": found_model, "used": used}
+    return {
+        "seen": seen,
+        "excess_exact": exact,
+        "excess_model": found_model,
+        "used": used,
+        "closed": closed is not None,
+    }
 
 
 def rate(
@@ -139,32 +146,38 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return float(found.slope), float(found.stderr)
 
 
-def forgetting(subject: Subject) -> dict[str, np.ndarray]:
+def forgetting(subject: Subject) -> dict[str, Any]:
     """KL (bits) between what is predicted at the last observation and what would be, had the symbol `seen` observations
     before it been another of the same sequence; of the exact reasoner and of the model.
     """
-    exact, found = replaced_one(subject.study, subject.params, EXAMPLES)
+    exact, found = replaced_one(subject.study, subject.params, EXAMPLES, subject.model)
     lag = np.arange(len(exact) - 1)
     exact, found = (
         np.asarray([kl_bits(of[-1], of[-2 - w]).mean() for w in lag]) for of in map(np.asarray, (exact, found))
     )
-    return {"seen": lag.astype(float), "excess_exact": exact, "excess_model": found, "used": exact > LEAST_BITS / 10}
+    return {
+        "seen": lag.astype(float),
+        "excess_exact": exact,
+        "excess_model": found,
+        "used": exact > LEAST_BITS / 10,
+        "closed": False,
+    }
 
 
-@partial(jax.jit, static_argnames="count")
-def replaced_one(study: Study, params: object, count: int) -> tuple[Array, Array]:
+@partial(jax.jit, static_argnames=("count", "model"))
+def replaced_one(study: Study, params: object, count: int, model: Build) -> tuple[Array, Array]:
     """Two [T+1, B, V] of log-predictives (nats) at the last observation: with the symbol of each observation in turn
     replaced by the one that comes after it in the sequence (the last by the first), and with none.
     """
     tables, batch = sequences(study, count)
     observations = study.horizon
     last = jnp.asarray([observations - 1])
-    first = study.tunnel._header  # pyrefly: ignore[missing-attribute]
+    first = study.tunnel.header
     tokens = jnp.arange(batch.inputs.shape[1])
     following = jnp.where(tokens + 1 < len(tokens), tokens + 1, first)
 
-    def predicted(at: Array) -> tuple[Array, Array]:
-        take = jnp.where(tokens == at, following, tokens)
+    def predicted(token: Array) -> tuple[Array, Array]:
+        take = jnp.where(tokens == token, following, tokens)
         changed = batch._replace(inputs=batch.inputs[:, take])
         logits = model(study, params)(changed.inputs, study.tunnel.scored(observations)[-1:])
         return study.tunnel.log_predictive(tables, changed, last)[:, 0], jax.nn.log_softmax(logits)[:, 0]

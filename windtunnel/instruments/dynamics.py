@@ -25,8 +25,10 @@ import numpy as np
 from jaxtyping import Array
 
 from windtunnel.config import Study
-from windtunnel.instruments.base import EXAMPLES, Json, Subject, look, model, sequences, visible
-from windtunnel.train import losses
+from windtunnel.instruments.base import EXAMPLES, Build, Json, Subject, look, sequences, visible
+from windtunnel.losses import CROSS_ENTROPY
+from windtunnel.models.tap import Tap
+from windtunnel.train import measured
 
 STEP = 1e-3  # of the SGD step, relative to the size of the parameters
 SETTLED = 0.05  # of its whole way: a number this near to its end, and staying so, is settled
@@ -37,9 +39,9 @@ class Forces(NamedTuple):
     """Gradients of the mean loss (nats a prediction), by depth: with respect to parameters, and to what taps show."""
 
     params: Any
-    scores: dict[str, Array]
-    context: dict[str, Array]
-    values: dict[str, Array]
+    scores: dict[int, Array]
+    context: dict[int, Array]
+    values: dict[int, Array]
 
 
 def refusal(subject: Subject) -> str | None:
@@ -49,22 +51,20 @@ def refusal(subject: Subject) -> str | None:
 def measure(subject: Subject) -> Json:
     """`heads`: one row a layer and head; `timing`, where there is a time series."""
     seen = subject.seen
-    force = forces(subject.study, subject.params, EXAMPLES)
+    force = forces(subject.study, subject.params, EXAMPLES, subject.model)
     size, steep = (float(jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))) for tree in
                    (subject.params, force.params))  # fmt: skip
     rate = STEP * size / max(steep, 1e-30)
     stepped = jax.tree.map(lambda leaf, slope: leaf - rate * slope, subject.params, force.params)
-    after = look(subject.study, stepped, EXAMPLES)
+    after = look(subject.study, stepped, EXAMPLES, subject.model)
     rows, seen_TT = [], visible(seen.batch.inputs.shape[1])
     for depth in seen.depths:
-        tapped = {
-            name: np.asarray(seen.taps[f"{depth}.{name}"], np.float64) for name in ("attention", "scores", "values")
-        }
-        later = {name: np.asarray(after.taps[f"{depth}.{name}"], np.float64) for name in ("scores", "values")}
-        pull_BNTd = np.asarray(force.context[str(depth)], np.float64)
+        tapped = {name: np.asarray(seen.taps[name][depth], np.float64) for name in ("attention", "scores", "values")}
+        later = {name: np.asarray(after.taps[name][depth], np.float64) for name in ("scores", "values")}
+        pull_BNTd = np.asarray(force.context[depth], np.float64)
         A_BNTT = advantage(tapped["attention"], pull_BNTd, tapped["values"])
         routed_BNTT, valued_BNTd = tapped["attention"] * A_BNTT, value_force(tapped["attention"], pull_BNTd)
-        slope_BNTT, slope_BNTd = (np.asarray(of[str(depth)], np.float64) for of in (force.scores, force.values))
+        slope_BNTT, slope_BNTd = (np.asarray(of[depth], np.float64) for of in (force.scores, force.values))
         off = max(
             np.abs(slope_BNTT + routed_BNTT).max() / max(np.abs(slope_BNTT).max(), 1e-30),
             np.abs(slope_BNTd - valued_BNTd).max() / max(np.abs(slope_BNTd).max(), 1e-30),
@@ -110,30 +110,36 @@ def headline(record: Json) -> dict[str, float | None]:
     return {name: mean(name) for name in ("routing", "advantage", "value")}
 
 
-@partial(jax.jit, static_argnames="count")
-def forces(study: Study, params: Any, count: int) -> Forces:
-    """Gradients of the study's own loss on sequences that no training sees."""
+@partial(jax.jit, static_argnames=("count", "model"))
+def forces(study: Study, params: Any, count: int, model: Build) -> Forces:
+    """Gradients of cross-entropy on sequences that no training sees. What a tap adds to an intermediate value, zero
+    here, has the gradient of that value.
+    """
     tables, batch = sequences(study, count)
-    scored = study.tunnel.scored(study.horizon)
-    every = np.arange(batch.inputs.shape[1])
+    kinds = ("scores", "context", "values")
 
-    def run(params: Any, added: dict[str, Array], shapes: dict[str, Any] | None = None) -> Array:
-        def tap(name: str, value: Any) -> Any:
-            if shapes is not None and name.endswith((".scores", ".context", ".values")):
-                shapes[name] = jnp.zeros_like(value)
-            return value + added[name] if name in added else value
+    def loss(params: Any, added: dict[str, dict[int, Array]]) -> Array:
+        tap = Tap(lambda depth, kind, value: value + added[kind][depth], *kinds)
+        return mean_loss(params, tap)
 
-        logits_BTV = model(study, params)(batch.inputs, every, tap=tap)
-        return losses(study, tables, batch, logits_BTV[:, scored])[0] / jnp.sum(batch.weight_BP)
+    def mean_loss(params: Any, tap: Tap) -> Array:
+        module = model(study, params)
 
-    zeros: dict[str, Array] = {}
-    run(params, {}, zeros)
-    slope, slopes = jax.grad(run, argnums=(0, 1))(params, zeros)
-    by_kind = {
-        kind: {name.split(".")[0]: of for name, of in slopes.items() if name.endswith(kind)}
-        for kind in ("scores", "context", "values")
-    }
-    return Forces(slope, **by_kind)
+        def everywhere(inputs: Array, tokens: np.ndarray, **_: Any) -> Array:  # a tap is shown what is read: all tokens
+            return module(inputs, np.arange(inputs.shape[1]), tap=tap)[:, tokens]
+
+        total, weight = measured(study, tables, batch, everywhere)[CROSS_ENTROPY]
+        return total / weight
+
+    zeros: dict[str, dict[int, Array]] = {kind: {} for kind in kinds}
+
+    def note(depth: int, kind: str, value: Array) -> Array:
+        zeros[kind][depth] = jnp.zeros_like(value)
+        return value
+
+    mean_loss(params, Tap(note, *kinds))
+    slope, slopes = jax.grad(loss, argnums=(0, 1))(params, zeros)
+    return Forces(slope, **slopes)
 
 
 def advantage(attention_BNTT: np.ndarray, pull_BNTd: np.ndarray, values_BNTd: np.ndarray) -> np.ndarray:

@@ -6,19 +6,17 @@ orthogonal where n > d, so the score is 1 at the Welch bound and 0 where all are
     r² = mean_{i≠j} cos²(k_i, k_j),   r_min = √max(0, (n − d) / (d (n − 1))),   score = 1 − (r − r_min) / (1 − r_min).
 
 Random directions are nearly orthogonal too: mean |cos| = √(2/πd). So every number stands beside chance, beside a random
-initialisation of the same shape, and beside shuffled labels where a direction is a mean over tokens (`hypotheses.frame`
+initialisation of the same shape, and beside shuffled labels where a direction is a mean over tokens (`Tunnel.frame`
 says of which; stored pairs have a token each, and no label to shuffle).
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from windtunnel.instruments.base import Json, Seen, Subject, visible
-from windtunnel.instruments.hypotheses import Frame, frame
-from windtunnel.tunnels import Recall
-
-ORTHOGONAL, COVERED, SEPARATE = 0.9, 0.8, 0.7  # what good looks like, by the thresholds of the seed
+from windtunnel.tunnels.answers import Frame
 
 
 def refusal(subject: Subject) -> str | None:
@@ -29,14 +27,13 @@ def measure(subject: Subject) -> Json:
     """`keys`: one row a layer and head; `manifold`: what residual states know of the belief; `domains`: whether those
     of different domains lie apart (`mixture`).
     """
-    seen, untrained, tunnel = subject.seen, subject.untrained, subject.study.tunnel
-    found = frame(tunnel, seen.batch, seen.log_posterior_BPH)
+    seen, untrained = subject.seen, subject.untrained
     record: Json = {"keys": None, "manifold": manifold(seen, untrained), "domains": None}
-    if found is not None and seen.depths:
-        record["keys"] = keys(seen, untrained, found)
-        if isinstance(tunnel, Recall):  # what the data themselves allow
-            record["keys"]["codes"] = orthogonality(np.asarray(seen.batch.inputs)[..., : tunnel.bits])
-    if tunnel.name == "mixture":
+    if seen.frame is not None and seen.depths:
+        record["keys"] = keys(seen, untrained, seen.frame)
+        if seen.frame.codes_BTd is not None:  # what the data themselves allow
+            record["keys"]["codes"] = orthogonality(np.asarray(seen.frame.codes_BTd))
+    if seen.log_domains_BPK is not None:
         record["domains"] = domains(seen, untrained)
     return record
 
@@ -86,20 +83,19 @@ def headline(record: Json) -> dict[str, float | None]:
 
 def keys(seen: Seen, untrained: Seen, found: Frame) -> Json:
     """Every layer and head, with nulls; `best` is the most orthogonal."""
-    rows, shuffled = [], np.random.default_rng(0).permutation(found.label_BT.ravel()).reshape(found.label_BT.shape)
+    rows, label_BT = [], np.asarray(found.label_BT)
+    shuffled = replace(found, label_BT=np.random.default_rng(0).permutation(label_BT.ravel()).reshape(label_BT.shape))
     for depth in seen.depths:
-        trained, null = (np.asarray(of.taps[f"{depth}.keys"], np.float64) for of in (seen, untrained))
-        sharp = {name: sharpness(np.asarray(of.taps[f"{depth}.attention"], np.float64))
+        trained, null = (np.asarray(of.taps["keys"][depth], np.float64) for of in (seen, untrained))
+        sharp = {name: sharpness(np.asarray(of.taps["attention"][depth], np.float64))
                  for name, of in (("trained", seen), ("untrained", untrained))}  # fmt: skip
         for head in range(trained.shape[1]):
             row = orthogonality(directions(trained[:, head], found), spectrum=True)
             row["untrained"] = orthogonality(directions(null[:, head], found), spectrum=True)
             row["untrained"]["sharpness"] = sharp["untrained"][head]
-            row["shuffled"] = (
-                None if found.own else orthogonality(directions(trained[:, head], found._replace(label_BT=shuffled)))
-            )
+            row["shuffled"] = None if found.own else orthogonality(directions(trained[:, head], shuffled))
             rows.append({"layer": depth, "head": head, "sharpness": sharp["trained"][head], **row})
-    d = seen.taps[f"{seen.depths[0]}.keys"].shape[-1]
+    d = seen.taps["keys"][seen.depths[0]].shape[-1]
     n = float(np.mean([row["n"] for row in rows]))
     return {
         "what": found.what,
@@ -118,7 +114,7 @@ def directions(keys_BTd: np.ndarray, found: Frame) -> np.ndarray:
     """
     if found.own:
         return keys_BTd
-    label = found.label_BT.ravel()
+    label = np.asarray(found.label_BT).ravel()
     flat = keys_BTd.reshape(-1, keys_BTd.shape[-1])
     return np.stack([flat[label == h].mean(axis=0) for h in range(found.count) if (label == h).any()])[None]
 
@@ -204,8 +200,8 @@ def manifold(seen: Seen, untrained: Seen) -> Json:
 
 def last_residual(seen: Seen) -> np.ndarray:
     """[B, P, D]: the residual stream after the last layer, where outcomes are predicted."""
-    depth = max(int(name.split(".")[0]) for name in seen.taps if name.endswith(".residual"))
-    return np.asarray(seen.taps[f"{depth}.residual"], np.float64)[:, seen.scored]
+    residual = seen.taps["residual"]
+    return np.asarray(residual[max(residual)], np.float64)[:, seen.tokens]
 
 
 def first_component(centred_KD: np.ndarray) -> float:
@@ -233,8 +229,8 @@ def domains(seen: Seen, untrained: Seen) -> Json:
     the metric of their spread) names the domain, where the exact posterior is sure of it (above 0.9). With K domains
     and the mean recall a, that is (a − 1/K) / (1 − 1/K). Random projections separate a good deal: the null.
     """
-    log_posterior_BPH = np.asarray(seen.log_posterior_BPH)
-    domain_BP, sure_BP = log_posterior_BPH.argmax(axis=-1), log_posterior_BPH.max(axis=-1) > math.log(0.9)
+    log_domains_BPK = np.asarray(seen.log_domains_BPK)
+    domain_BP, sure_BP = log_domains_BPK.argmax(axis=-1), log_domains_BPK.max(axis=-1) > math.log(0.9)
 
     def separation(state_BPD: np.ndarray, domain_BP: np.ndarray) -> float:
         half = len(state_BPD) // 2

@@ -10,50 +10,49 @@ from jax import lax
 from jaxtyping import Array
 
 from windtunnel.config import Study
-from windtunnel.evaluate import each_example
-from windtunnel.instruments.base import model
-from windtunnel.instruments.hypotheses import targets
-from windtunnel.tunnels import Batch, Hmm
+from windtunnel.information import kl
+from windtunnel.instruments.base import Build
+from windtunnel.models.tap import Tap
+from windtunnel.tunnels import Batch
 
 EXAMPLES = 16
 RIGHT = 0.9  # of the exact mass is what the right hypotheses hold
 REPAIRS = ("none", "position", "dilution", "both")
 
 
-@partial(jax.jit, static_argnames="at")
-def far(study: Study, params: Any, at: tuple[int, ...], slopes: Array | None) -> dict[str, Array]:
+@partial(jax.jit, static_argnames=("at", "model"))
+def far(study: Study, params: Any, at: tuple[int, ...], slopes: Array | None, model: Build) -> dict[str, Array]:
     """[B, P, …] at the observations `at` of sequences of the whole evaluated length, one at a time."""
-    module, where = model(study, params), jnp.asarray(at)
-    scored = study.tunnel.scored(study.length)[np.asarray(at)]
+    problem, tunnel, module, where = study.problem, study.tunnel, model(study, params), jnp.asarray(at)
+    tokens = tunnel.scored(problem.length)[np.asarray(at)]
 
     def judge(batch: Batch) -> dict[str, Array]:
-        tables = study.tunnel.prepare(study.length)
-        log_p_BPV = study.tunnel.log_predictive(tables, batch, where)
-        right = None if isinstance(study.tunnel, Hmm) else targets(study.tunnel, tables, batch, where)
-        made = looked_at(module, batch, scored, right)
+        tables = tunnel.prepare(problem.length)
+        log_p_BPV = tunnel.log_predictive(tables, batch, where)
+        right = tunnel.token_weights(tables, batch, where) if tunnel.weighs_far else None
+        shown = looked_at(module, batch, tokens, right)
         if slopes is not None:
-            assert right is not None  # who has a prior over lags has targets
-            kl = [
-                repaired(module, batch, scored, log_p_BPV, right, prior_at(study, where), slopes, of) for of in REPAIRS
-            ]
-            made["kl_bits"] = jnp.stack(kl, axis=-1)
-        return made
+            assert right is not None  # where there is a prior over lags, tokens have weights
+            prior_PT = prior_at(study, where)
+            kl_bits = [repaired(module, batch, tokens, log_p_BPV, right, prior_PT, slopes, of) for of in REPAIRS]
+            shown["kl_bits"] = jnp.stack(kl_bits, axis=-1)
+        return shown
 
-    return each_example(study, judge, jnp.arange(EXAMPLES))
+    return problem.each(judge, jnp.arange(EXAMPLES))
 
 
 def prior_at(study: Study, at: Array) -> Array:
     """[P, T]: the log-prior of each pair at the observations `at`."""
-    lag_PT = at[:, None] - jnp.arange(study.tunnel.tokens(study.length))[None]
+    lag_PT = at[:, None] - jnp.arange(study.tunnel.tokens(study.problem.length))[None]
     prior = study.tunnel.lag_prior
     assert prior is not None
     return prior.log_density(jnp.maximum(lag_PT, 0).astype(float))
 
 
-def looked_at(module: Any, batch: Batch, scored: np.ndarray, log_right_BPT: Array | None) -> dict[str, Array]:
+def looked_at(module: Any, batch: Batch, tokens: np.ndarray, log_right_BPT: Array | None) -> dict[str, Array]:
     """What attention does, [B, P, L × N]."""
     rows: dict[str, list[Array]] = {"entropy_bits": [], "scale": [], "mass": []}
-    query_P = lax.optimization_barrier(jnp.asarray(scored))  # else XLA sums up what is visible while it compiles
+    query_P = lax.optimization_barrier(jnp.asarray(tokens))  # else XLA sums up what is visible while it compiles
     visible_PT = jnp.arange(batch.inputs.shape[1])[None] <= query_P[:, None]
     exact_BPT = right_BPT = None
     if log_right_BPT is not None:
@@ -63,12 +62,12 @@ def looked_at(module: Any, batch: Batch, scored: np.ndarray, log_right_BPT: Arra
         least = jnp.min(jnp.where(before < RIGHT, ordered, jnp.inf), axis=-1, keepdims=True)
         right_BPT = (exact_BPT >= least) & (exact_BPT > 0)
 
-    def tap(name: str, value: Any) -> Any:
-        if name.endswith(".scores"):
+    def look(depth: int, kind: str, value: Any) -> Any:
+        if kind == "scores":
             mean = jnp.mean(value, axis=-1, keepdims=True, where=visible_PT[None, None])
             spread = jnp.mean(jnp.where(visible_PT, value - mean, 0.0) ** 2, axis=-1, where=visible_PT[None, None])
             rows["scale"].append(jnp.sqrt(spread))
-        if name.endswith(".attention"):
+        else:
             entropy = -jnp.sum(jnp.where(value > 0, value * jnp.log2(jnp.maximum(value, 1e-30)), 0.0), axis=-1)
             rows["entropy_bits"].append(entropy)
             if exact_BPT is not None and right_BPT is not None:
@@ -76,16 +75,16 @@ def looked_at(module: Any, batch: Batch, scored: np.ndarray, log_right_BPT: Arra
                 rows["mass"].append(jnp.sum(jnp.where(right_BPT[:, None], value, 0.0), axis=-1) / held[:, None])
         return value
 
-    module(batch.inputs, scored, tap=tap)
-    made = {name: jnp.moveaxis(jnp.concatenate(of, axis=1), 1, -1) for name, of in rows.items() if of}
+    module(batch.inputs, tokens, tap=Tap(look, "scores", "attention"))
+    shown = {name: jnp.moveaxis(jnp.concatenate(of, axis=1), 1, -1) for name, of in rows.items() if of}
     if exact_BPT is not None and right_BPT is not None:
         held = jnp.sum(jnp.where(right_BPT, exact_BPT, 0.0), axis=-1)
-        made["uniform_mass"] = jnp.sum(right_BPT, axis=-1) / jnp.sum(visible_PT, axis=-1)[None] / held
-    return made
+        shown["uniform_mass"] = jnp.sum(right_BPT, axis=-1) / jnp.sum(visible_PT, axis=-1)[None] / held
+    return shown
 
 
 def repaired(
-    module: Any, batch: Batch, scored: np.ndarray, log_p_BPV: Array, log_right_BPT: Array, log_prior_PT: Array,
+    module: Any, batch: Batch, tokens: np.ndarray, log_p_BPV: Array, log_right_BPT: Array, log_prior_PT: Array,
     slopes_LN: Array, repair: str,
 ) -> Array:  # fmt: skip
     """[B, P]: KL (bits) with the scores of every head that has a slope c put right: its `position`, its content
@@ -94,15 +93,13 @@ def repaired(
     likelihood_BPT = log_right_BPT - log_prior_PT[None]
     kept: dict[str, Array] = {}
 
-    def tap(name: str, value: Any) -> Any:
-        depth, _, what = name.partition(".")
-        if what in ("queries", "keys"):
-            kept[what] = value
-        if what != "scores" or repair == "none":
+    def mend(depth: int, kind: str, value: Any) -> Any:
+        if kind != "scores":
+            kept[kind] = value
             return value
-        c_N11 = slopes_LN[int(depth)][:, None, None]
+        c_N11 = slopes_LN[depth][:, None, None]
         q, k = kept["queries"], kept["keys"]
-        rows = scored if q.shape[2] != len(scored) else np.arange(len(scored))
+        rows = tokens if q.shape[2] != len(tokens) else np.arange(len(tokens))
         content = jnp.einsum("bnpd,bntd->bnpt", q[:, :, rows], k) / jnp.sqrt(q.shape[-1])
         position = jnp.where(jnp.isfinite(value), value - content, -jnp.inf)
         right_content = c_N11 * likelihood_BPT[:, None]
@@ -112,6 +109,6 @@ def repaired(
         )
         return jnp.where(jnp.isnan(c_N11), value, mended)
 
-    log_q_BPV = jax.nn.log_softmax(module(batch.inputs, scored, tap=tap))
-    p_BPV = jnp.exp(log_p_BPV)
-    return jnp.sum(jnp.where(p_BPV > 0, p_BPV * (log_p_BPV - log_q_BPV), 0.0), axis=-1) / np.log(2)
+    tap = None if repair == "none" else Tap(mend, "queries", "keys", "scores")
+    log_q_BPV = jax.nn.log_softmax(module(batch.inputs, tokens, tap=tap))
+    return kl(log_p_BPV, log_q_BPV) / np.log(2)

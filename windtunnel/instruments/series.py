@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from windtunnel import records
-from windtunnel.compare import kl_bits, mean_and_error
+from windtunnel.compare import mean_and_error
 from windtunnel.config import Study
+from windtunnel.information import kl_bits
 from windtunnel.instruments import consistency, dynamics, geometry
 from windtunnel.instruments.base import Json, Subject, finite
 from windtunnel.spec import arrays

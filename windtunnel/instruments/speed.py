@@ -3,13 +3,13 @@
 Every batch is drawn fresh and scored before it is trained on, so a learning curve is one of held-out sequences.
 """
 
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 
-from windtunnel.statistics import Interval, interval
+from windtunnel import records
+from windtunnel.records.statistics import Interval, interval
 
 Steps = dict[str, float | None]  # by seed; None: it never arrived
 
@@ -17,10 +17,9 @@ SMOOTH = 20  # steps that a mean is taken over: a batch is a sample
 
 
 def learning_curve(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(step, KL in bits) of `train.jsonl`; NaN where it was not finite."""
-    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
-    kl_bits = [np.nan if row["kl_bits"] is None else row["kl_bits"] for row in rows]
-    return np.asarray([row["step"] for row in rows]), np.asarray(kl_bits, float)
+    """(step, KL in bits) of a study."""
+    curve = records.read_learning_curve(folder / "train.jsonl")
+    return curve["step"], curve["kl_bits"]
 
 
 def steps_to_threshold(step: np.ndarray, kl_bits: np.ndarray, threshold: float) -> float | None:

@@ -111,13 +111,13 @@ def headline(record: Json) -> dict[str, float | None]:
 def attention(subject: Subject, tolerance: float) -> Json:
     """Every list is by length; `mass`, `entropy_bits` and `scale` have one number a layer and head (flattened)."""
     study = subject.study
-    steps = int(np.floor(np.log2(study.length / study.horizon) + 1e-9))
+    steps = int(np.floor(np.log2(study.problem.length / study.horizon) + 1e-9))
     lengths = [study.horizon * 2**k for k in range(steps + 1)]
     lengths = [length for length in (study.horizon // 4, study.horizon // 2) if length >= 2 * NEAR] + lengths
     at = tuple(length - 1 - back for length in lengths for back in reversed(range(NEAR)))
     slopes = content_slopes(subject)
     shown: dict[str, np.ndarray] = {
-        name: np.asarray(of, np.float64) for name, of in far(study, subject.params, at, slopes).items()
+        name: np.asarray(of, np.float64) for name, of in far(study, subject.params, at, slopes, subject.model).items()
     }
 
     def by_length(of: np.ndarray) -> np.ndarray:  # [B, P, …] → [lengths, …]

@@ -1,15 +1,16 @@
 """The models under test. Here are their specs; the modules are imported when one is built (flax takes half a second).
 
-A model is used through two functions of plain pytrees: `build` makes the module, `split` its parameters.
+A spec's `build` makes the module; `parameters` and `with_parameters` (`parameters.py`) take its parameters out and put
+others in.
 """
 
 from typing import Annotated, Any, Literal, NamedTuple
 
 from jaxtyping import Array
-from pydantic import Field
 
+from windtunnel.models.parameters import parameters, with_parameters
 from windtunnel.models.position import AnyPosition
-from windtunnel.spec import Size, spec
+from windtunnel.spec import Family, Size, spec
 
 
 class Shape(NamedTuple):
@@ -22,7 +23,22 @@ class Shape(NamedTuple):
 
 
 class Model:
-    """The contract. `build` makes a flax module that is called as `logits_BPV = model(inputs, at, *, key, tap)`."""
+    """The contract. `build` makes a flax module, called as `logits_BPV = model(inputs, tokens, *, key, tap, readings)`:
+    logits at `tokens`, ascending. `key` is given while training; a `tap` looks in (`tap.py`); how attention was
+    computed is added to the list `readings`.
+    """
+
+    @property
+    def name(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def layers(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def width(self) -> int:
+        raise NotImplementedError
 
     heads: int = 0  # of attention: a model without any takes no position
     softmax: str = "plain"  # of attention
@@ -136,20 +152,19 @@ class Mlp(Model):
         return Module(self, shape, nnx.Rngs(key))
 
 
-AnyModel = Annotated[Transformer | Gru | Lstm | Ssm | Mlp, Field(discriminator="name")]
+MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp)
+AnyModel = Annotated[Model, MODELS]
 
-
-def parameters(module: Any) -> Any:
-    """The module's learned parameters, as nested dicts of arrays."""
-    from flax import nnx
-
-    return nnx.to_pure_dict(nnx.state(module, nnx.Param))
-
-
-def with_parameters(module: Any, params: Any) -> Any:
-    """The module with these parameters in place of its own."""
-    from flax import nnx
-
-    graph, state, rest = nnx.split(module, nnx.Param, ...)
-    nnx.replace_by_pure_dict(state, params)
-    return nnx.merge(graph, state, rest)
+__all__ = [
+    "MODELS",
+    "AnyModel",
+    "Gru",
+    "Lstm",
+    "Mlp",
+    "Model",
+    "Shape",
+    "Ssm",
+    "Transformer",
+    "parameters",
+    "with_parameters",
+]

@@ -1,8 +1,6 @@
 """Causal attention with a positional prior in its score: α_ij ∝ exp(q_i·k_j / √d + log p(position))."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +8,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from windtunnel.models.blocks import attend
+from windtunnel.models.blocks import Reading, attend
 from windtunnel.models.position import Position
 from windtunnel.models.score import Rows, Score, scores
-
-# tap(name, value) -> value: how everything else looks in or intervenes. One that has an attribute `rows = False` is
-# shown no scores and no attention, so that these are not made.
-Tap = Callable[[str, Any], Any]
-
-
-def no_tap(name: str, value: Any) -> Any:
-    return value
+from windtunnel.models.tap import LayerTap
 
 
 class Attention(nnx.Module):
@@ -45,8 +36,18 @@ class Attention(nnx.Module):
     def learned_parameters(self) -> dict[str, Array]:
         return {name: parameter[...] for name, parameter in self.learned.items()}
 
-    def __call__(self, x_BTD: Array, positions_T: Array, rows_Q: Rows, tapped_P: Rows | None, tap: Tap) -> Array:
-        """[B, Q, D]: what attention adds at the tokens `rows_Q`; with a tap, its rows at `tapped_P` are shown to it."""
+    def __call__(
+        self,
+        x_BTD: Array,
+        positions_T: Array,
+        rows_Q: Rows,
+        tokens_P: Rows,
+        tap: LayerTap,
+        readings: list[Reading] | None = None,
+    ) -> Array:
+        """[B, Q, D]: what attention adds at the tokens `rows_Q`. A tap is shown scores and attention at `tokens_P`
+        only, and those are written out for it alone. How attention was computed is added to `readings`.
+        """
         batch, _, width = x_BTD.shape
         learned = self.learned_parameters()
 
@@ -67,10 +68,11 @@ class Attention(nnx.Module):
         q, k, v = tap("queries", q), tap("keys", k), tap("values", v)
         q = score.sharpened(q, rows_Q)
         context_BNQd, reading = attend(q, k, v, rows_Q, score)
-        tap("reading", reading)
-        if tapped_P is not None:
-            here_P = jnp.searchsorted(rows_Q, tapped_P)
-            scores_BNPT = tap("scores", scores(q[:, :, here_P], k, tapped_P, score))
+        if readings is not None:
+            readings.append(reading)
+        if tap.wants("scores", "attention"):
+            here_P = jnp.searchsorted(rows_Q, tokens_P)
+            scores_BNPT = tap("scores", scores(q[:, :, here_P], k, tokens_P, score))
             attention_BNPT = tap("attention", jax.nn.softmax(scores_BNPT, axis=-1))
             context_BNQd = context_BNQd.at[:, :, here_P].set(attention_BNPT @ v)
         context_BNQd = tap("context", context_BNQd)

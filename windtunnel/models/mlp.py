@@ -7,15 +7,18 @@ from jaxtyping import Array
 
 from windtunnel.models import Mlp as Spec
 from windtunnel.models import Shape
-from windtunnel.models.attention import Rows, Tap, no_tap, take
+from windtunnel.models.attention import take
+from windtunnel.models.blocks import Reading
+from windtunnel.models.score import Rows
 from windtunnel.models.stack import dense, embed, embedding, in_order, numbered
+from windtunnel.models.tap import Tap, as_tap
 
 
 class Mlp(nnx.Module):
     """x = W [e_{t−W+1} … e_t];  x ← x + down(gelu(up(norm x))), L times;  logits = head(norm x).
 
     Tokens before the first are blanks: zeros in place of an embedding. All after the embedding is computed only at
-    the tokens that are asked for. Taps, in order: `embedding`; per layer `l.residual`; `logits`.
+    the tokens that are asked for. Taps, in order: `embedding`; per layer `residual`; `logits`.
     """
 
     def __init__(self, spec: Spec, shape: Shape, rngs: nnx.Rngs):
@@ -24,15 +27,23 @@ class Mlp(nnx.Module):
         self.norm = nnx.RMSNorm(spec.width, rngs=rngs)
         self.head = nnx.Linear(spec.width, shape.outcomes, rngs=rngs)
 
-    def __call__(self, inputs: Array, at: Rows, *, key: Array | None = None, tap: Tap | None = None) -> Array:
-        """[B, P, V]: logits at the tokens `at` (ascending); `key` is part of the contract and has no use here."""
-        tap = tap or no_tap
-        x = tap("embedding", embed(self.embedding, inputs))
+    def __call__(
+        self,
+        inputs: Array,
+        tokens: Rows,
+        *,
+        key: Array | None = None,
+        tap: Tap | None = None,
+        readings: list[Reading] | None = None,
+    ) -> Array:
+        """[B, P, V]: logits at `tokens` (ascending). `key` and `readings` are part of the contract and unused here."""
+        tap = as_tap(tap)
+        x = tap(0, "embedding", embed(self.embedding, inputs))
         window, *layers = in_order(self.layers)
-        x = window(x, at)
+        x = window(x, tokens)
         for index, layer in enumerate(layers):
-            x = tap(f"{index}.residual", layer(x))
-        return tap("logits", dense(self.head, self.norm(x)))
+            x = tap(index, "residual", layer(x))
+        return tap(len(layers) - 1, "logits", dense(self.head, self.norm(x)))
 
 
 class Window(nnx.Module):

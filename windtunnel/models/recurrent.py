@@ -8,8 +8,10 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array
 
-from windtunnel.models.attention import Rows, Tap, take
+from windtunnel.models.attention import take
+from windtunnel.models.score import Rows
 from windtunnel.models.stack import dense
+from windtunnel.models.tap import LayerTap
 
 
 class Recurrent(nnx.Module):
@@ -35,7 +37,7 @@ class Recurrent(nnx.Module):
         """What is carried on, and h [B, D]."""
         raise NotImplementedError
 
-    def __call__(self, x_BTD: Array, rows_Q: Rows, tapped_P: Rows | None, tap: Tap) -> Array:
+    def __call__(self, x_BTD: Array, rows_Q: Rows, tokens_P: Rows, tap: LayerTap) -> Array:
         recurrent_DG = self.recurrent.kernel[...]
         input_TBG = dense(self.input, jnp.swapaxes(x_BTD, 0, 1))
         _, state_TBD = lax.scan(

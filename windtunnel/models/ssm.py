@@ -8,8 +8,10 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array
 
-from windtunnel.models.attention import Rows, Tap, take
+from windtunnel.models.attention import take
+from windtunnel.models.score import Rows
 from windtunnel.models.stack import dense
+from windtunnel.models.tap import LayerTap
 
 CHUNK = 64  # tokens whose states are in memory at once: the rest of it is linear in the length, without the factor N
 EXPANSION = 2  # E = 2 D channels
@@ -48,16 +50,16 @@ class Selective(nnx.Module):
         self.skip = nnx.Param(jnp.ones(channels))
         self.leave = linear(channels, spec.width)
 
-    def __call__(self, x_BTD: Array, rows_Q: Rows, tapped_P: Rows | None, tap: Tap) -> Array:
+    def __call__(self, x_BTD: Array, rows_Q: Rows, tokens_P: Rows, tap: LayerTap) -> Array:
         u_BTE = jax.nn.silu(convolve(dense(self.enter, x_BTD), self.convolution[...]) + self.convolution_bias[...])
         delta_BTE = jax.nn.softplus(dense(self.delta, dense(self.rank, u_BTE)) + self.delta_bias[...])
         write_BTN, read_BTN = dense(self.write, u_BTE), dense(self.read, u_BTE)
         y_BTE, state_BTNE = scan(
-            delta_BTE, delta_BTE * u_BTE, write_BTN, read_BTN, -jnp.exp(self.rate[...]), keep=tapped_P is not None
+            delta_BTE, delta_BTE * u_BTE, write_BTN, read_BTN, -jnp.exp(self.rate[...]), keep=tap.wants("state")
         )
-        if tapped_P is not None:
-            state_BPNE = tap("state", state_BTNE[:, tapped_P])
-            y_BTE = y_BTE.at[:, tapped_P].set(jnp.einsum("bpne,bpn->bpe", state_BPNE, read_BTN[:, tapped_P]))
+        if tap.wants("state"):
+            state_BPNE = tap("state", state_BTNE[:, tokens_P])
+            y_BTE = y_BTE.at[:, tokens_P].set(jnp.einsum("bpne,bpn->bpe", state_BPNE, read_BTN[:, tokens_P]))
         y_BQE = take(y_BTE + self.skip[...] * u_BTE, rows_Q)
         return dense(self.leave, y_BQE * jax.nn.silu(dense(self.gate, take(x_BTD, rows_Q))))
 

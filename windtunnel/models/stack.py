@@ -8,7 +8,10 @@ from flax import nnx
 from jaxtyping import Array
 
 from windtunnel.models import Shape
-from windtunnel.models.attention import Rows, Tap, no_tap, take
+from windtunnel.models.attention import take
+from windtunnel.models.blocks import Reading
+from windtunnel.models.score import Rows
+from windtunnel.models.tap import Tap, as_tap
 
 
 def embedding(shape: Shape, width: int, rngs: nnx.Rngs) -> Any:
@@ -40,9 +43,8 @@ def in_order(layers: nnx.Dict) -> list[Any]:
 class Stack(nnx.Module):
     """x ← x + layer(norm x), L times;  logits = head(norm x).
 
-    A layer is made by `make(width, rngs)` and called as `layer(x_BTD, rows_Q, tapped_P, tap) -> [B, Q, D]`; time
-    passes in it and nowhere else. Taps, in order: `embedding`; per layer l its own as `l.…`, then `l.residual`;
-    `logits`.
+    A layer is made by `make(spec, rngs)` and called as `layer(x_BTD, rows_Q, tokens_P, tap) -> [B, Q, D]`; time passes
+    in it and nowhere else. Taps, in order: `embedding`; per layer its own, then `residual`; `logits`.
     """
 
     def __init__(self, make: Callable[..., Any], spec: Any, shape: Shape, rngs: nnx.Rngs):
@@ -52,14 +54,20 @@ class Stack(nnx.Module):
         self.norm = nnx.RMSNorm(spec.width, rngs=rngs)
         self.head = nnx.Linear(spec.width, shape.outcomes, rngs=rngs)
 
-    def __call__(self, inputs: Array, at: Rows, *, key: Array | None = None, tap: Tap | None = None) -> Array:
-        """[B, P, V]: logits at the tokens `at` (ascending); `key` is part of the contract and has no use here."""
-        tapped = at if tap is not None else None
-        tap = tap or no_tap
-        x = tap("embedding", embed(self.embedding, inputs))
+    def __call__(
+        self,
+        inputs: Array,
+        tokens: Rows,
+        *,
+        key: Array | None = None,
+        tap: Tap | None = None,
+        readings: list[Reading] | None = None,
+    ) -> Array:
+        """[B, P, V]: logits at `tokens` (ascending). `key` and `readings` are part of the contract and unused here."""
+        tap = as_tap(tap)
+        x = tap(0, "embedding", embed(self.embedding, inputs))
         for index, (norm, layer) in enumerate(zip(in_order(self.norms), in_order(self.layers), strict=True)):
             last = index == len(self.layers) - 1
-            rows = at if last else np.arange(inputs.shape[1])  # the last layer is read only where it is asked
-            added = layer(norm(x), rows, tapped, lambda name, value, i=index: tap(f"{i}.{name}", value))
-            x = tap(f"{index}.residual", take(x, rows) + added)
-        return tap("logits", dense(self.head, self.norm(x)))
+            rows = tokens if last else np.arange(inputs.shape[1])  # the last layer is read only where it is asked
+            x = tap(index, "residual", take(x, rows) + layer(norm(x), rows, tokens, tap.at(index)))
+        return tap(len(self.layers) - 1, "logits", dense(self.head, self.norm(x)))

@@ -7,17 +7,19 @@ from jaxtyping import Array
 
 from windtunnel.models import Shape
 from windtunnel.models import Transformer as Spec
-from windtunnel.models.attention import Attention, Rows, Tap, no_tap, take
+from windtunnel.models.attention import Attention, take
+from windtunnel.models.blocks import Reading
 from windtunnel.models.position import AnyPosition, PerLayer, Single, per_layer
+from windtunnel.models.score import Rows
 from windtunnel.models.stack import dense, embed, embedding, in_order, numbered
+from windtunnel.models.tap import LayerTap, Tap, as_tap
 
 
 class Transformer(nnx.Module):
     """x ← x + attention(norm x);  x ← x + mlp(norm x);  logits = head(norm x).
 
-    Taps, in order: `embedding`; at depth l `l.queries`, `l.keys`, `l.values`, `l.reading`, `l.scores`, `l.attention`,
-    `l.context`, `l.residual`; `logits`. A looped transformer goes through its L layers again and again: pass p of
-    layer i is at depth pL + i.
+    Taps, in order: `embedding`; at depth l `queries`, `keys`, `values`, `scores`, `attention`, `context`, `residual`;
+    `logits`. A looped transformer goes through its L layers again and again: pass p of layer i is at depth pL + i.
     """
 
     def __init__(self, spec: Spec, position: AnyPosition, shape: Shape, rngs: nnx.Rngs):
@@ -29,12 +31,18 @@ class Transformer(nnx.Module):
         self.norm = nnx.RMSNorm(spec.width, rngs=rngs)
         self.head = nnx.Linear(spec.width, shape.outcomes, rngs=rngs)
 
-    def __call__(self, inputs: Array, at: Rows, *, key: Array | None = None, tap: Tap | None = None) -> Array:
-        """[B, P, V]: logits at the tokens `at` (ascending). `key` is given while training."""
-        length = inputs.shape[1]
-        tapped = at if tap is not None and getattr(tap, "rows", True) else None
-        tap = tap or no_tap
-        x = tap("embedding", embed(self.embedding, inputs))
+    def __call__(
+        self,
+        inputs: Array,
+        tokens: Rows,
+        *,
+        key: Array | None = None,
+        tap: Tap | None = None,
+        readings: list[Reading] | None = None,
+    ) -> Array:
+        """[B, P, V]: logits at `tokens` (ascending). `key` is given while training."""
+        length, tap = inputs.shape[1], as_tap(tap)
+        x = tap(0, "embedding", embed(self.embedding, inputs))
         path = in_order(self.layers) * self.loops
         for index, layer in enumerate(path):
             position, learned = layer.attention.position, layer.attention.learned_parameters()
@@ -43,9 +51,9 @@ class Transformer(nnx.Module):
                 embedded = position.embed(learned, positions)
                 x = x if embedded is None else x + embedded[None]
             last = index == len(path) - 1
-            rows = at if last else np.arange(length)  # the last layer is computed only where it is read
-            x = layer(x, positions, rows, tapped, lambda name, value, i=index: tap(f"{i}.{name}", value))
-        return tap("logits", dense(self.head, self.norm(x)))
+            rows = tokens if last else np.arange(length)  # the last layer is computed only where it is read
+            x = layer(x, positions, rows, tokens, tap.at(index), readings)
+        return tap(len(path) - 1, "logits", dense(self.head, self.norm(x)))
 
 
 class Layer(nnx.Module):
@@ -56,7 +64,9 @@ class Layer(nnx.Module):
         self.up = nnx.Linear(spec.width, spec.hidden, rngs=rngs)
         self.down = nnx.Linear(spec.hidden, spec.width, rngs=rngs)
 
-    def __call__(self, x: Array, positions: Array, rows: Rows, tapped: Rows | None, tap: Tap) -> Array:
-        x = take(x, rows) + self.attention(self.norm_attention(x), positions, rows, tapped, tap)
+    def __call__(
+        self, x: Array, positions: Array, rows: Rows, tokens: Rows, tap: LayerTap, readings: list[Reading] | None
+    ) -> Array:
+        x = take(x, rows) + self.attention(self.norm_attention(x), positions, rows, tokens, tap, readings)
         x = x + dense(self.down, jax.nn.gelu(dense(self.up, self.norm_mlp(x))))
         return tap("residual", x)

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from windtunnel.report.groups import Group
+from windtunnel.records.groups import Group
 from windtunnel.report.numbers import number, ratio, shown
 
 

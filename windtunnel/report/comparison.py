@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from windtunnel.errors import BadInput
-from windtunnel.report.groups import Group
+from windtunnel.records.groups import Group
 from windtunnel.report.numbers import number
 
 EXACT = 100_000  # permutations up to which all are gone through

@@ -1,7 +1,5 @@
 """Curves over positions and steps: KL past the horizon, learning, convergence. They show records, and compute none."""
 
-import json
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from windtunnel import records
-from windtunnel.report.groups import Group, gather
+from windtunnel.records.groups import Group, gather
+from windtunnel.records.statistics import interval
 from windtunnel.report.style import FAINT, INK, SOFT, Picture, look, render, save
-from windtunnel.statistics import interval
 
 BASELINES = {"last-horizon": "--", "content-only": ":", "position-only": "-."}
 FLOOR = 1e-7  # bits: below this a curve is drawn at the floor
@@ -99,11 +97,11 @@ def learning_picture(root: Path, groups: list[Group]) -> Picture | None:
     def draw(figure: Any, wide: bool) -> None:
         axes = figure.subplots()
         for index, group in enumerate(done):
-            read = [learning(root / row["study_id"] / "train.jsonl") for row in group.done]
-            steps = min((one[0] for one in read), key=len)
+            read = [records.read_learning_curve(root / row["study_id"] / "train.jsonl") for row in group.done]
+            steps = min((curve["step"] for curve in read), key=len)
             style = look(index)
             every = max(1, len(steps) // 6)
-            mean, low, high = over_seeds(np.asarray([one[1][: len(steps)] for one in read]))
+            mean, low, high = over_seeds(np.asarray([curve["kl_bits"][: len(steps)] for curve in read]))
             axes.plot(steps, mean, label=group.name, markevery=(index % every, every), **{**style, "lw": 1.2})
             axes.fill_between(steps, low, high, color=style["color"], alpha=0.2, lw=0)
         axes.axhline(done[0].done[0]["evaluate"]["tolerance"], color=INK, lw=0.8)
@@ -164,12 +162,6 @@ def curves(root: Path, row: dict[str, Any]) -> Curves:
 
 def middle(read: Curves) -> np.ndarray:
     return np.sqrt(read["first"] * read["last"].astype(float))
-
-
-def learning(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    kl_bits = [math.nan if line["kl_bits"] is None else line["kl_bits"] for line in lines]
-    return np.asarray([line["step"] for line in lines]), np.asarray(kl_bits)
 
 
 def over_seeds(values_SX: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

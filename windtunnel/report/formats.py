@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from windtunnel.errors import BadInput
+from windtunnel.records.groups import better
 from windtunnel.report.grid import Column, Grid, numbers
-from windtunnel.report.groups import better
 
 WIDE = 150  # columns of a terminal from which a table shows everything in lines of its own
 

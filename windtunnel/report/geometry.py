@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel import records
+from windtunnel.records.groups import Group
 from windtunnel.report.figures import shown
-from windtunnel.report.groups import Group
 from windtunnel.report.style import FAINT, INK, SOFT, Picture, look
 
 NULLS = {"untrained": "s", "shuffled": "D"}

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from windtunnel.errors import BadInput, no_such
+from windtunnel.records.groups import CENSORED, Group, best, value
 from windtunnel.report.answer import about_recovery
-from windtunnel.report.groups import CENSORED, Group, best, value
 from windtunnel.report.numbers import length, number, ratio, shown
 
 RECOVERED = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from windtunnel.report.groups import Group
+from windtunnel.records.groups import Group
 from windtunnel.report.numbers import number
 from windtunnel.report.style import INK, Picture
 

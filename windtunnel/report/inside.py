@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from windtunnel import records
+from windtunnel.records.groups import Group, Row
 from windtunnel.report.figures import Curves, mark_horizon, plain_ticks
 from windtunnel.report.figures import shown as shown_groups
-from windtunnel.report.groups import Group, Row
 from windtunnel.report.style import COLOURS, INK, MARKERS, SOFT, Picture, look
 
 PANELS = 6  # heads in a picture, at most: those of the last layers

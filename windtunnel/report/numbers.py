@@ -2,8 +2,8 @@
 
 import math
 
-from windtunnel.report.groups import Group
-from windtunnel.statistics import Interval
+from windtunnel.records.groups import Group
+from windtunnel.records.statistics import Interval
 
 TINY = 1e-8  # bits
 

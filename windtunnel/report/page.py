@@ -7,13 +7,13 @@ from typing import Any
 
 from windtunnel import __version__, records
 from windtunnel.progress import console
+from windtunnel.records.groups import Group, gather, swept_keys
 from windtunnel.report import formats
 from windtunnel.report.answer import about_recovery, answer, finding, ranked
 from windtunnel.report.comparison import sentence
 from windtunnel.report.figures import convergence_picture, kl_pictures, learning_picture
 from windtunnel.report.geometry import geometry_picture
 from windtunnel.report.grid import Grid, grid
-from windtunnel.report.groups import Group, gather, swept_keys
 from windtunnel.report.heatmap import heatmap_picture
 from windtunnel.report.inside import attention_picture, priors_picture
 from windtunnel.report.numbers import length, number
@@ -101,7 +101,7 @@ def whole(text: str) -> Any:
 
 def question(name: str) -> str | None:
     """What the named sweep of this name asks, where records do not say."""
-    from windtunnel.conf import folder
+    from windtunnel.presets import folder
 
     path = folder() / "sweep" / f"{name}.yaml"
     asked = re.search(r"^question: (.*)$", path.read_text(), re.M) if path.exists() else None

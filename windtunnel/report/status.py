@@ -10,9 +10,9 @@ from rich.table import Table
 from windtunnel import records
 from windtunnel.errors import BadInput
 from windtunnel.progress import console
+from windtunnel.records import jobs
+from windtunnel.records.claims import held
 from windtunnel.report.tables import number
-from windtunnel.sweep import jobs
-from windtunnel.sweep.claims import held
 
 STATES = ("done", "running", "queued", "failed", "cut off", "waiting")
 SHOWN = 8  # values of a swept key in a line

@@ -6,13 +6,13 @@ from typing import Any
 
 from rich.table import Table
 
-from windtunnel import conf, records
+from windtunnel import presets, records
 from windtunnel.errors import BadInput
 from windtunnel.progress import console
+from windtunnel.records.groups import Group, better, gather, swept_keys
 from windtunnel.report import formats
 from windtunnel.report.answer import answer
 from windtunnel.report.grid import Grid, grid
-from windtunnel.report.groups import Group, better, gather, swept_keys
 from windtunnel.report.numbers import length, number, plus_minus
 
 __all__ = ["answer", "show", "show_choices", "summary", "verdict"]
@@ -45,7 +45,10 @@ def verdict(folder: Path) -> tuple[Table, str]:
         )
     memory = f"{'> ' if row['equivalent_memory_censored'] else ''}{row['equivalent_memory']}"
     facts.append(f"remembers like the last {memory} observations")
-    facts.append(f"{row['parameters']:,} parameters, {row['steps']:,} steps in {row['train_seconds']:.0f} s")
+    if "parameters" in row:
+        facts.append(f"{row['parameters']:,} parameters, {row['steps']:,} steps in {row['train_seconds']:.0f} s")
+    if row.get("other_mass") is not None:
+        facts.append(f"{number(row['other_mass'])} of its probability is on anything but the outcomes")
     facts += attention(row)
     return table, "\n".join([" · ".join(facts), *map(recovered, row.get("recovery", []))])
 
@@ -142,7 +145,7 @@ def show_choices(beside: Path | None = None) -> None:
     if beside is not None and not beside.is_dir():
         raise BadInput(f"--config-dir={beside}: no such folder")
     out = console()
-    for group in conf.GROUPS:
+    for group in presets.GROUPS:
         table = Table(
             "",
             "",
@@ -153,6 +156,6 @@ def show_choices(beside: Path | None = None) -> None:
             title_justify="left",
             title_style="bold",
         )
-        for name, head in conf.choices(group, beside).items():
+        for name, head in presets.choices(group, beside).items():
             table.add_row(f"  {name}", head)
         out.print(table)

@@ -22,7 +22,8 @@ from pydantic import Field
 from windtunnel import records
 from windtunnel.config import Settings
 from windtunnel.errors import BadInput, Interrupted, no_such
-from windtunnel.sweep import jobs, launcher
+from windtunnel.records import jobs
+from windtunnel.sweep import launcher
 
 NOTICE = 90  # seconds before its time is up that a task is told (SIGUSR2): enough to save a checkpoint
 PATIENCE = 60.0  # seconds for a busy controller to answer
@@ -91,8 +92,8 @@ def ready() -> None:
 
 def submit(options: Options, points: list, root: Path, settings: Settings, fixed: Any) -> bool:
     """Submit the points that are not done and that nobody is at work on; whether nothing is known to have failed."""
+    from windtunnel.records.claims import held, locked
     from windtunnel.sweep import plan
-    from windtunnel.sweep.claims import held, locked
     from windtunnel.sweep.driver import finished
     from windtunnel.sweep.place import write_sweep
     from windtunnel.sweep.run import show

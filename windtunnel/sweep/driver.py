@@ -9,15 +9,20 @@ import jax
 import numpy as np
 
 from windtunnel import checkpoint, records
-from windtunnel.config import digest, evaluate_id, plain
+from windtunnel.config import evaluate_id
 from windtunnel.errors import StudyFailed
+from windtunnel.evaluate import Predicted
+from windtunnel.example import example
+from windtunnel.judge import Judge, attention_facts
+from windtunnel.losses import curve_names
 from windtunnel.progress import Display
-from windtunnel.sweep.claims import Claims, locked
+from windtunnel.records.claims import Claims, locked
+from windtunnel.recovery import recovery
+from windtunnel.spec import digest, plain
 from windtunnel.sweep.facts import Point, knobs_of, title, write_study
-from windtunnel.sweep.judge import Judge
 from windtunnel.sweep.memory import in_parts
 from windtunnel.sweep.packs import Program
-from windtunnel.sweep.saved import Saved, Training, cut_off, tidy
+from windtunnel.sweep.saved import Saved, Training, blank, cut_off, tidy
 from windtunnel.sweep.stop import Stop
 from windtunnel.trackers import Tracking
 from windtunnel.train import CHUNK
@@ -102,11 +107,12 @@ class Driver:
             write_study(self.root / point.id, point, {"name": saved.folder.name, "studies": size, "cut": cut})
             (self.root / point.id / "error.txt").unlink(missing_ok=True)
             self.tracking.begin(point.id, plain(point.study))
-        now = Training(program.start(), np.full((size, steps), np.nan, np.float32), np.int32(0), np.float32(0))
+        curves = blank(curve_names(points[0].study.train), size, steps)
+        now = Training(program.start(), curves, np.int32(0), np.float32(0))
         saved.adopt([point.id for point in whole], now)
         if saved.exists:
             now = saved.load(now)
-            now = now._replace(state=program.resume(now.state), kl_bits=np.array(now.kl_bits))
+            now = now._replace(state=program.resume(now.state), curves=jax.tree.map(np.array, now.curves))
             self.display.say(f"{title(points)}: goes on from step {now.done}")
             self.display.show(number, title(points), int(now.done) * size)
         program.memory("advance")  # compiled before the clock starts
@@ -115,20 +121,20 @@ class Driver:
         self.display.show(number, title(points), (steps - done) * size)
         params = program.fetch(state).params
         for index, point in enumerate(points):
-            kl_bits = now.kl_bits[index, :done]
-            if done == steps or not np.isfinite(kl_bits).all():
+            learned = {name: curve[index, :done] for name, curve in now.curves.items()}
+            if done == steps or not np.isfinite(learned["kl_bits"]).all():
                 mine = jax.tree.map(lambda leaf, i=index: leaf[i], params)
-                self._write_trained(point, mine, kl_bits, program.compile_seconds / size, seconds / size)
-        if done < steps and np.isfinite(now.kl_bits[:, :done]).all(axis=1).any():
+                self._write_trained(point, mine, learned, program.compile_seconds / size, seconds / size)
+        if done < steps and np.isfinite(now.curves["kl_bits"][:, :done]).all(axis=1).any():
             raise StudyFailed  # and the others go on another time
         saved.remove()
 
     def _advance(self, number: int, points: list[Point], program: Program, saved: Saved, now: Training) -> Any:
         """(state, steps done, seconds): to the end, until every study is broken, or with `fail_fast` until one is.
 
-        `now.kl_bits` is filled in.
+        `now.curves` are filled in.
         """
-        size, steps, state, kl_bits = len(points), points[0].study.train.steps, now.state, now.kl_bits
+        size, steps, state, kl_bits = len(points), points[0].study.train.steps, now.state, now.curves["kl_bits"]
         done, seconds, count = int(now.done), float(now.seconds), 1
         last_saved, last_noted = time.monotonic(), 0.0
         series = self._series(points)
@@ -138,15 +144,16 @@ class Driver:
         while done < steps and not enough(~np.isfinite(kl_bits[:, :done]).all(axis=1)):
             count = min(count, steps - done, series.room(done) if series else steps)
             began = time.perf_counter()
-            state, kl = program.advance(state, count)
-            kl_bits[:, done : done + count] = kl[:size, :count]
+            state, curves = program.advance(state, count)
+            for name, curve in now.curves.items():
+                curve[:, done : done + count] = curves[name][:size, :count]
             took = time.perf_counter() - began
             done, seconds = done + count, seconds + took
             latest = kl_bits[:, max(0, done - 20) : done].mean(axis=1)
             self.display.show(number, title(points), count * size, latest.tolist())
             if series and series.due(done):
                 series.look(done, program.fetch(state).params)
-            self._track(points, kl_bits[:, :done], done - count)
+            self._track(points, {name: curve[:, :done] for name, curve in now.curves.items()}, done - count)
             if time.monotonic() - last_noted >= NOTE_SECONDS:
                 known = [float(value) if np.isfinite(value) else None for value in latest]
                 saved.note(what="training", step=done, steady_seconds=seconds, kl_bits=known)
@@ -154,26 +161,29 @@ class Driver:
             count = int(np.clip(count * CALL_SECONDS / took, 1, min(CHUNK, 4 * count)))
             late = time.monotonic() - last_saved >= self.checkpoint_seconds
             if late or done == steps or self.stop.asked or (self.fail_fast and not np.isfinite(latest).all()):
-                saved.save(Training(program.fetch(state), kl_bits, np.int32(done), np.float32(seconds)))
+                saved.save(Training(program.fetch(state), now.curves, np.int32(done), np.float32(seconds)))
                 last_saved = time.monotonic()
             if done < steps:
                 self.stop.check()
         saved.note(what="training", step=done, steady_seconds=seconds)
         return state, done, seconds
 
-    def _track(self, points: list[Point], kl_bits: np.ndarray, after: int) -> None:
+    def _track(self, points: list[Point], curves: dict[str, np.ndarray], after: int) -> None:
         """Show the tracker the curves after a step."""
         if self.tracking.tracker is None:
             return
         for index, point in enumerate(points):
-            for step, mean in records.learning_curve(kl_bits[index], point.study.train.steps, after):
-                if mean is not None:
-                    self.tracking.log(point.id, step, {"kl_bits": mean})
+            learned = {name: curve[index] for name, curve in curves.items()}
+            for row in records.learning_curve(learned, point.study.train.steps, after):
+                known = {name: mean for name, mean in row.items() if name != "step" and mean is not None}
+                self.tracking.log(point.id, row["step"], known)
 
-    def _write_trained(self, point: Point, params: Any, kl_bits: np.ndarray, compiling: float, seconds: float) -> None:
+    def _write_trained(
+        self, point: Point, params: Any, curves: dict[str, np.ndarray], compiling: float, seconds: float
+    ) -> None:
         folder, study = self.root / point.id, point.study
-        records.write_learning_curve(folder / "train.jsonl", kl_bits)
-        broken = np.flatnonzero(~np.isfinite(kl_bits))
+        records.write_learning_curve(folder / "train.jsonl", curves)
+        broken = np.flatnonzero(~np.isfinite(curves["kl_bits"]))
         if len(broken):
             self._fail(point, f"the loss was not finite at step {broken[0] + 1}")
             return
@@ -202,7 +212,7 @@ class Driver:
         predicted = program.predict(jax.tree.map(lambda *leaves: np.stack(leaves), *params))
         for index, point in enumerate(points):
             self.stop.check()
-            numbers = self.judge.judge(self.root / point.id, point.study, params[index], predicted, index)
+            numbers = self._verdict(point, params[index], predicted, index)
             self.tracking.begin(point.id, plain(point.study))
             known = {f"verdict/{key}": numbers[key] for key in VERDICT if numbers.get(key) is not None}
             self.tracking.log(point.id, point.study.train.steps, known)
@@ -213,6 +223,15 @@ class Driver:
                 packs[0].note_compilations(count, seconds)
         for pack in packs:
             pack.note(what="done")
+
+    def _verdict(self, point: Point, params: Any, predicted: Predicted, index: int) -> records.Json:
+        folder, study = self.root / point.id, point.study
+        records.write_curves(folder / "example.npz", example(study, params))
+        facts = {
+            **recovery(study, params),
+            "attention": [attention_facts(reading, index) for reading in predicted.readings],
+        }
+        return self.judge.judge(folder, study.problem, np.asarray(predicted.log_predictive[index]), facts)
 
     def _noted(self, points: list[Point], what: str) -> list[Saved]:
         """The packs that these studies trained in, told of it; none of those that are judged once more."""

@@ -12,7 +12,9 @@ from typing import Any
 import jax
 
 from windtunnel import __version__, plugins, records
-from windtunnel.config import Study, plain, study_id
+from windtunnel.config import Study, study_id
+from windtunnel.problem import Problem
+from windtunnel.spec import plain
 
 
 @dataclass(frozen=True)
@@ -37,33 +39,48 @@ def title(points: list[Point]) -> str:
 def write_study(folder: Path, point: Point, pack: dict[str, Any]) -> None:
     """`study.json`: the resolved study, the facts that tables show, and what it ran on, with which others."""
     study = point.study
-    device = jax.devices()[0]
     records.write_json(
         folder / "study.json",
         {
             "study": plain(study),
             "overrides": point.overrides,
-            "plugins": plugins.source(study.tunnel),
+            "plugins": plugins.sources(study),
             "pack": pack,
             "facts": {
-                "tunnel": study.tunnel.name,
-                "hypotheses": study.tunnel.hypotheses if study.tunnel.hypotheses < math.inf else "inf",
-                "noise": getattr(study.tunnel, "noise", None),
-                "prior": getattr(getattr(study.tunnel, "prior", None), "name", None),
+                **facts_of_problem(study.problem),
                 "position": study.position.name if study.position else None,
                 "model": study.model.name,
                 "softmax": getattr(study.model, "softmax", None),
                 "supervision": study.train.supervision,
                 "seed": study.seed,
-                "horizon": study.horizon,
                 "steps": study.train.steps,
             },
-            "versions": {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
-            | {"windtunnel": __version__, "python": platform.python_version()},
-            "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
-            "git": git_revision(),
+            **environment(),
         },
     )
+
+
+def facts_of_problem(problem: Problem) -> dict[str, Any]:
+    """What tables show of a problem."""
+    tunnel = problem.tunnel
+    return {
+        "tunnel": tunnel.name,
+        "hypotheses": tunnel.hypotheses if tunnel.hypotheses < math.inf else "inf",
+        "noise": getattr(tunnel, "noise", None),
+        "prior": getattr(getattr(tunnel, "prior", None), "name", None),
+        "horizon": problem.horizon,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """What a record was made with, and on."""
+    device = jax.devices()[0]
+    return {
+        "versions": {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+        | {"windtunnel": __version__, "python": platform.python_version()},
+        "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
+        "git": git_revision(),
+    }
 
 
 def knobs_of(study: Study) -> list[Any]:

@@ -1,15 +1,15 @@
 """The packed launcher: receives all points of a multirun at once, so that studies of one structure share a program."""
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
-from omegaconf import OmegaConf
 
-from windtunnel.config import SETTINGS, Settings, digest, door, takes_position
+from windtunnel.compose import as_plain
+from windtunnel.config import SETTINGS, Settings, door
 from windtunnel.errors import BadInput, StudyFailed
+from windtunnel.spec import digest
 
 
 def here(points: list, root: Path, settings: Settings, fixed: dict[str, Any] | None) -> bool:
@@ -63,17 +63,3 @@ def single(config: Any) -> None:
     root = place(Path(settings.runs) / name, [study], fixed, settings.force)
     if not here([Point(study, overrides)], root, settings, None):
         raise StudyFailed
-
-
-def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
-    """The composed configuration as the door takes it.
-
-    The presets of tunnels name a position for the models that have one. Where the model has none, such a position is
-    left out; one that is among the `overrides` stays, and the door refuses it.
-    """
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    plain.pop("hydra", None)
-    asked = any(re.match(r"[+~]*position\b", override) for override in overrides)
-    if not asked and not takes_position(plain["model"]["name"]):
-        plain["position"] = None
-    return plain

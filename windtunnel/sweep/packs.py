@@ -3,7 +3,6 @@
 import copy
 import itertools
 import os
-import time
 from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, Self
@@ -16,8 +15,10 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from windtunnel import evaluate, train
+from windtunnel.compiled import Compiled
 from windtunnel.config import Study
 from windtunnel.spec import stack
+from windtunnel.tunnels import Tables
 
 STUDY, BATCH = "study", "batch"
 ROUND = 2**15  # tokens that a device judges in one call: XLA on a CPU gives the memory of long loops back only after it
@@ -56,29 +57,6 @@ def split(points: list[Any], most: int) -> list[list[Any]]:
     return [points[first:last] for first, last in itertools.pairwise(cuts)]
 
 
-class Compiled:
-    """The compiled functions of a structure, and what they cost: shared by all packs that a program is filled with."""
-
-    def __init__(self) -> None:
-        self.functions: dict[Any, Any] = {}
-        self.seconds = 0.0
-        self._told = 0, 0.0
-
-    def get(self, name: Any, function: Any, *arguments: Any) -> Any:
-        """The jitted `function`, compiled when first asked for."""
-        if name not in self.functions:
-            began = time.perf_counter()
-            self.functions[name] = function.lower(*arguments).compile()
-            self.seconds += time.perf_counter() - began
-        return self.functions[name]
-
-    def take(self) -> tuple[int, float]:
-        """How many compilations there were, and the seconds they took, since this was last asked."""
-        count, seconds = self._told
-        self._told = len(self.functions), self.seconds
-        return len(self.functions) - count, self.seconds - seconds
-
-
 class Program:
     """`start`, `advance` and `predict` of one structure, compiled for a pack of S studies on this machine's devices.
 
@@ -97,7 +75,7 @@ class Program:
         self.state = jax.eval_shape(jax.vmap(train.start), self.pack)
         self.compiled = Compiled()
         self.examples, share = examples, examples // shards
-        tokens = studies[0].tunnel.tokens(studies[0].length)
+        tokens = studies[0].tunnel.tokens(studies[0].problem.length)
         self.round = shards * max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * tokens <= ROUND))
 
     def filled(self, studies: list[Study]) -> Self:
@@ -124,10 +102,10 @@ class Program:
         """A state that was fetched, on the devices again."""
         return self.place(state)
 
-    def advance(self, state: train.State, steps: int) -> tuple[train.State, np.ndarray]:
-        """Every study `steps` steps on; also [S, CHUNK], the KL (bits) at each, on the host."""
-        state, kl_bits = self._advance(self.pack, self.tables, state, np.int32(steps))
-        return state, self._whole(kl_bits)
+    def advance(self, state: train.State, steps: int) -> tuple[train.State, dict[str, np.ndarray]]:
+        """Every study `steps` steps on; also the learning curves, {name: [S, CHUNK]}, on the host."""
+        state, curves = self._advance(self.pack, self.tables, state, np.int32(steps))
+        return state, self._whole(curves)
 
     def fetch(self, state: train.State) -> train.State:
         """A state on the host, padding included, whichever process holds its parts."""
@@ -179,7 +157,7 @@ class Program:
 
     @property
     def _advance(self) -> Any:
-        def advance(pack: Study, tables: Any, state: train.State, steps: Array) -> Any:
+        def advance(pack: Study, tables: Tables, state: train.State, steps: Array) -> Any:
             return each(partial(train.advance, steps=steps, axis=self.axis), pack, tables, state)
 
         specs, shapes = (P(STUDY), P(STUDY), P(STUDY), P()), (self.pack, self.tables, self.state, np.int32(1))

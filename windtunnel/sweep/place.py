@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel import records
-from windtunnel.config import Study, plain, study_id
+from windtunnel.config import Study, study_id
 from windtunnel.errors import BadInput
-from windtunnel.sweep.claims import locked
+from windtunnel.records.claims import locked
+from windtunnel.spec import plain
 from windtunnel.sweep.facts import Point
 from windtunnel.sweep.packs import group
 

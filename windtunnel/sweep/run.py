@@ -11,9 +11,9 @@ from windtunnel import checkpoint, records
 from windtunnel.config import Settings, study
 from windtunnel.errors import BadInput, StudyFailed
 from windtunnel.progress import Display, console
+from windtunnel.records.claims import held, locked
 from windtunnel.sweep import plan
 from windtunnel.sweep.cache import keep_compiled
-from windtunnel.sweep.claims import held, locked
 from windtunnel.sweep.driver import Driver, finished
 from windtunnel.sweep.facts import Point
 from windtunnel.sweep.packs import group, use_all_cores

@@ -7,6 +7,7 @@ beside it, `packs/<digest>.json`, stays: `status` and the summary of a sweep rea
 import os
 import platform
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 
 from windtunnel import checkpoint, records
-from windtunnel.config import digest
+from windtunnel.spec import digest
 
 KEPT = ("what", "step", "steps", "steady_seconds")  # of a note, by the parts of a pack that is cut
 
@@ -23,9 +24,18 @@ class Training(NamedTuple):
     """Where a pack of S studies stands. Rows of a checkpoint are studies, without padding: it fits any devices."""
 
     state: Any  # every leaf [S, …]
-    kl_bits: np.ndarray  # float32[S, steps], NaN after what is done
+    curves: dict[str, np.ndarray]  # the learning curves, float32[S, steps] each, NaN after what is done
     done: Any  # int32[], steps
     seconds: Any  # float32[], of training so far
+
+    @property
+    def steps(self) -> int:
+        return next(iter(self.curves.values())).shape[1]
+
+
+def blank(names: Iterable[str], studies: int, steps: int) -> dict[str, np.ndarray]:
+    """Learning curves of a pack that has not begun."""
+    return {name: np.full((studies, steps), np.nan, np.float32) for name in names}
 
 
 class Saved:
@@ -57,14 +67,14 @@ class Saved:
             larger = Saved(self.root, studies)
             if not (set(self.ids) < set(studies) <= set(whole) and larger.exists):
                 continue
-            kl_bits = np.full((len(studies), like.kl_bits.shape[1]), np.nan, np.float32)
-            saved = larger.load(like._replace(kl_bits=kl_bits))
+            saved = larger.load(like._replace(curves=blank(like.curves, len(studies), like.steps)))
             for ids in (self.ids, [name for name in studies if name not in self.ids]):
                 rows = np.asarray([studies.index(name) for name in ids])
                 state = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], saved.state)
                 part = Saved(self.root, ids)
                 part.note(**{key: value for key, value in records.read_json(larger.path).items() if key in KEPT})
-                part.save(saved._replace(state=state, kl_bits=np.asarray(saved.kl_bits)[rows]))
+                curves = {name: np.asarray(curve)[rows] for name, curve in saved.curves.items()}
+                part.save(saved._replace(state=state, curves=curves))
             larger.forget()
 
     def begin(self, steps: int) -> None:

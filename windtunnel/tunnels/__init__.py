@@ -14,7 +14,7 @@ from windtunnel.tunnels.recurrence import Recurrence
 from windtunnel.tunnels.regression import Regression
 from windtunnel.tunnels.urn import Urn
 
-TUNNELS = Family(Bijection, Hmm, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Urn)
+TUNNELS = Family(Tunnel, Bijection, Hmm, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Urn)
 AnyTunnel = Annotated[Tunnel, TUNNELS]
 
 __all__ = [

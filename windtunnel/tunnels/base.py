@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Array
 
 from windtunnel.priors import Prior
+from windtunnel.tunnels.answers import Frame, Law
 
-Tables = Any  # whatever `prepare` returned
+Tables = Any  # what `prepare` returned, a pytree of arrays: each tunnel narrows it to a type of its own
 
 
 class Batch(NamedTuple):
@@ -38,6 +39,7 @@ class Tunnel:
 
     hypothesis: str
     recursive: ClassVar[bool] = False
+    weighs_far: ClassVar[bool] = True  # whether `token_weights` can be had far past the horizon, in time
     size: ClassVar[str | None] = None
     count: ClassVar[Callable[[int], int]]
     pool: int | None = None  # the number of hypotheses that the data come from, where that is not all (`finite.py`)
@@ -79,6 +81,21 @@ class Tunnel:
     @property
     def limit_bits(self) -> float | None:
         return None
+
+    @property
+    def outcome_tokens(self) -> np.ndarray | None:
+        """int[V]: the token that shows each outcome once it is known; None where sequences never show it."""
+        return None
+
+    @property
+    def start(self) -> int | None:
+        """The token that stands before the first observation, where there is one."""
+        return None
+
+    @property
+    def header(self) -> int:
+        """Tokens before the first symbol."""
+        return 0
 
     def tokens(self, observations: int) -> int:
         """The length T of the input that holds so many observations, headers included."""
@@ -128,6 +145,32 @@ class Tunnel:
         """
         seen = {"prior": 0, **windows(horizon)}
         return {name: self.log_last(tables, batch, at, w) for name, w in seen.items()}
+
+    def token_weights(self, tables: Tables, batch: Batch, at: Array) -> Array | None:
+        """[B, P, T]: the log-weight that exact inference gives to each token at the observations `at`; a row of −∞
+        where no token counts yet; None where the posterior is no weighing of tokens. What attention should look like.
+        """
+        return None
+
+    def frame(self, tables: Tables, batch: Batch) -> Frame | None:
+        """The hypotheses that keys should tell apart; None where tokens are points of a continuum."""
+        return None
+
+    def log_domains(self, tables: Tables, batch: Batch, at: Array) -> Array | None:
+        """[B, P, K]: the log-posterior over the domains of a mixed prompt; None where there are none."""
+        return None
+
+    def law(self, observations: int) -> Law | None:
+        """The law by which exact inference converges within so many observations; None where none is known."""
+        return None
+
+    def excess_bits(self, seen: np.ndarray) -> np.ndarray | None:
+        """E[H(predictive)] over its limit (bits) after so many observations, where that has a closed form."""
+        return None
+
+    def exchanged(self, batch: Batch, order: Array) -> Batch | None:
+        """The batch in which hypothesis j has the key of `order[j]`, where sequences show the keys of hypotheses."""
+        return None
 
 
 def uniform(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:

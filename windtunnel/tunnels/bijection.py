@@ -1,24 +1,22 @@
 """`bijection` (accumulate): a secret permutation, shown pair by pair. After paper I of the wind-tunnel trilogy."""
 
-import itertools
-import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 from pydantic import Field
 
 from windtunnel.spec import spec
+from windtunnel.tunnels import answers
+from windtunnel.tunnels.answers import Law
 from windtunnel.tunnels.base import Batch, log_uniform
-from windtunnel.tunnels.finite import Finite
-
-ENUMERABLE = 9  # 9! = 362,880 hypotheses is the most that `support` writes out
+from windtunnel.tunnels.finite import FiniteTables
+from windtunnel.tunnels.pairs import Pairs
 
 
 @spec
-class Bijection(Finite):
+class Bijection(Pairs):
     """π is uniform over the V! bijections; a sequence is x₁ π(x₁) x₂ π(x₂) …, keys without replacement.
 
     Predict the value at each key. After k−1 pairs every bijection that agrees with them is equally likely, so
@@ -39,12 +37,7 @@ class Bijection(Finite):
     random_start: bool = False
 
     hypothesis = "bijection"
-    size = "symbols"
-    count = staticmethod(math.factorial)
-
-    @property
-    def outcomes(self) -> int:
-        return self.symbols
+    enumerable = 9  # 9! = 362,880
 
     @property
     def vocabulary(self) -> int:
@@ -54,23 +47,10 @@ class Bijection(Finite):
     def capacity(self) -> int | None:
         return None if self.replacement else self.symbols
 
-    def tokens(self, observations: int) -> int:
-        return 2 * observations - 1  # the last value is never an input
-
-    def scored(self, observations: int) -> np.ndarray:
-        return 2 * np.arange(observations)
-
-    def support(self) -> tuple[Array, Array]:
-        """All V! bijections, in lexicographic order."""
-        if self.symbols > ENUMERABLE:
-            raise ValueError(f"{self.symbols}! bijections are too many to write out; use symbols ≤ {ENUMERABLE}")
-        bijection_HV = jnp.asarray(list(itertools.permutations(range(self.symbols))))
-        return bijection_HV, jnp.full(len(bijection_HV), -math.log(len(bijection_HV)))
-
-    def draw(self, key: Array, own: Any, count: int) -> Array:
+    def draw(self, key: Array, own: None, count: int) -> Array:
         return jax.vmap(lambda key: jax.random.permutation(key, self.symbols))(jax.random.split(key, count))
 
-    def emit(self, key: Array, hypothesis: Array, own: Any, observations: int) -> Batch:
+    def emit(self, key: Array, hypothesis: Array, own: None, observations: int) -> Batch:
         key_keys, key_start = jax.random.split(key)
         if self.replacement:
             key_P = jax.random.randint(key_keys, (observations,), 0, self.symbols)
@@ -94,12 +74,28 @@ class Bijection(Finite):
         """[B, T, H]: what each bijection has at each key."""
         return jnp.moveaxis(hypotheses[:, batch.inputs[:, 0::2]], 0, -1)
 
-    def log_exact(self, own: Any, batch: Batch, at: Array) -> Array:
-        return self.log_last(own, batch, at, batch.outcome_BP.shape[1])
+    def token_weights(self, tables: FiniteTables, batch: Batch, at: Array) -> Array:
+        """The value that the key had before; where it had none, the values that are eliminated, all alike."""
+        inputs, token_P = batch.inputs, jnp.asarray(self.scored(batch.outcome_BP.shape[1]))[at]
+        tokens = jnp.arange(inputs.shape[1])
+        is_value_BT = (tokens % 2 == 1)[None] & (inputs >= self.symbols) & (inputs < 2 * self.symbols)
+        past_BPT = is_value_BT[:, None] & (tokens[None] < token_P[:, None])[None]
+        same_BPT = past_BPT & (jnp.roll(inputs, 1, axis=1)[:, None] == inputs[:, token_P][:, :, None])
+        known_BP1 = jnp.any(same_BPT, axis=-1, keepdims=True)
+        return answers.evenly(jnp.where(known_BP1, same_BPT, past_BPT))
 
-    def log_last(self, tables: Any, batch: Batch, at: Array, window: int) -> Array:
-        """What the key had in the window; else any value that none had there."""
-        key_BT, value_BK = batch.inputs[:, 0::2], batch.inputs[:, 1::2] - self.symbols
+    def law(self, observations: int) -> Law | None:
+        return None if self.replacement or self.random_start else Law("count", 1.0, "slope")
+
+    def log_exact(self, own: None, batch: Batch, at: Array) -> Array:
+        return self._last(batch, at, batch.outcome_BP.shape[1])
+
+    def log_last(self, tables: FiniteTables, batch: Batch, at: Array, window: int) -> Array:
+        return self._last(batch, at, window)
+
+    def _last(self, batch: Batch, at: Array, window: int) -> Array:
+        """[B, P, V]: what the key had in the window; else any value that none had there."""
+        key_BT, value_BK = self.split(batch)
         back_PK = at[:, None] - jnp.arange(value_BK.shape[1])[None]
         seen_BPK = ((back_PK > 0) & (back_PK <= window))[None]
         same_BPK = key_BT[:, at][:, :, None] == key_BT[:, None, :-1]

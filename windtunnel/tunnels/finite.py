@@ -30,8 +30,8 @@ class Finite(Tunnel):
     pool_seed: Seed = 0
 
     def tabulate(self, observations: int) -> Any:
-        """What is computed once per study, for sequences of at most so many observations."""
-        return ()
+        """What is computed once per study, for sequences of at most so many observations; None: nothing."""
+        return None
 
     def draw(self, key: Array, own: Any, count: int) -> Any:
         """`count` hypotheses from the prior: a pytree with leading axis `count`."""

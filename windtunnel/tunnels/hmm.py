@@ -11,8 +11,10 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array
 from pydantic import Field
 
+from windtunnel.information import kl
 from windtunnel.spec import Knob, Seed, spec
-from windtunnel.tunnels.base import Batch, Tables, Tunnel, uniform, uniform_log_predictive
+from windtunnel.tunnels.answers import Frame, Law
+from windtunnel.tunnels.base import Batch, Tunnel, uniform, uniform_log_predictive
 
 FLOOR = 5  # the smallest entry of a header of tokens, in hundredths
 MESS3 = {"x": 0.05, "a": 0.85}
@@ -25,6 +27,9 @@ class Chain(NamedTuple):
 
     transition: Array
     emission: Array
+
+
+Known = Chain | tuple[()]  # the chain that is fixed, where one is
 
 
 @spec
@@ -62,6 +67,7 @@ class Hmm(Tunnel):
 
     hypothesis = "state"
     recursive = True
+    weighs_far = False
     size = "states"
     count = staticmethod(lambda states: states)
 
@@ -86,7 +92,7 @@ class Hmm(Tunnel):
         return self.states * (self.states + self.symbols)
 
     @property
-    def _header(self) -> int:
+    def header(self) -> int:
         """Tokens before the first symbol."""
         return self._entries + 3 if self.parameters == "tokens" else 1
 
@@ -103,13 +109,21 @@ class Hmm(Tunnel):
     def vocabulary(self) -> int:
         return {"features": 0, "tokens": self.symbols + 104, "fixed": self.symbols + 1}[self.parameters]
 
+    @property
+    def outcome_tokens(self) -> np.ndarray | None:
+        return np.arange(self.symbols) if self._blind and not self.features else None
+
+    @property
+    def start(self) -> int | None:
+        return self.symbols if self.parameters == "fixed" else None
+
     def tokens(self, observations: int) -> int:
         return int(self.scored(observations)[-1]) + 1
 
     def scored(self, observations: int) -> np.ndarray:
-        return self._header - self._blind + np.arange(observations)
+        return self.header - self._blind + np.arange(observations)
 
-    def prepare(self, observations: int) -> Tables:
+    def prepare(self, observations: int) -> Known:
         """The chain [1, …] that is `fixed`."""
         return self._draw(jax.random.key(self.parameters_seed), 1) if self.parameters == "fixed" else ()
 
@@ -127,9 +141,9 @@ class Hmm(Tunnel):
             transition, emission = hundredths(transition) / 100, hundredths(emission) / 100
         return Chain(transition, emission)
 
-    def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
+    def sample(self, key: Array, tables: Known, batch: int, observations: int) -> Batch:
         key_chain, key_path = jax.random.split(key)
-        chain = broadcast(tables, batch) if self.parameters == "fixed" else self._draw(key_chain, batch)
+        chain = broadcast(tables, batch) if isinstance(tables, Chain) else self._draw(key_chain, batch)
         level_BT2 = uniform(key_path, (batch, observations, 2))
         # What would follow each state and what each would show; then only a walk through a table is sequential.
         next_TBS = jnp.moveaxis(draws(chain.transition, level_BT2[..., 0]), 1, 0)
@@ -163,16 +177,16 @@ class Hmm(Tunnel):
         log_shown_BTS = jnp.einsum("bto,bso->bts", symbol_BTO, log_emission_BSO)
         return jnp.concatenate([symbol_BTO, log_shown_BTS, entries_BTF], axis=2)
 
-    def _seen(self, tables: Tables, batch: Batch) -> tuple[Chain, Array]:
+    def _seen(self, tables: Known, batch: Batch) -> tuple[Chain, Array]:
         """The chain, and log P(o_t | z_t) [B, T, S] of every symbol that is in the inputs, 0 of one that is not."""
-        inputs, split, symbol_BT = batch.inputs, self.states**2, batch.inputs[:, self._header :]
-        if self.parameters == "fixed":
+        inputs, split, symbol_BT = batch.inputs, self.states**2, batch.inputs[:, self.header :]
+        if isinstance(tables, Chain):
             chain = broadcast(tables, len(inputs))
         elif self.parameters == "features":
             chain = self._chain(*jnp.split(inputs[:, 0, -self._entries :], [split], axis=1))
             symbol_BT = jnp.argmax(symbol_BT[..., : self.symbols], axis=-1)
         else:
-            hundredths_BF = (inputs[:, : self._header] - self.symbols).astype(jnp.result_type(float))
+            hundredths_BF = (inputs[:, : self.header] - self.symbols).astype(jnp.result_type(float))
             chain = self._chain(hundredths_BF[:, 1 : 1 + split] / 100, hundredths_BF[:, 2 + split : -1] / 100)
         log_emission_BOS = jnp.log(jnp.swapaxes(chain.emission, 1, 2))
         is_symbol_BTO = jax.nn.one_hot(symbol_BT, self.symbols, dtype=bool)
@@ -195,25 +209,68 @@ class Hmm(Tunnel):
             return log_state_BPS
         return logsumexp(log_state_BPS[..., None] + jnp.log(chain.emission)[:, None], axis=2)
 
-    def _filter(self, tables: Tables, batch: Batch, at: Array) -> tuple[Chain, Array]:
+    def _filter(self, tables: Known, batch: Batch, at: Array) -> tuple[Chain, Array]:
         chain, log_evidence_BTS = self._seen(tables, batch)
         log_state_BTS = log_filter(jnp.log(chain.transition), log_evidence_BTS)
         return chain, self._with_target(log_state_BTS[:, at], log_evidence_BTS, at)
 
-    def log_posterior(self, tables: Tables, batch: Batch, at: Array) -> Array:
+    def log_posterior(self, tables: Known, batch: Batch, at: Array) -> Array:
         """[B, P, S]: over the state at each observation, given the symbols seen."""
         return self._filter(tables, batch, at)[1]
 
-    def log_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
+    def token_weights(self, tables: Known, batch: Batch, at: Array) -> Array:
+        """Evidence weighed by recency: what is lost without it. w_ts ∝ KL(P(z_t | all seen) ‖ P(z_t | all but o_s))."""
+        observations = batch.outcome_BP.shape[1]
+        chain, log_evidence_BOS = self._seen(tables, batch)
+        log_evidence_BOS = log_evidence_BOS[:, :observations]
+        log_transition_BSS = jnp.log(chain.transition)
+
+        def belief(kept_O: Array) -> Array:
+            """[B, P, S]: the filter, with evidence where it is kept."""
+            log_kept_BOS = jnp.where(kept_O[None, :, None], log_evidence_BOS, 0.0)
+            return self._with_target(log_filter(log_transition_BSS, log_kept_BOS)[:, at], log_kept_BOS, at)
+
+        log_all_BPS = belief(jnp.ones(observations, bool))
+        log_less_OBPS = lax.map(belief, ~jnp.eye(observations, dtype=bool))
+        lost_OBP = kl(log_all_BPS[None], log_less_OBPS)
+        # A symbol that is not yet seen changes nothing, but for rounding.
+        seen_PO = jnp.arange(observations)[None] <= at[:, None] - self._blind
+        lost_BPO = jnp.where(seen_PO[None], jnp.maximum(jnp.moveaxis(lost_OBP, 0, -1), 0.0), 0.0)
+        log_share_BPO = jnp.log(lost_BPO) - jnp.log(jnp.sum(lost_BPO, axis=-1, keepdims=True))
+        log_share_BPO = jnp.where(lost_BPO > 0, log_share_BPO, -jnp.inf)
+        tokens = batch.inputs.shape[1]
+        nothing_BPT = jnp.full((*log_share_BPO.shape[:2], tokens), -jnp.inf)
+        symbols = tokens - self.header  # in the inputs
+        return nothing_BPT.at[:, :, self.header :].set(log_share_BPO[..., :symbols])
+
+    def frame(self, tables: Known, batch: Batch) -> Frame:
+        """The likeliest states."""
+        observations = batch.outcome_BP.shape[1]
+        state_BP = jnp.argmax(self.log_posterior(tables, batch, jnp.arange(observations)), axis=-1)
+        none_BT = jnp.full(batch.inputs.shape[:2], -1)
+        return Frame("states", none_BT.at[:, self.scored(observations)].set(state_BP), self.states)
+
+    def law(self, observations: int) -> Law | None:
+        """Known where the mixing is: λ itself; and of one fixed chain."""
+        if self.mixing is not None:
+            second = float(self.mixing)
+        elif self.parameters == "fixed":
+            transition_SS = np.asarray(self._draw(jax.random.key(self.parameters_seed), 1).transition[0])
+            second = float(np.sort(np.abs(np.linalg.eigvals(transition_SS)))[-2])
+        else:
+            return None
+        return Law("forgetting", -2 * math.log(second), "nats an observation") if second > 0 else None
+
+    def log_predictive(self, tables: Known, batch: Batch, at: Array) -> Array:
         chain, log_state_BPS = self._filter(tables, batch, at)
         return self._predict(log_state_BPS, chain)
 
-    def log_mixture(self, tables: Tables, batch: Batch, at: Array) -> Array:
+    def log_mixture(self, tables: Known, batch: Batch, at: Array) -> Array:
         chain, log_state_BPS = self._filter(tables, batch, at)
         likelihood_BSV = jnp.eye(self.states)[None] if self.target == "state" else chain.emission
         return logsumexp(log_state_BPS[..., None] + jnp.log(likelihood_BSV)[:, None], axis=2)
 
-    def log_last(self, tables: Tables, batch: Batch, at: Array, window: int) -> Array:
+    def log_last(self, tables: Known, batch: Batch, at: Array, window: int) -> Array:
         """Knows T and E and the last symbols: before them, the state is what the chain makes of its start. Who sees no
         symbol does not know a T and E that the sequence brings with it either: then all outcomes are alike.
         """

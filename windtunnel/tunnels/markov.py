@@ -10,7 +10,9 @@ from jaxtyping import Array
 from pydantic import Field
 
 from windtunnel.spec import Positive, spec
-from windtunnel.tunnels.base import Batch, Tables, Tunnel, uniform
+from windtunnel.tunnels import answers
+from windtunnel.tunnels.answers import Frame, Law
+from windtunnel.tunnels.base import Batch, Tunnel, uniform
 
 
 @spec
@@ -50,13 +52,21 @@ class Markov(Tunnel):
     def contexts(self) -> int:
         return self.symbols**self.order
 
+    @property
+    def outcome_tokens(self) -> np.ndarray:
+        return np.arange(self.outcomes)
+
+    @property
+    def start(self) -> int:
+        return self.symbols
+
     def tokens(self, observations: int) -> int:
         return observations + self.order
 
     def scored(self, observations: int) -> np.ndarray:
         return np.arange(observations) + self.order
 
-    def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
+    def sample(self, key: Array, tables: tuple[()], batch: int, observations: int) -> Batch:
         key_rows, key_start, key_chain = jax.random.split(key, 3)
         concentration_k = jnp.full(self.symbols, self.concentration)
         row_BCk = jax.random.dirichlet(key_rows, concentration_k, (batch, self.contexts))
@@ -81,10 +91,10 @@ class Markov(Tunnel):
 
         return jax.vmap(lambda start, next_PC: jax.lax.scan(step, start, next_PC)[1])(start_B, next_BPC)
 
-    def log_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
+    def log_predictive(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
         return self.log_last(tables, batch, at, batch.outcome_BP.shape[1])
 
-    def log_last(self, tables: Tables, batch: Batch, at: Array, window: int) -> Array:
+    def log_last(self, tables: tuple[()], batch: Batch, at: Array, window: int) -> Array:
         """Laplace's rule on the last transitions only: it takes its window for a sequence of its own, whose first
         symbols are given. (That a symbol is there at all says a little about rows that led to it; that has no closed
         form, and this reasoner does not use it.)
@@ -94,6 +104,22 @@ class Markov(Tunnel):
         here_BPC = jax.nn.one_hot(context_BT[:, at], self.contexts, dtype=count_BPCk.dtype)
         weight_BPk = jnp.sum(here_BPC[..., None] * count_BPCk, axis=2) + self.concentration
         return jnp.log(weight_BPk) - jnp.log(jnp.sum(weight_BPk, axis=-1, keepdims=True))
+
+    def token_weights(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
+        """The symbols that have followed the present context, all alike: the counts n(b, ·)."""
+        inputs, token_P = batch.inputs, jnp.asarray(self.scored(batch.outcome_BP.shape[1]))[at]
+        tokens = jnp.arange(inputs.shape[1])
+        same_BPT = ((tokens[None] > self.order) & (tokens[None] <= token_P[:, None]))[None]
+        for back in range(self.order):
+            context_BP = inputs[:, token_P - back]
+            same_BPT = same_BPT & (jnp.roll(inputs, back + 1, axis=1)[:, None] == context_BP[:, :, None])
+        return answers.evenly(same_BPT)
+
+    def frame(self, tables: tuple[()], batch: Batch) -> Frame:
+        return answers.symbols(batch.inputs, self.outcomes)
+
+    def law(self, observations: int) -> Law:
+        return Law("smooth", float(self.contexts * (self.symbols - 1)), "parameters")
 
     def _counts(self, batch: Batch) -> tuple[Array, Array]:
         """n(b, c) before every observation, int32[B, T, C, k], and its context, int32[B, T]; read off the inputs."""

@@ -4,11 +4,14 @@ from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array
 from pydantic import Field
 
 from windtunnel.spec import Size, spec
+from windtunnel.tunnels import answers
+from windtunnel.tunnels.answers import Frame
 from windtunnel.tunnels.base import Batch, Tables, Tunnel, windows
 from windtunnel.tunnels.markov import Markov
 from windtunnel.tunnels.recurrence import Recurrence
@@ -48,6 +51,14 @@ class Mixture(Tunnel):
     @property
     def vocabulary(self) -> int:
         return self.outcomes + 1 + (len(self.domains) if self.marked else 0)
+
+    @property
+    def outcome_tokens(self) -> np.ndarray:
+        return np.arange(self.outcomes)
+
+    @property
+    def start(self) -> int | None:
+        return None if self.marked else self.outcomes
 
     @property
     def hypotheses(self) -> int:
@@ -129,6 +140,12 @@ class Mixture(Tunnel):
     def log_posterior(self, tables: Tables, batch: Batch, at: Array) -> Array:
         log_posterior_DST, _ = self._posterior(tables, batch)
         return self._at(jnp.moveaxis(log_posterior_DST, 0, -1), batch, at)
+
+    def frame(self, tables: Tables, batch: Batch) -> Frame:
+        return answers.symbols(batch.inputs, self.outcomes)
+
+    def log_domains(self, tables: Tables, batch: Batch, at: Array) -> Array:
+        return self.log_posterior(tables, batch, at)
 
     def log_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
         log_posterior_DST, says_DSTV = self._posterior(tables, batch)

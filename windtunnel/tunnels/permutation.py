@@ -15,14 +15,14 @@ from pydantic import Field
 
 from windtunnel.priors import GeneralizedGaussian, Prior
 from windtunnel.spec import Noise, spec
+from windtunnel.tunnels.answers import Law
 from windtunnel.tunnels.base import Batch, uniform, windows
-from windtunnel.tunnels.finite import Finite, FiniteTables
-
-ENUMERABLE = 8  # 8! = 40,320 hypotheses is the most that `support` writes out
+from windtunnel.tunnels.finite import FiniteTables
+from windtunnel.tunnels.pairs import Pairs
 
 
 @spec
-class Permutation(Finite):
+class Permutation(Pairs):
     """P(π) ∝ Π_i exp(log_density(|i − π(i)|)) over the V! permutations; a sequence is x₁ y₁ x₂ y₂ …, where each key is
     uniform (with replacement) and y is π(x), or with probability ε one of the V−1 other values. Predict y at each key.
     With n_xv the number of times that key x came with value v, the posterior is a product too, over a weight matrix,
@@ -43,36 +43,13 @@ class Permutation(Finite):
     prior: Prior = GeneralizedGaussian(scale=3.0, beta=1.5)
 
     hypothesis = "permutation"
-    size = "symbols"
-    count = staticmethod(math.factorial)
-
-    @property
-    def outcomes(self) -> int:
-        return self.symbols
-
-    @property
-    def vocabulary(self) -> int:
-        return 2 * self.symbols
+    enumerable = 8  # 8! = 40,320
 
     @property
     def limit_bits(self) -> float | None:
         """In the end π is known and the noise remains: H₂(ε) + ε log₂(V−1)."""
         noise, other = float(self.noise), float(self.noise) / (self.symbols - 1)
         return -(1 - noise) * math.log2(1 - noise) - (noise * math.log2(other) if noise > 0 else 0.0)
-
-    def tokens(self, observations: int) -> int:
-        return 2 * observations - 1
-
-    def scored(self, observations: int) -> np.ndarray:
-        return 2 * np.arange(observations)
-
-    def support(self) -> tuple[Array, Array]:
-        """All V! permutations, in lexicographic order."""
-        if self.symbols > ENUMERABLE:
-            raise ValueError(f"{self.symbols}! permutations are too many to write out; use symbols ≤ {ENUMERABLE}")
-        permutation_HV = np.array(list(itertools.permutations(range(self.symbols))))
-        log_prior_HV = self._log_prior()[np.arange(self.symbols)[None], permutation_HV]
-        return jnp.asarray(permutation_HV), jax.nn.log_softmax(jnp.sum(log_prior_HV, axis=-1))
 
     def _log_prior(self) -> Array:
         """[V, V]: of each value of each key, not normalised."""
@@ -100,7 +77,7 @@ class Permutation(Finite):
             set_N = jnp.asarray(before_kC)[choice_N, set_N]
         return jnp.stack(value_NV[::-1], axis=1)
 
-    def emit(self, key: Array, hypothesis: Array, own: Any, observations: int) -> Batch:
+    def emit(self, key: Array, hypothesis: Array, own: list[Array], observations: int) -> Batch:
         key_level_P, flip_level_P, shift_level_P = uniform(key, (3, observations))
         key_P = (key_level_P * self.symbols).astype(jnp.int32)
         shift_P = jnp.where(flip_level_P < self.noise, 1 + (shift_level_P * (self.symbols - 1)).astype(jnp.int32), 0)
@@ -120,8 +97,16 @@ class Permutation(Finite):
         value_BTH = jnp.moveaxis(hypotheses[:, batch.inputs[:, 0::2]], 0, -1)
         return self._channel(value_BTH == batch.outcome_BP[:, :, None])
 
-    def log_exact(self, own: Any, batch: Batch, at: Array) -> Array:
+    def log_exact(self, own: list[Array], batch: Batch, at: Array) -> Array:
         return self._last(batch, at, batch.outcome_BP.shape[1])
+
+    def law(self, observations: int) -> Law:
+        """The closest differ by a transposition, which shows at two of V keys. With ρ = Σ_v √(p_v q_v) at such a key,
+        by symmetry C = −ln(1 − (2/V)(1 − ρ)).
+        """
+        V, noise = self.symbols, float(self.noise)
+        overlap = 2 * math.sqrt((1 - noise) * noise / (V - 1)) + (V - 2) * noise / (V - 1)
+        return Law("few", -math.log(1 - (2 / V) * (1 - overlap)), "nats an observation")
 
     def baselines(self, tables: FiniteTables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
         """`last-w` has the counts of its window, `prior` none: it knows the key that is asked."""
@@ -131,7 +116,7 @@ class Permutation(Finite):
 
     def _last(self, batch: Batch, at: Array, window: Array | int) -> Array:
         """[B, P, V]: of a reasoner that sees the last `window` pairs and the key."""
-        key_BT, value_BK = batch.inputs[:, 0::2], batch.inputs[:, 1::2] - self.symbols
+        key_BT, value_BK = self.split(batch)
         (B, P), V = (key_BT.shape[0], at.shape[0]), self.symbols
         pair_BKx = jax.nn.one_hot(key_BT[:, :-1] * V + value_BK, V * V, dtype=jnp.int32)
         total_BTx = jnp.cumsum(jnp.pad(pair_BKx, ((0, 0), (1, 0), (0, 0))), axis=1)

@@ -14,7 +14,8 @@ from pydantic import Field
 
 from windtunnel.priors import GeneralizedGaussian, Prior
 from windtunnel.spec import Noise, spec
-from windtunnel.tunnels.base import Batch, Tables, Tunnel, uniform, uniform_log_predictive
+from windtunnel.tunnels.answers import Frame
+from windtunnel.tunnels.base import Batch, Tunnel, uniform, uniform_log_predictive
 
 BLOCK = 2**21  # how many (position, pair) are weighed at once
 
@@ -57,7 +58,7 @@ class Recall(Tunnel):
     def lag_prior(self) -> Prior:
         return self.prior
 
-    def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
+    def sample(self, key: Array, tables: tuple[()], batch: int, observations: int) -> Batch:
         drawn = uniform(key, (batch, observations, 2 * self.bits + 2))
         value_BT = (drawn[..., 0] * self.symbols).astype(jnp.int32)
         level_BT = drawn[..., 1]
@@ -108,19 +109,32 @@ class Recall(Tunnel):
         """[T]"""
         return self.prior.log_density(jnp.arange(batch.inputs.shape[1], dtype=jnp.result_type(float)))
 
-    def log_posterior(self, tables: Tables, batch: Batch, at: Array) -> Array:
+    def log_posterior(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
         """[B, P, T]: over the stored pairs, the hypotheses that are alive; −inf for those still to come."""
         return jax.nn.log_softmax(self._log_content(batch, at) + self._log_prior(batch, at)[None], axis=-1)
 
-    def log_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
+    def token_weights(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
+        """The posterior itself: a token is a pair."""
+        return self.log_posterior(tables, batch, at)
+
+    def frame(self, tables: tuple[()], batch: Batch) -> Frame:
+        key_BTb, _, _ = self._split(batch)
+        pairs = key_BTb.shape[1]
+        return Frame("stored pairs", jnp.broadcast_to(jnp.arange(pairs), key_BTb.shape[:2]), pairs, True, key_BTb)
+
+    def exchanged(self, batch: Batch, order: Array) -> Batch:
+        key_BTb, value_BTV, cue_BTb = self._split(batch)
+        return batch._replace(inputs=jnp.concatenate([key_BTb[:, order], value_BTV, cue_BTb], axis=-1))
+
+    def log_predictive(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
         return in_turn(lambda at: self._predict(self.log_posterior(tables, batch, at), batch), batch, at)
 
-    def log_mixture(self, tables: Tables, batch: Batch, at: Array) -> Array:
+    def log_mixture(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
         _, value_BTV, _ = self._split(batch)
         log_value_B1TV = jnp.where(value_BTV > 0, 0.0, -jnp.inf)[:, None]  # a pair leaves no choice
         return logsumexp(self.log_posterior(tables, batch, at)[..., None] + log_value_B1TV, axis=2)
 
-    def log_last(self, tables: Tables, batch: Batch, at: Array, window: int) -> Array:
+    def log_last(self, tables: tuple[()], batch: Batch, at: Array, window: int) -> Array:
         """Sees the cue and the last pairs. Under a pair that it does not see, the cue is uniform over 2^b and the value
         uniform over V.
         """
@@ -145,7 +159,7 @@ class Recall(Tunnel):
             log_joint_BPV = jnp.logaddexp(in_turn(seen, batch, at), log_unseen_BPV)
         return jax.nn.log_softmax(log_joint_BPV, axis=-1)
 
-    def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
+    def baselines(self, tables: tuple[()], batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
         """`content-only` does not know the order of the pairs, `position-only` not the cue."""
 
         def content(at: Array) -> Array:

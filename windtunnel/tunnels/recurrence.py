@@ -1,6 +1,6 @@
 """`recurrence` (select): is there a rule behind the sequence, and which? A linear recurrence, or chance."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,10 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from windtunnel.spec import spec
+from windtunnel.tunnels import answers
+from windtunnel.tunnels.answers import Frame
 from windtunnel.tunnels.base import Batch, uniform_log_predictive
-from windtunnel.tunnels.finite import Finite
+from windtunnel.tunnels.finite import Finite, FiniteTables
 
 PRIMES = [n for n in range(2, 102) if all(n % divisor for divisor in range(2, n))]
 
@@ -55,6 +57,14 @@ class Recurrence(Finite):
     @property
     def vocabulary(self) -> int:
         return self.modulus + 1
+
+    @property
+    def outcome_tokens(self) -> np.ndarray:
+        return np.arange(self.outcomes)
+
+    @property
+    def start(self) -> int:
+        return self.modulus
 
     def tokens(self, observations: int) -> int:
         return observations + 1
@@ -108,10 +118,13 @@ class Recurrence(Finite):
         said_BTH = jnp.where(next_BTH == batch.outcome_BP[:, :, None], 0.0, -jnp.inf)
         return jnp.where(is_program_11H, said_BTH, -jnp.log(float(self.modulus)))
 
+    def frame(self, tables: FiniteTables, batch: Batch) -> Frame:
+        return answers.symbols(batch.inputs, self.outcomes)
+
     def log_exact(self, own: Array, batch: Batch, at: Array) -> Array:
         return self._last(own, batch, at, batch.outcome_BP.shape[1])
 
-    def log_last(self, tables: Any, batch: Batch, at: Array, window: int) -> Array:
+    def log_last(self, tables: FiniteTables, batch: Batch, at: Array, window: int) -> Array:
         """Sees the last transitions, and knows whether there were others before."""
         return self._last(tables.own, batch, at, window)
 
@@ -160,7 +173,7 @@ class Recurrence(Finite):
             jax.nn.log_sigmoid(-log_odds_BP)[..., None] - log_p,
         )
 
-    def baselines(self, tables: Any, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
+    def baselines(self, tables: FiniteTables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
         """`prior` does not see the current symbol either."""
         prior = uniform_log_predictive(batch.inputs.shape[0], at, self.modulus)
         return {**super().baselines(tables, batch, at, horizon), "prior": prior}

@@ -2,7 +2,7 @@
 
 import math
 from statistics import NormalDist
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,9 @@ from jaxtyping import Array
 from pydantic import Field
 
 from windtunnel.spec import Positive, spec
+from windtunnel.tunnels.answers import Law
 from windtunnel.tunnels.base import Batch, uniform, uniform_log_predictive, windows
-from windtunnel.tunnels.finite import Finite
+from windtunnel.tunnels.finite import Finite, FiniteTables
 
 CELLS = 64
 EDGE = np.asarray([-np.inf, *(NormalDist().inv_cdf(cell / CELLS) for cell in range(1, CELLS)), np.inf])  # under N(0, 1)
@@ -55,10 +56,10 @@ class Regression(Finite):
     def scored(self, observations: int) -> np.ndarray:
         return 2 * np.arange(observations)
 
-    def draw(self, key: Array, own: Any, count: int) -> Array:
+    def draw(self, key: Array, own: None, count: int) -> Array:
         return normal(key, (count, self.dimension))
 
-    def emit(self, key: Array, hypothesis: Array, own: Any, observations: int) -> Batch:
+    def emit(self, key: Array, hypothesis: Array, own: None, observations: int) -> Batch:
         drawn = normal(key, (observations, self.dimension + 1))
         x_Pd = drawn[:, :-1]
         y_P = jnp.sum(x_Pd * hypothesis[None], axis=-1) + self.sigma * drawn[:, -1]
@@ -97,7 +98,10 @@ class Regression(Finite):
         error_BTH = (y_BT[:, :, None] - self._means(hypotheses, x_BTd)) / self.sigma
         return -0.5 * jnp.square(error_BTH) - jnp.log(self.sigma) - 0.5 * math.log(2 * math.pi)
 
-    def log_exact(self, own: Any, batch: Batch, at: Array) -> Array:
+    def law(self, observations: int) -> Law:
+        return Law("smooth", float(self.dimension), "parameters")
+
+    def log_exact(self, own: None, batch: Batch, at: Array) -> Array:
         x_BTd, y_BT = self._split(batch)
 
         def step(belief: Belief, pair: tuple[Array, Array]) -> tuple[Belief, tuple[Array, Array]]:
@@ -109,7 +113,7 @@ class Regression(Finite):
         mean_BP, variance_BP = (said.T[:, at] for said in said_TB)
         return self._log_cells(mean_BP, variance_BP, x_BTd[:, at])
 
-    def baselines(self, tables: Any, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
+    def baselines(self, tables: FiniteTables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
         """`last-w` is ridge regression on the last w pairs. Order is nothing to it, so one pass back has every w."""
         x_BTd, y_BT = self._split(batch)
         x_BPd = x_BTd[:, at]

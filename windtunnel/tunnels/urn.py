@@ -11,6 +11,8 @@ from pydantic import Field
 
 from windtunnel.priors import Prior, Uniform
 from windtunnel.spec import Noise, spec
+from windtunnel.tunnels import answers
+from windtunnel.tunnels.answers import SETTLED, UNSETTLED, Frame, Law, chernoff
 from windtunnel.tunnels.base import Batch
 from windtunnel.tunnels.finite import Finite, FiniteTables
 
@@ -58,6 +60,14 @@ class Urn(Finite):
     @property
     def vocabulary(self) -> int:
         return 3
+
+    @property
+    def outcome_tokens(self) -> np.ndarray:
+        return np.arange(self.outcomes)
+
+    @property
+    def start(self) -> int:
+        return START
 
     def support(self) -> tuple[Array, Array]:
         hypothesis_H = jnp.arange(self.hypotheses)
@@ -116,6 +126,56 @@ class Urn(Finite):
     def log_last(self, tables: FiniteTables, batch: Batch, at: Array, window: int) -> Array:
         """What is not seen sums to one under every hypothesis, so only the window's counts matter."""
         return self._predict(tables.own.log_odds_TT, self.support(), batch, at, window)
+
+    def token_weights(self, tables: FiniteTables, batch: Batch, at: Array) -> Array:
+        """Order does not matter: all draws alike."""
+        tokens = jnp.arange(batch.inputs.shape[1])
+        seen_PT = (tokens[None] <= at[:, None]) & (tokens[None] > 0)
+        return answers.evenly(jnp.broadcast_to(seen_PT[None], (len(batch.inputs), *seen_PT.shape)))
+
+    def frame(self, tables: FiniteTables, batch: Batch) -> Frame:
+        return answers.symbols(batch.inputs, self.outcomes)
+
+    def law(self, observations: int) -> Law:
+        """One parameter; the closest hypotheses are neighbours on the grid."""
+        q_H = self._chances()
+        closest = min(
+            chernoff(np.asarray([1 - a, a]), np.asarray([1 - b, b]))
+            for a, b in {(q_H[len(q_H) // 2 - 1], q_H[len(q_H) // 2]), (q_H[0], q_H[1])}
+        )
+        reached = observations * closest
+        if reached >= SETTLED:
+            return Law("few", closest, "nats an observation")
+        if reached <= UNSETTLED:
+            return Law("smooth", 1.0, "parameters")
+        return Law("crossover", closest, "nats an observation")
+
+    def excess_bits(self, seen: np.ndarray) -> np.ndarray:
+        """E[H(predictive after n draws)] − E_h[H(q_h)], bits, for every n in `seen`: the sum over counts, not a sample.
+
+        It is the mutual information between the next draw and the hypothesis, given the draws before it.
+        """
+        from scipy.special import gammaln, logsumexp
+
+        q_H = self._chances()
+        percent_H = np.abs(2 * np.arange(self.hypotheses) + 1 - self.hypotheses) * (50 / self.hypotheses)
+        log_prior_H = np.asarray(self.prior.log_density(jnp.asarray(percent_H)), np.float64)
+        log_prior_H -= logsumexp(log_prior_H)
+        limit = np.sum(np.exp(log_prior_H) * answers.binary_entropy_bits(q_H))
+        excess = []
+        for n in np.round(seen).astype(int):
+            s_S = np.arange(n + 1)
+            ways_S = gammaln(n + 1) - gammaln(s_S + 1) - gammaln(n - s_S + 1)
+            log_joint_HS = log_prior_H[:, None] + np.log(q_H)[:, None] * s_S + np.log1p(-q_H)[:, None] * (n - s_S)
+            log_seen_S = logsumexp(log_joint_HS, axis=0)
+            one_S = np.exp(logsumexp(log_joint_HS + np.log(q_H)[:, None], axis=0) - log_seen_S)
+            excess.append(np.sum(np.exp(log_seen_S + ways_S) * answers.binary_entropy_bits(one_S)) - limit)
+        return np.asarray(excess)
+
+    def _chances(self) -> np.ndarray:
+        """[H]: q_h in float64."""
+        theta_H = (np.arange(self.hypotheses) + 0.5) / self.hypotheses
+        return theta_H * (1 - float(self.noise)) + (1 - theta_H) * float(self.noise)
 
     def _seen(self, batch: Batch, at: Array, window: int) -> Array:
         """int[B, P, V]: how often each outcome came among the last `window` draws before `at`."""

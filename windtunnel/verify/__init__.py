@@ -6,7 +6,7 @@ from rich.table import Table
 from windtunnel import plugins
 from windtunnel.errors import BadInput, StudyFailed, no_such
 from windtunnel.progress import console
-from windtunnel.verify.brute import BRUTES
+from windtunnel.verify.brute import judges
 from windtunnel.verify.checks import Check, checks
 
 SIZES = 3  # random small sizes for each tunnel
@@ -20,7 +20,7 @@ def verify(names: list[str]) -> None:
     for header in ("tunnel", "check", "largest deviation", "bound", ""):
         table.add_column(header, justify="right" if header in ("largest deviation", "bound") else "left")
     sound = True
-    for name in names or BRUTES:
+    for name in names or judges():
         worst = worst_of(name)
         for i, check in enumerate(worst):
             passed = "[green]pass" if check.passed else "[bold red]FAIL"
@@ -35,16 +35,14 @@ def verify(names: list[str]) -> None:
 
 def _named(name: str) -> list[str]:
     """The tunnel of this name, or the tunnels of this plugin's file."""
-    files = [name] if name.endswith(".py") else []
-    before = set(BRUTES)
-    plugins.load(files)
-    if files:
-        added = [tunnel for tunnel in BRUTES if tunnel not in before]
+    modules = plugins.load([name] if name.endswith(".py") else [])
+    if modules:
+        added = list(getattr(modules[0], "BRUTES", {}))
         if not added:
             raise BadInput(f"{name}: has no judge for its tunnels; give it a dict BRUTES")
         return added
-    if name not in BRUTES:
-        raise BadInput(f"{name}: {no_such(name, list(BRUTES))}")
+    if name not in judges():
+        raise BadInput(f"{name}: {no_such(name, list(judges()))}")
     return [name]
 
 
@@ -53,7 +51,7 @@ def worst_of(name: str, sizes: int = SIZES) -> list[Check]:
     random = np.random.default_rng(0)
     worst: dict[str, Check] = {}
     for seed in range(sizes):
-        tunnel, observations = BRUTES[name].small(random)
+        tunnel, observations = judges()[name].small(random)
         for check in checks(tunnel, observations, seed):
             if check.name not in worst or not check.deviation <= worst[check.name].deviation:
                 worst[check.name] = check

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from windtunnel.information import kl
 from windtunnel.spec import arrays
 from windtunnel.tunnels import Batch, Tunnel
 from windtunnel.tunnels.base import windows
-from windtunnel.verify.brute import BRUTES
+from windtunnel.verify.brute import judges
 
 EXACT = 1e-9
 SIGMAS = 5.0  # five standard errors: one in a million
@@ -65,7 +66,7 @@ def said(tunnel: Any, seed: Any, sequences: int, observations: int, horizon: int
 
 def checks(tunnel: Tunnel, observations: int, seed: int = 0) -> Iterator[Check]:
     """Every check of one tunnel, on its sequences of so many observations."""
-    Brute = BRUTES[tunnel.name]  # type: ignore[attr-defined]
+    Brute = judges()[tunnel.name]  # type: ignore[attr-defined]
     horizon = max(1, observations - 1)
     with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
         made = arrays(tunnel)
@@ -152,12 +153,9 @@ def _prior(brute: Any, found: Said) -> float:
 
 
 def _windows(found: Said, horizon: int) -> float:
-    p = np.exp(found.predictive)
-
     def kl_B(name: str) -> np.ndarray:
         with np.errstate(invalid="ignore"):
-            terms = np.where(p > 0, p * (found.predictive - found.baselines[name]), 0.0)
-        return (terms.sum(-1) * _counts(found)).sum(-1)
+            return (kl(found.predictive, found.baselines[name]) * _counts(found)).sum(-1)
 
     gaps = [kl_B(name) for name in ("prior", *windows(horizon))]
     return max(_rises(before, after) for before, after in itertools.pairwise(gaps))

@@ -8,8 +8,6 @@ started from knobs, trained without weight decay. `docs/positions.md` has them a
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
-
 from windtunnel.models.position.absolute import Learned, Randomised, Sinusoidal
 from windtunnel.models.position.additive import (
     EPSILON,
@@ -24,10 +22,12 @@ from windtunnel.models.position.additive import (
 from windtunnel.models.position.base import Parameters, Position, distance
 from windtunnel.models.position.learned_bias import T5, Fire
 from windtunnel.models.position.rotary import Rope, Xpos
-from windtunnel.spec import spec
+from windtunnel.spec import Family, spec
 
 __all__ = [
     "EPSILON",
+    "POSITIONS",
+    "SINGLE",
     "T5",
     "Alibi",
     "AnyPosition",
@@ -51,14 +51,13 @@ __all__ = [
     "per_layer",
 ]
 
-_Absolute = Learned | Sinusoidal | Randomised
-_Additive = Uniform | Alibi | Gaussian | GeneralizedGaussian | Bam | Kerple | T5 | Fire
-_One = _Additive | Rope | Xpos | _Absolute
-Single = Annotated[_One, Field(discriminator="name")]
+ADDITIVE = (Uniform, Alibi, Gaussian, GeneralizedGaussian, Bam, Kerple, T5, Fire)
+SINGLE = Family(Position, *ADDITIVE, Rope, Xpos, Learned, Sinusoidal, Randomised)
+Single = Annotated[Position, SINGLE]
 
 
 @spec
-class PerLayer:
+class PerLayer(Position):
     """A list of positions, one per layer, the first at the bottom."""
 
     layers: tuple[Single, ...]
@@ -72,7 +71,8 @@ class PerLayer:
         return next((f".layers.{i}{conflict}" for i, conflict in conflicts if conflict is not None), None)
 
 
-AnyPosition = Annotated[_One | PerLayer, Field(discriminator="name")]
+POSITIONS = SINGLE.and_also(PerLayer)
+AnyPosition = Annotated[Position, POSITIONS]
 
 
 def per_layer(position: AnyPosition, layers: int) -> tuple[Single, ...]:

@@ -11,6 +11,10 @@ Parameters = dict[str, Array]  # what is learned of a layer's positional prior
 class Position:
     """The contract, and the position that knows nothing."""
 
+    @property
+    def name(self) -> str:
+        raise NotImplementedError
+
     stationary = False  # whether its bias depends on distance alone, so that one row of it says all
 
     @property

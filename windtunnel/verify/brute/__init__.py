@@ -1,5 +1,6 @@
 """The judges: for every tunnel, exact answers by enumeration."""
 
+from windtunnel import plugins
 from windtunnel.verify.brute.base import Brute
 from windtunnel.verify.brute.bijection import Bijection
 from windtunnel.verify.brute.hmm import Hmm
@@ -22,3 +23,8 @@ BRUTES: dict[str, type[Brute]] = {
     "recurrence": Recurrence,
     "mixture": Mixture,
 }
+
+
+def judges() -> dict[str, type[Brute]]:
+    """All judges, those of plug-ins included, by the name of their tunnel."""
+    return {**BRUTES, **plugins.judges}

@@ -5,7 +5,7 @@ import pytest
 from tests.report.made import kl, study, sweep
 from windtunnel import records
 from windtunnel.errors import BadInput
-from windtunnel.report.groups import best, gather
+from windtunnel.records.groups import best, gather
 
 CLOSE, FAR = kl(0.001, 0.0011, 0.0012), kl(0.1, 0.11, 0.12)
 

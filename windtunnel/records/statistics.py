@@ -12,7 +12,7 @@ STUDENT = (4.30265272991, 3.18244630528, 2.77644510520, 2.57058183564, 2.4469118
 
 
 class Interval(NamedTuple):
-    """A geometric mean over n seeds with its 95 % interval (NaN below 3 seeds)."""
+    """A mean over n seeds with its 95 % interval (NaN below 3 seeds)."""
 
     mean: float
     low: float
@@ -20,8 +20,27 @@ class Interval(NamedTuple):
     n: int
 
 
+def mean_interval(values: Sequence[float]) -> Interval:
+    """The arithmetic mean, ± t₀.₉₇₅ s/√n."""
+    n = len(values)
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    mean = float(np.mean(values))
+    half = student(n) * float(np.std(values, ddof=1)) / math.sqrt(n) if n > 2 else math.nan
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def student(n: int) -> float:
+    """t₀.₉₇₅ of the mean of n ≥ 3 numbers."""
+    if n - 3 < len(STUDENT):
+        return STUDENT[n - 3]
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n - 1, 0.975))
+
+
 def interval(values: Sequence[float]) -> Interval:
-    """Of positive numbers such as KL: mean and interval of the logarithm, taken back.
+    """Of positive numbers such as KL: mean and interval of the logarithm, taken back, so a geometric mean.
 
     Below 8 seeds mean ± t₀.₉₇₅ s/√n; from 8 on the BCa bootstrap of the mean.
     """
@@ -33,7 +52,7 @@ def interval(values: Sequence[float]) -> Interval:
     if n < 3:
         low = high = math.nan
     elif n < BOOTSTRAP or np.ptp(logs) == 0:
-        half = STUDENT[min(n, BOOTSTRAP - 1) - 3] * logs.std(ddof=1) / math.sqrt(n)
+        half = student(n) * logs.std(ddof=1) / math.sqrt(n)
         low, high = mean - half, mean + half
     else:
         from scipy.stats import bootstrap

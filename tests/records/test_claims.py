@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from windtunnel import records
-from windtunnel.sweep.claims import Claims, held, locked
+from windtunnel.records.claims import Claims, held, locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from windtunnel.sweep.claims import Claims
+from windtunnel.records.claims import Claims
 print(sorted(Claims(Path(sys.argv[1])).take(sys.argv[2:])), flush=True)
 time.sleep(60)
 """
@@ -20,7 +20,7 @@ COUNT = """
 import sys
 from pathlib import Path
 from windtunnel import records
-from windtunnel.sweep.claims import locked
+from windtunnel.records.claims import locked
 root = Path(sys.argv[1])
 for _ in range(100):
     with locked(root):

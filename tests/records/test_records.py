@@ -29,9 +29,10 @@ def test_curves_go_out_and_come_back(tmp_path):
 
 def test_a_learning_curve_is_a_few_hundred_lines_however_long_the_training(tmp_path):
     kl_bits = np.arange(10_000, dtype=float)
-    records.write_learning_curve(tmp_path / "train.jsonl", kl_bits)
+    records.write_learning_curve(tmp_path / "train.jsonl", {"kl_bits": kl_bits, "cross_entropy_bits": kl_bits + 1})
     lines = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
-    assert len(lines) == 200 and lines[-1] == {"step": 10_000, "kl_bits": 9974.5}
+    assert len(lines) == 200 and lines[-1] == {"step": 10_000, "kl_bits": 9974.5, "cross_entropy_bits": 9975.5}
+    assert records.read_learning_curve(tmp_path / "train.jsonl")["step"].tolist() == list(range(50, 10_001, 50))
 
 
 def test_status_follows_the_files(tmp_path):

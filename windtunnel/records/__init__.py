@@ -21,22 +21,23 @@ COLUMNS = """study_id tunnel hypotheses noise prior position model supervision s
 kl_bits_past headroom_bits_past js_bits tv entropy_gap_bits impossible_mass critical_length extrapolation_ratio
 censored convergence_length convergence_length_exact equivalent_memory kl_bits_pool kl_bits_full parameters steps
 train_seconds compile_seconds tokens_per_second verdict status
-recovered_scale recovered_beta recovered_sharpness recovered_kl_bits recovered_kl_bits_tempered softmax""".split()
+recovered_scale recovered_beta recovered_sharpness recovered_kl_bits recovered_kl_bits_tempered softmax leak
+other_mass""".split()
 
 LINES = 200  # of a learning curve
 
 Json = dict[str, Any]
 
 
-def writable(runs: Path) -> None:
-    """Refuse a runs folder that cannot be written to, before anything is computed."""
+def writable(folder: Path, key: str = "runs") -> None:
+    """Refuse a folder that cannot be written to, before anything is computed; `key` is what the user set."""
     try:
-        runs.mkdir(parents=True, exist_ok=True)
-        probe = runs / f".writable-{os.getpid()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        raise BadInput(f"runs={runs}: cannot be written to ({error.strerror}); give a folder that can") from None
+        raise BadInput(f"{key}={folder}: cannot be written to ({error.strerror}); give a folder that can") from None
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -74,18 +75,29 @@ def read_curves(path: Path) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def learning_curve(kl_bits: np.ndarray, steps: int, after: int = 0) -> list[tuple[int, float | None]]:
-    """[(step, KL in bits)] after a step: means over windows that end at `step`, 200 or so in all `steps`."""
+def learning_curve(curves: dict[str, np.ndarray], steps: int, after: int = 0) -> list[Json]:
+    """Rows of `train.jsonl` after a step: means over windows of steps, of which `step` is the last; 200 or so in all
+    `steps`. None where a mean is not finite.
+    """
     window = max(1, steps // LINES)
-    ends = range((after // window + 1) * window, len(kl_bits) + 1, window)
-    means = [(end, float(kl_bits[end - window : end].mean())) for end in ends]
-    return [(end, mean if np.isfinite(mean) else None) for end, mean in means]
+    done = len(next(iter(curves.values())))
+    rows = []
+    for end in range((after // window + 1) * window, done + 1, window):
+        means = {name: float(curve[end - window : end].mean()) for name, curve in curves.items()}
+        rows.append({"step": end, **{name: mean if np.isfinite(mean) else None for name, mean in means.items()}})
+    return rows
 
 
-def write_learning_curve(path: Path, kl_bits: np.ndarray) -> None:
-    """`train.jsonl`: KL to the exact posterior (bits), averaged over windows of steps; `step` is a window's last."""
-    rows = [{"step": step, "kl_bits": mean} for step, mean in learning_curve(kl_bits, len(kl_bits))]
+def write_learning_curve(path: Path, curves: dict[str, np.ndarray]) -> None:
+    """`train.jsonl`: KL to the exact posterior (bits) and every loss term."""
+    rows = learning_curve(curves, len(curves["kl_bits"]))
     write(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read_learning_curve(path: Path) -> dict[str, np.ndarray]:
+    """{name: [rows]} of a `train.jsonl`; NaN where a number was not finite."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {name: np.asarray([np.nan if row[name] is None else row[name] for row in rows], float) for name in rows[0]}
 
 
 def studies(root: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from windtunnel.statistics import interval, median_censored
+from windtunnel.records.statistics import interval, median_censored
 
 
 def test_a_few_seeds_give_a_t_interval_of_the_logarithm():

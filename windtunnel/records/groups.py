@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from windtunnel import records
 from windtunnel.errors import BadInput, no_such
-from windtunnel.statistics import Interval, interval, median_censored
+from windtunnel.records.statistics import Interval, interval, median_censored
 
 Row = dict[str, Any]
 CENSORED = ("critical_length", "extrapolation_ratio")  # a median and a count, where some are only lower bounds

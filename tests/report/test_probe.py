@@ -9,8 +9,8 @@ from tests.composed import plain, tiny
 from windtunnel import records
 from windtunnel.config import Settings, door
 from windtunnel.errors import BadInput
-from windtunnel.instruments import INSTRUMENTS
-from windtunnel.instruments.probe import instrument, probe
+from windtunnel.instruments import INSTRUMENTS, instrument
+from windtunnel.report.probe import probe
 from windtunnel.sweep.driver import Point
 from windtunnel.sweep.place import fixed_part
 from windtunnel.sweep.run import run

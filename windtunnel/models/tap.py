@@ -1,0 +1,67 @@
+"""Taps: how everything else looks into a model, and intervenes in it.
+
+A model shows what it computes as `tap(depth, kind, value)`, and goes on with what the tap returns. `depth` counts the
+layers passed through, from 0; the embedding has depth 0, the logits that of the last layer. Kinds: `embedding`,
+`queries`, `keys`, `values`, `scores`, `attention`, `context`, `state`, `residual`, `logits`; each model's docstring
+says which it has. A tap states which kinds it wants, and nothing is made that nobody looks at.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+
+class Tap:
+    """`look(depth, kind, value) -> value`, called for these kinds; for all where none are named."""
+
+    def __init__(self, look: Callable[[int, str, Any], Any], *kinds: str):
+        self.look, self.kinds = look, kinds
+
+    def wants(self, *kinds: str) -> bool:
+        """Whether any of these kinds is asked for."""
+        return not self.kinds or any(kind in self.kinds for kind in kinds)
+
+    def __call__(self, depth: int, kind: str, value: Any) -> Any:
+        return self.look(depth, kind, value) if self.wants(kind) else value
+
+    def at(self, depth: int) -> "LayerTap":
+        return LayerTap(self, depth)
+
+
+class LayerTap:
+    """A tap as a layer sees it: the layer does not know how deep it lies."""
+
+    def __init__(self, tap: Tap, depth: int):
+        self.tap, self.depth, self.wants = tap, depth, tap.wants
+
+    def __call__(self, kind: str, value: Any) -> Any:
+        return self.tap(self.depth, kind, value)
+
+
+class Collect(Tap):
+    """Keeps all that it is shown, or the kinds that are named, as `seen[kind][depth]`; changes nothing."""
+
+    def __init__(self, *kinds: str):
+        self.seen: dict[str, dict[int, Any]] = {}
+        super().__init__(self._keep, *kinds)
+
+    def __getitem__(self, kind: str) -> dict[int, Any]:
+        return self.seen[kind]
+
+    def _keep(self, depth: int, kind: str, value: Any) -> Any:
+        self.seen.setdefault(kind, {})[depth] = value
+        return value
+
+
+class Closed(Tap):
+    """Wants nothing: what a model has where nobody looks."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda depth, kind, value: value)
+
+    def wants(self, *kinds: str) -> bool:
+        return False
+
+
+def as_tap(tap: Tap | Callable[[int, str, Any], Any] | None) -> Tap:
+    """A plain function wants every kind; None wants nothing."""
+    return tap if isinstance(tap, Tap) else Closed() if tap is None else Tap(tap)
