@@ -145,6 +145,6 @@ def record(
         for key, weigh in (("other_mass", problem.bins.inside_P), ("other_mass_past", problem.bins.past_P)):
             mean, error = mean_and_error(other, posed.exact.weight * weigh)
             more |= {key: finite(mean), f"{key}_se": finite(error)}
-    result = posed._judge.judge(folder, problem, log_q, more)
+    result = posed._judge.case(problem, log_q).close(folder, more)
     records.write_results(root)
     return folder, result

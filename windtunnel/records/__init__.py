@@ -9,6 +9,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from windtunnel.errors import BadInput, CannotWrite
 
 COLUMNS = """study_id tunnel hypotheses noise prior position model supervision seed horizon reach kl_bits kl_bits_se
 kl_bits_past headroom_bits_past js_bits tv entropy_gap_bits impossible_mass critical_length extrapolation_ratio
-censored convergence_length convergence_length_exact equivalent_memory kl_bits_pool kl_bits_full parameters steps
-train_seconds compile_seconds tokens_per_second verdict status
-recovered_scale recovered_beta recovered_sharpness recovered_kl_bits recovered_kl_bits_tempered softmax leak
-other_mass""".split()
+censored convergence_length convergence_length_exact equivalent_memory kl_bits_pool kl_bits_full worst_bin_bits
+critical_length_low critical_length_high open leak undertrained kl_ratio_half parameters steps train_seconds
+compile_seconds tokens_per_second verdict status recovered_scale recovered_beta recovered_sharpness recovered_kl_bits
+recovered_kl_bits_tempered softmax other_mass""".split()
 
 LINES = 200  # of a learning curve
 
@@ -98,6 +99,23 @@ def read_learning_curve(path: Path) -> dict[str, np.ndarray]:
     """{name: [rows]} of a `train.jsonl`; NaN where a number was not finite."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return {name: np.asarray([np.nan if row[name] is None else row[name] for row in rows], float) for name in rows[0]}
+
+
+def ratio_to_half(path: Path) -> float | None:
+    """KL at the end of training over KL at half of the steps, each a mean over a twentieth of the steps. None where
+    there is no learning curve. Well below 1, training was still going somewhere.
+    """
+    if not path.exists():
+        return None
+    curve = read_learning_curve(path)
+    step, kl_bits = curve["step"], curve["kl_bits"]
+
+    def before(end: float) -> float:
+        near = (step > end - step[-1] / 20) & (step <= end)
+        return float(kl_bits[near].mean()) if near.any() else math.nan
+
+    ratio = before(step[-1]) / before(step[-1] / 2) if len(step) > 1 else math.nan
+    return ratio if math.isfinite(ratio) else None
 
 
 def studies(root: Path) -> list[Path]:

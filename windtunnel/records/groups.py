@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from windtunnel import records
 from windtunnel.errors import BadInput, no_such
-from windtunnel.records.statistics import Interval, interval, median_censored
+from windtunnel.records.statistics import Interval, Median, interval, median_censored
 
 Row = dict[str, Any]
 CENSORED = ("critical_length", "extrapolation_ratio")  # a median and a count, where some are only lower bounds
@@ -37,36 +37,17 @@ class Group(NamedTuple):
         return interval([row[metric] for row in self.done if row.get(metric) is not None])
 
     def bounds(self, metric: str) -> tuple[float, float]:
-        """The ends of the 95 % interval; of lengths that are all censored, from the least of them on. NaN: unknown."""
+        """The ends of the 95 % interval; of lengths from the shortest seed to the longest. NaN: unknown."""
         if metric not in CENSORED:
             return self.interval(metric)[1:3]
-        if len(self.done) > 2 and all(row[metric] is None for row in self.done):
-            return 0.0, 0.0  # all fail in range
-        if len(self.done) > 2 and self.censored == len(self.done):
-            return min(row[metric] for row in self.done), math.inf
-        return self._uncensored(metric)[1:3]
+        if len(self.done) < 3:
+            return math.nan, math.nan
+        shortest, longest = self.median(metric)[1:3]
+        return shortest.value or 0.0, math.inf if longest.censored else longest.value or 0.0
 
-    @property
-    def ratio(self) -> tuple[float | None, bool]:
-        """Median extrapolation ratio, and whether it is censored."""
-        return self.median("extrapolation_ratio")
-
-    @property
-    def ratio_interval(self) -> Interval:
-        """Of the extrapolation ratio; of nothing where a seed's is censored or undefined: then the median must do."""
-        return self._uncensored("extrapolation_ratio")
-
-    @property
-    def critical_length(self) -> tuple[float | None, bool]:
-        return self.median("critical_length")
-
-    def median(self, metric: str) -> tuple[float | None, bool]:
-        """Of a length that may be censored, and whether the median is."""
+    def median(self, metric: str) -> Median:
+        """Of a length that may be censored, with the shortest and the longest of its seeds."""
         return median_censored([row[metric] for row in self.done], [row["censored"] for row in self.done])
-
-    def _uncensored(self, metric: str) -> Interval:
-        known = [row[metric] for row in self.done if row[metric] and not row["censored"]]
-        return interval(known if len(known) == len(self.done) else [])
 
     @property
     def censored(self) -> int:

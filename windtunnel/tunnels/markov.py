@@ -96,8 +96,7 @@ class Markov(Tunnel):
 
     def log_last(self, tables: tuple[()], batch: Batch, at: Array, window: int) -> Array:
         """Laplace's rule on the last transitions only: it takes its window for a sequence of its own, whose first
-        symbols are given. (That a symbol is there at all says a little about rows that led to it; that has no closed
-        form, and this reasoner does not use it.)
+        symbols are given (`marginalises`).
         """
         count_BTCk, context_BT = self._counts(batch)
         count_BPCk = count_BTCk[:, at] - count_BTCk[:, jnp.maximum(at - window, 0)]
@@ -120,6 +119,13 @@ class Markov(Tunnel):
 
     def law(self, observations: int) -> Law:
         return Law("smooth", float(self.contexts * (self.symbols - 1)), "parameters")
+
+    @property
+    def marginalises(self) -> bool:
+        """That a symbol is there at all says something about the rows that led to it: a sum over all that could have
+        come before, which has no closed form. Without a context there is nothing to sum.
+        """
+        return self.order == 0
 
     def _counts(self, batch: Batch) -> tuple[Array, Array]:
         """n(b, c) before every observation, int32[B, T, C, k], and its context, int32[B, T]; read off the inputs."""

@@ -16,7 +16,7 @@ from pydantic import Field
 from windtunnel.priors import GeneralizedGaussian, Prior
 from windtunnel.spec import Noise, spec
 from windtunnel.tunnels.answers import Law
-from windtunnel.tunnels.base import Batch, uniform, windows
+from windtunnel.tunnels.base import Batch, uniform
 from windtunnel.tunnels.finite import FiniteTables
 from windtunnel.tunnels.pairs import Pairs
 
@@ -110,7 +110,9 @@ class Permutation(Pairs):
 
     def baselines(self, tables: FiniteTables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
         """`last-w` has the counts of its window, `prior` none: it knows the key that is asked."""
-        seen = {"prior": 0, **windows(horizon)}
+        if self.pool is not None:
+            return super().baselines(tables, batch, at, horizon)
+        seen = {"prior": 0, **self.windows(horizon)}
         log_p_WBPV = lax.map(lambda w: self._last(batch, at, w), jnp.asarray(list(seen.values())))
         return dict(zip(seen, log_p_WBPV, strict=True))
 
