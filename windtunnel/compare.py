@@ -119,9 +119,10 @@ def leak(log_p: np.ndarray, log_q: np.ndarray, outcome: np.ndarray, weight: np.n
     counts_B = weight.sum(axis=1) > 0
     with np.errstate(divide="ignore"):
         log_weight_BP = np.log(weight.astype(np.float64))
-    log_e_B = np.logaddexp.reduce((log_weight_BP + log_ratio_BP)[counts_B], axis=1)
+    with np.errstate(invalid="ignore"):
+        log_e_B = np.logaddexp.reduce((log_weight_BP + log_ratio_BP)[counts_B], axis=1)
     evidence = float((log_e_B - np.logaddexp.reduce(log_weight_BP[counts_B], axis=1)).sum() / math.log(10))
-    return {"leak": evidence > LEAK, "leak_log10": evidence if math.isfinite(evidence) else None}
+    return {"leak": math.isfinite(evidence) and evidence > LEAK, "leak_log10": evidence}
 
 
 def headroom_curve(bins: Bins, curves: Curves) -> np.ndarray:

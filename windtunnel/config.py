@@ -108,6 +108,7 @@ class Settings:
     distributed: bool = False
     tracker: Literal["tensorboard", "trackio", "wandb"] | None = None
     compilation_cache: str | None = None
+    twin: Literal["half"] | None = None
     fail_fast: bool = False
     force: bool = False
     dry_run: bool = False

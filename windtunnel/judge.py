@@ -84,7 +84,12 @@ class Case:
         evaluate = self.problem.evaluate
         (folder / "error.txt").unlink(missing_ok=True)
         records.write_curves(folder / "curves.npz", curves)
-        settings = {"evaluate": plain(evaluate), "evaluate_id": evaluate_id(self.problem), "reach": evaluate.reach}
+        settings = {
+            "schema": records.SCHEMA,
+            "evaluate": plain(evaluate),
+            "evaluate_id": evaluate_id(self.problem),
+            "reach": evaluate.reach,
+        }
         result = {**numbers, **facts}
         records.write_json(folder / "result.json", {**settings, **result})
         return result

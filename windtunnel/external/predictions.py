@@ -137,7 +137,13 @@ def record(
     study = {"tunnel": asked["tunnel"], "train": {"horizon": problem.horizon}, "evaluate": asked["evaluate"],
              "model": {"name": name}, "seed": seed}  # fmt: skip
     facts = {**facts_of_problem(problem), "position": None, "model": name, "seed": seed}
-    content = {"study": study, "overrides": {"model": name}, "plugins": list(posed.plugins), "external": given.kind}
+    content = {
+        "schema": records.SCHEMA,
+        "study": study,
+        "overrides": {"model": name},
+        "plugins": list(posed.plugins),
+        "external": given.kind,
+    }
     records.write_json(folder / "study.json", {**content, "facts": facts, **environment()})
     more: dict[str, Any] = {}
     if given.other_mass is not None:

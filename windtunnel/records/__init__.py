@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from windtunnel.errors import BadInput, CannotWrite
+from windtunnel.records.twins import undertrained
 
 COLUMNS = """study_id tunnel hypotheses noise prior position model supervision seed horizon reach kl_bits kl_bits_se
 kl_bits_past headroom_bits_past js_bits tv entropy_gap_bits impossible_mass critical_length extrapolation_ratio
@@ -26,6 +27,7 @@ compile_seconds tokens_per_second verdict status recovered_scale recovered_beta 
 recovered_kl_bits_tempered softmax other_mass""".split()
 
 LINES = 200  # of a learning curve
+SCHEMA = 2  # of records: 1 had two states of bins, and ids in which defaults counted
 
 Json = dict[str, Any]
 
@@ -157,20 +159,41 @@ def row(folder: Path) -> Json:
     yet known.
     """
     state = status(folder)
-    made: Json = {"study_id": folder.name, "status": state}
+    fields: Json = {"study_id": folder.name, "status": state}
     if (folder / "study.json").exists():
         record = read_json(folder / "study.json")  # what was swept goes by the name that was typed
-        made = {**flatten(record.get("study", {})), **record["facts"], **record["overrides"], **made}
+        study = record.get("study", {})
+        fields = {
+            **flatten(study),
+            **record["facts"],
+            **record["overrides"],
+            "overrides": record["overrides"],
+            **fields,
+        }
+        fields["study"] = study
     if state == "done":
-        made |= read_json(folder / "result.json")
-    return made
+        result = read_json(folder / "result.json")
+        if result.get("schema", 1) != SCHEMA:
+            raise BadInput(f"{folder}: {older(folder, result)}")
+        fields |= result
+    return fields
+
+
+def older(folder: Path, record: Json) -> str:
+    """What to say of a record that another version left, and what to run."""
+    commands = []
+    if (folder.parent / "sweep.json").exists():
+        commands = read_json(folder.parent / "sweep.json").get("commands", [])
+    again = commands[-1] if commands else "windtunnel run …"
+    return f"a record of schema {record.get('schema', 1)}, and this version reads {SCHEMA}; make it again: {again}"
 
 
 def rows(root: Path) -> list[Json]:
     """All studies of a root; those that have not begun have what their sweep says of them."""
     swept, shared = overrides(root), fixed(root)
     names = {key.removesuffix(".name").removeprefix("tunnel."): shared[key] for key in shared if key.endswith(".name")}
-    return [{**shared, **names, **swept.get(folder.name, {}), **row(folder)} for folder in studies(root)]
+    table = [{**shared, **names, **swept.get(folder.name, {}), **row(folder)} for folder in studies(root)]
+    return [{**row, "undertrained": undertrained(row, table)} for row in table]
 
 
 def fixed(root: Path) -> Json:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from windtunnel import records
 from windtunnel.errors import BadInput, no_such
 from windtunnel.records.statistics import Interval, Median, interval, median_censored
+from windtunnel.records.twins import MARK, is_twin
 
 Row = dict[str, Any]
 CENSORED = ("critical_length", "extrapolation_ratio")  # a median and a count, where some are only lower bounds
@@ -57,7 +58,7 @@ class Group(NamedTuple):
     @property
     def verdict(self) -> str:
         """The verdict of its studies, each with its count where they differ."""
-        said = [row["verdict"] for row in self.done] + [row["status"] for row in self.rows if row["status"] != "done"]
+        said = [in_words(row) for row in self.done] + [row["status"] for row in self.rows if row["status"] != "done"]
         kinds = sorted(set(said), key=said.index)
         return kinds[0] if len(kinds) == 1 else ", ".join(f"{said.count(kind)} {kind}" for kind in kinds)
 
@@ -68,9 +69,14 @@ class Group(NamedTuple):
         return frozenset(json.dumps([row["evaluate"], *(value(row, key) for key in keys)]) for row in self.done)
 
 
+def in_words(row: Row) -> str:
+    """The verdict of a study, and whether twice the steps of its twin made it much better: then more would again."""
+    return row["verdict"] + ("; undertrained" if row.get("undertrained") else "")
+
+
 def swept_keys(*roots: Path) -> list[str]:
     """What was swept, in order of appearance."""
-    every = [overrides for root in roots for overrides in records.overrides(root).values()]
+    every = [given for root in roots for given in records.overrides(root).values() if MARK not in given]
     return list(dict.fromkeys(key for overrides in every for key in overrides)) or _differing(roots)
 
 
@@ -89,7 +95,8 @@ def gather(folders: list[Path], by: list[str] | None = None) -> list[Group]:
     """
     labels = [folder.name for folder in folders]
     labels = labels if len(set(labels)) == len(labels) else [str(folder) for folder in folders]
-    rows = [{"sweep": label, **row} for label, root in zip(labels, folders, strict=True) for row in records.rows(root)]
+    pairs = zip(labels, folders, strict=True)
+    rows = [{"sweep": label, **row} for label, root in pairs for row in records.rows(root) if not is_twin(row)]
     for name in by or []:
         if not any(value(row, name) for row in rows):
             known = dict.fromkeys(key for row in rows for key in row if key in PLAIN or "." in key)

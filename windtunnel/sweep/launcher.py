@@ -26,7 +26,12 @@ def launch(
     """Compose and validate every point, then have them executed in packs."""
     composed = [loader.load_sweep_config(config, list(overrides)) for overrides in job_overrides]
     made = [door(as_plain(one, job)) for one, job in zip(composed, job_overrides, strict=True)]
-    from windtunnel.sweep.place import fixed_part, place, swept  # late: bad input is answered before JAX is at work
+    from windtunnel.sweep.place import (  # late: bad input is answered before JAX is at work
+        fixed_part,
+        place,
+        swept,
+        twins,
+    )
 
     overrides = [dict(item.split("=", 1) for item in filter_overrides(job)) for job in job_overrides]
     settings = made[0][1]
@@ -34,7 +39,8 @@ def launch(
     fixed = fixed_part(studies)
     name = config.hydra.runtime.choices.get("sweep") or f"multirun-{digest(fixed)}"
     root = place(Path(settings.runs) / name, studies, fixed, settings.force)
-    if not execute(swept(root, studies, overrides), root, settings, fixed):
+    points = swept(root, studies, overrides)
+    if not execute([*points, *(twins(points) if settings.twin else [])], root, settings, fixed):
         raise StudyFailed
     return [JobReturn(overrides=list(job), cfg=one, status=JobStatus.COMPLETED, _return_value=None)
             for job, one in zip(job_overrides, composed, strict=True)]  # fmt: skip

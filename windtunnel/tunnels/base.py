@@ -148,8 +148,8 @@ class Tunnel:
 
     def windows(self, horizon: int) -> dict[str, int]:
         """The windows w of the reasoners that see less: powers of two below the horizon, and the horizon itself. They
-        are `last-w` where `log_last` is exact for what it sees. Where that has no closed form they are `cut-w`, which take
-        their window for a sequence of its own: their KL is an upper bound on that of `last-w`, and so is the headroom.
+        are `last-w` where `log_last` is exact for what it sees. Where that has no closed form they are `cut-w`, which
+        take their window for a sequence of its own: their KL bounds that of `last-w` from above, and so the headroom.
         """
         kind = "last" if self.marginalises else "cut"
         powers = [2**i for i in range(horizon.bit_length()) if 2**i < horizon]

@@ -330,9 +330,9 @@ def normalised(weights: Array) -> Array:
 
 
 def hundredths(weights: Array) -> Array:
-    """Rows of whole weights that sum to GRAIN, as whole hundredths, none below the floor, that sum to 100: what is above
-    the floor shares what the floor leaves, and the hundredths lost to rounding down go to the largest remainders. No
-    outcome is favoured.
+    """Rows of whole weights that sum to GRAIN, as whole hundredths, none below the floor, that sum to 100: what is
+    above the floor shares what the floor leaves, and the hundredths lost to rounding down go to the largest remainders.
+    No outcome is favoured.
 
     In whole numbers throughout: XLA computes a floor of floats once here and once there, and where it rounds otherwise
     the second time a row sums to 101 (in 8 of 2,000 headers of three states, in float64, under jit).
