@@ -99,7 +99,7 @@ def test_a_planted_decay_gives_back_its_critical_length(problem, log_p, critical
 def test_more_sequences_decide_bins_and_change_no_mean(problem, log_p):
     shares = np.linspace(0.01, 0.2, 20)
     everywhere = [c.kl_bits(log_p, mixed_in(log_p, np.full(len(problem.bins.at), s))).mean() for s in shares]
-    share = np.where(problem.bins.past_P > 0, np.interp(0.0095, everywhere, shares), 0.0)  # near τ
+    share = np.where(problem.bins.past_P > 0, np.interp(0.0085, everywhere, shares), 0.0)  # near τ
     log_q = mixed_in(log_p, share)
     few, curves = judged(problem, log_p, log_q)
     kl_BP = np.tile(c.kl_bits(log_p, log_q), (30, 1))
