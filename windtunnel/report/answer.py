@@ -4,7 +4,8 @@ import math
 from typing import NamedTuple
 
 from windtunnel.records.groups import Group
-from windtunnel.report.numbers import number, ratio, shown
+from windtunnel.report.numbers import number, ratio
+from windtunnel.report.numbers import with_interval as shown
 
 
 def about_recovery(groups: list[Group]) -> bool:
