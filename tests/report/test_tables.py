@@ -6,7 +6,7 @@ import pytest
 
 from windtunnel.records.groups import Group
 from windtunnel.records.statistics import interval
-from windtunnel.report.numbers import length, lengths, number, shown
+from windtunnel.report.numbers import length, lengths, number, with_interval
 from windtunnel.report.tables import attention
 
 
@@ -31,8 +31,8 @@ def test_two_digits_whatever_the_size(value, text):
 
 
 def test_an_interval_that_reaches_zero_has_no_absurd_exponent():
-    assert shown(interval([0.0])) == "0"
-    assert shown(interval([0.01, 0.01, 0.01])) == "0.010 [0.010, 0.010]"
+    assert with_interval(interval([0.0])) == "0"
+    assert with_interval(interval([0.01, 0.01, 0.01])) == "0.010 [0.010, 0.010]"
 
 
 def test_a_censored_length_says_so():

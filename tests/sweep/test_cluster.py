@@ -17,7 +17,7 @@ from windtunnel.errors import BadInput
 from windtunnel.report import status
 from windtunnel.spec import digest
 from windtunnel.sweep import cluster, jobs
-from windtunnel.sweep.facts import Point
+from windtunnel.sweep.point import Point
 from windtunnel.sweep.saved import Saved
 
 SCRIPT = Path(__file__).parents[2] / "scripts/slurm.sh"

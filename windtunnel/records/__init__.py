@@ -1,4 +1,4 @@
-"""What a run leaves behind: one folder a study, written atomically. Reading and writing need no JAX.
+"""The records of a run: one folder per study, every file written atomically. Reading and writing need no JAX.
 
 `<runs>/<sweep or single>/<study-id>/` holds `study.json`, `train.jsonl`, `curves.npz`, `checkpoint/` and
 `result.json`, which is written last: its presence means done. A failed study has `error.txt` instead.
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 
 def writable(folder: Path, key: str = "runs") -> None:
-    """Refuse a folder that cannot be written to, before anything is computed; `key` is what the user set."""
+    """Refuse a folder that cannot be written to, before anything is computed; `key` is the setting that names it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{os.getpid()}"
@@ -79,8 +79,8 @@ def read_curves(path: Path) -> dict[str, np.ndarray]:
 
 
 def learning_curve(curves: dict[str, np.ndarray], steps: int, after: int = 0) -> list[Json]:
-    """Rows of `train.jsonl` after a step: means over windows of steps, of which `step` is the last; 200 or so in all
-    `steps`. None where a mean is not finite.
+    """The rows of `train.jsonl` after the step `after`: means over windows of steps, with `step` the last step of the
+    window. All `steps` make about 200 rows. None where a mean is not finite.
     """
     window = max(1, steps // LINES)
     done = len(next(iter(curves.values())))
@@ -121,19 +121,19 @@ def ratio_to_half(path: Path) -> float | None:
 
 
 def studies(root: Path) -> list[Path]:
-    """The study folders of a root (or the one that the root is), in the order of `sweep.json` where there is one."""
+    """The study folders of a root, in the order of `sweep.json` if there is one. A study's own folder is a root too."""
     if (root / "study.json").exists():
         return [root]
     if (root / "sweep.json").exists():
         return [root / point["study_id"] for point in read_json(root / "sweep.json")["points"]]
-    found = sorted(path.parent for path in root.glob("*/study.json")) if root.is_dir() else []
-    if not found:
+    folders = sorted(path.parent for path in root.glob("*/study.json")) if root.is_dir() else []
+    if not folders:
         raise BadInput(f"{root}: no records here; give a folder that `windtunnel run` wrote")
-    return found
+    return folders
 
 
 def overrides(root: Path) -> dict[str, dict[str, str]]:
-    """{study_id: what was swept, and to which value}; of a sweep also for studies that have not begun."""
+    """{study_id: {swept key: value}}; in a sweep also for studies that have not begun."""
     if (root / "sweep.json").exists():
         return {point["study_id"]: point["overrides"] for point in read_json(root / "sweep.json")["points"]}
     begun = [folder for folder in studies(root) if (folder / "study.json").exists()]
@@ -146,17 +146,17 @@ def status(folder: Path) -> str:
 
 
 def notes(root: Path) -> list[Json]:
-    """What packs that train, or were cut off, say of themselves."""
-    made = []
+    """The notes of all packs that train or were interrupted."""
+    contents = []
     for path in sorted((root / "packs").glob("*.json")):
-        with contextlib.suppress(FileNotFoundError):  # another process has just removed it
-            made.append(read_json(path))
-    return made
+        with contextlib.suppress(FileNotFoundError):  # another process may just have removed it
+            contents.append(read_json(path))
+    return contents
 
 
 def row(folder: Path) -> Json:
-    """One study as a row: every field by its dotted key, its facts, its swept overrides, its verdict. Missing where not
-    yet known.
+    """One study as a row: every field by its dotted key, its facts, its swept overrides, its verdict. What is not known
+    yet is missing.
     """
     state = status(folder)
     fields: Json = {"study_id": folder.name, "status": state}
@@ -189,7 +189,7 @@ def older(folder: Path, record: Json) -> str:
 
 
 def rows(root: Path) -> list[Json]:
-    """All studies of a root; those that have not begun have what their sweep says of them."""
+    """All studies of a root. A study that has not begun has the fields that its sweep fixes or sweeps."""
     swept, shared = overrides(root), fixed(root)
     names = {key.removesuffix(".name").removeprefix("tunnel."): shared[key] for key in shared if key.endswith(".name")}
     table = [{**shared, **names, **swept.get(folder.name, {}), **row(folder)} for folder in studies(root)]
@@ -197,7 +197,7 @@ def rows(root: Path) -> list[Json]:
 
 
 def fixed(root: Path) -> Json:
-    """What all studies of a sweep share, by dotted keys; nothing where there is no sweep."""
+    """What all studies of a sweep share, by dotted keys; empty where there is no sweep."""
     return read_json(root / "sweep.json").get("fixed", {}) if (root / "sweep.json").exists() else {}
 
 

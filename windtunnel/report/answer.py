@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from windtunnel.records.groups import Group
-from windtunnel.report.numbers import length, lengths, number, shown
+from windtunnel.report.numbers import length, lengths, number, with_interval
 
 
 def about_recovery(groups: list[Group]) -> bool:
@@ -49,13 +49,14 @@ def finding(group: Group) -> Finding:
         return Finding(group.name, "did not finish", "–", f"Of its studies {missing}.")
     first = group.done[0]
     tolerance, past = first["evaluate"]["tolerance"], first.get("kl_bits_past") is not None
-    said = f"{shown(group.interval('kl_bits'))} bits from the exact posterior inside the horizon"
+    said = f"{with_interval(group.interval('kl_bits'))} bits from the exact posterior inside the horizon"
     headline = f"{number(group.interval('kl_bits').mean)} bits"
     if past:
         headroom = number(group.interval("headroom_bits_past").mean)
         reached = group.median("extrapolation_ratio")
         headline = "–" if reached.median.value is None else f"{length(*reached.median)} ×"
-        said += f", {shown(group.interval('kl_bits_past'))} past it; the best of those that see less is at {headroom}. "
+        said += f", {with_interval(group.interval('kl_bits_past'))} past it; "
+        said += f"the best of those that see less is at {headroom}. "
         if reached.longest.value is None:
             said += f"Above τ = {tolerance:g} inside the horizon already, so no length past it is credited"
         elif group.censored == len(group.done):
@@ -66,7 +67,9 @@ def finding(group: Group) -> Finding:
             said += f"At most τ = {tolerance:g} up to {lengths(group, 'extrapolation_ratio')} × the horizon"
     if (recovery := first.get("recovery")) and recovery[0].get("true_beta") is not None:
         beta = group.interval("recovered_beta")
-        said += f". Its prior has β {shown(beta)}, the data's {number(recovery[0]['true_beta'])}" if beta.n else ""
+        said += (
+            f". Its prior has β {with_interval(beta)}, the data's {number(recovery[0]['true_beta'])}" if beta.n else ""
+        )
     missing = ", ".join(f"{count} {state}" for state, count in group.missing.items())
     return Finding(group.name, group.verdict, headline, said + (f" ({missing})" if missing else "") + ".")
 

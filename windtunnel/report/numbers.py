@@ -1,4 +1,4 @@
-"""How numbers are written."""
+"""Numbers as text."""
 
 import math
 
@@ -9,7 +9,7 @@ TINY = 1e-8  # bits
 
 
 def number(value: float | None) -> str:
-    """`6.1e-4`, `0.035`, `2.3`, `41`; what no float32 can tell from zero is `0`"""
+    """`6.1e-4`, `0.035`, `2.3`, `41`; `0` for what float32 cannot distinguish from zero; nothing for NaN and None"""
     if value is None or math.isnan(value):
         return ""
     if abs(value) < TINY:
@@ -24,7 +24,7 @@ def plus_minus(value: float | None, error: float | None) -> str:
     return "" if value is None else f"{number(value)} ± {number(error)}"
 
 
-def shown(interval: Interval, between: str = " ") -> str:
+def with_interval(interval: Interval, between: str = " ") -> str:
     """`6.1e-4 [5.2e-4, 7.3e-4]`"""
     mean = number(interval.mean)
     if math.isnan(interval.low):

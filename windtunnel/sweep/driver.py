@@ -19,9 +19,10 @@ from windtunnel.progress import Display
 from windtunnel.records.claims import Claims, locked
 from windtunnel.recovery import recovery
 from windtunnel.spec import digest, plain
-from windtunnel.sweep.facts import Point, knobs_of, title, write_study
+from windtunnel.sweep.facts import knobs_of, write_study
 from windtunnel.sweep.memory import in_parts
 from windtunnel.sweep.packs import Program
+from windtunnel.sweep.point import Point, title
 from windtunnel.sweep.saved import Saved, Training, blank, cut_off, tidy
 from windtunnel.sweep.stop import Stop
 from windtunnel.trackers import Tracking

@@ -1,8 +1,8 @@
-"""Tunnels with one hypothesis a sequence, and the pool that it can be drawn from.
+"""Tunnels with one hypothesis per sequence, and the pool that it can be drawn from.
 
-The hypothesis is drawn from the tunnel's prior, or from a fixed pool of M that were drawn from it once. Then there are
-two exact reasoners: one knows the pool (it is the process that generated the data), the other only the prior. A model
-that memorises follows the first, one that generalises the second. After Raventós et al. 2023.
+The hypothesis is drawn from the tunnel's prior, or from a fixed pool of M hypotheses that were drawn from the prior
+once. With a pool there are two exact reasoners: one knows the pool, which generated the data, the other only the prior.
+A model that memorises follows the first, a model that generalises the second. After Raventós et al. 2023.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from windtunnel.tunnels.base import Batch, Tunnel
 
 
 class FiniteTables(NamedTuple):
-    """`own` is what the tunnel tabulates; `pool` the M hypotheses of the pool, or None."""
+    """`own` is the result of `tabulate`; `pool` the M hypotheses of the pool, or None."""
 
     own: Any
     pool: Any
@@ -24,13 +24,13 @@ class FiniteTables(NamedTuple):
 
 @spec
 class Finite(Tunnel):
-    """What a tunnel of this kind says of itself: how a hypothesis is drawn, what it emits, how it sees an outcome."""
+    """A tunnel defined by how a hypothesis is drawn, what it emits, and the probability it gives to each outcome."""
 
     pool: Size | None = None  # pyrefly: ignore[bad-override]
     pool_seed: Seed = 0
 
     def tabulate(self, observations: int) -> Any:
-        """What is computed once per study, for sequences of at most so many observations; None: nothing."""
+        """The tunnel's own tables, computed once per study, for sequences of at most `observations`; None if none."""
         return None
 
     def draw(self, key: Array, own: Any, count: int) -> Any:
@@ -52,7 +52,7 @@ class Finite(Tunnel):
         return jnp.sum(jnp.where(drawn_BTV[:, :, None], self.log_channel(hypotheses, batch, every), 0.0), axis=-1)
 
     def support(self) -> tuple[Any, Array]:
-        """All H hypotheses and their log-prior [H], where they can be written out."""
+        """All H hypotheses and their log-prior [H], if they can be enumerated."""
         raise NotImplementedError
 
     def log_exact(self, own: Any, batch: Batch, at: Array) -> Array:
@@ -76,7 +76,7 @@ class Finite(Tunnel):
         return jax.vmap(lambda key, hypothesis: self.emit(key, hypothesis, tables.own, observations))(keys, drawn)
 
     def log_posterior(self, tables: FiniteTables, batch: Batch, at: Array) -> Array:
-        """[B, P, H]: over the pool, or over all hypotheses where they can be written out."""
+        """[B, P, H]: over the pool, or over all hypotheses if they can be enumerated."""
         hypotheses, log_prior_H = self._candidates(tables)
         return log_posterior_over(hypotheses, log_prior_H, self, batch, at)
 
@@ -89,7 +89,7 @@ class Finite(Tunnel):
         return self.log_exact(tables.own, batch, at)
 
     def log_mixture(self, tables: FiniteTables, batch: Batch, at: Array) -> Array:
-        """[B, P, V]: log Σ_h P(h | seen) p(v | h), over the hypotheses that `log_posterior` is over."""
+        """[B, P, V]: log Σ_h P(h | seen) p(v | h), over the same hypotheses as `log_posterior`."""
         hypotheses, log_prior_H = self._candidates(tables)
         log_posterior_BPH = log_posterior_over(hypotheses, log_prior_H, self, batch, at)
         log_channel_BPHV = self.log_channel(hypotheses, batch, at)
