@@ -15,7 +15,7 @@ from reproduction.claim import Claim, Rows, Study
 from reproduction.claims import STUDIES
 from windtunnel import records
 from windtunnel.records.statistics import Interval
-from windtunnel.report.numbers import number, shown
+from windtunnel.report.numbers import number, with_interval
 
 DOC, RUNS, PAPER = Path("docs/reproduction.md"), Path("runs"), Path("runs/paper")
 SUPERVISIONS = ("posterior", "sample")
@@ -38,7 +38,7 @@ def measured(claim: Claim, root: Path, rows: list[Rows]) -> list[Interval | None
 
 
 def line(claim: Claim, here: list[Interval | None], at_size: list[Interval | None], trivial: float | None) -> list[str]:
-    intervals, sizes = (["–" if of is None else shown(of) for of in found] for found in (here, at_size))
+    intervals, sizes = (["–" if of is None else with_interval(of) for of in found] for found in (here, at_size))
     return [
         claim.what,
         claim.published or "–",

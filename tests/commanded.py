@@ -31,6 +31,10 @@ def windtunnel(folder: Path, *arguments: str) -> Ended:
         contextlib.redirect_stderr(err),
         mock.patch.object(sys, "argv", ["windtunnel", *arguments]),
         mock.patch.dict(os.environ),
+        # Hydra and submitit set up logs of their own, and close what there is: with absl's handler, pytest's stderr.
+        mock.patch("hydra._internal.hydra.configure_log"),
+        mock.patch("hydra.core.utils.configure_log"),
+        mock.patch("logging.shutdown"),
     ):
         GlobalHydra.instance().clear()
         try:

@@ -156,8 +156,8 @@ def test_the_sweep_composes_and_varies_what_it_says():
 def test_the_record_the_verdict_and_the_answer(tmp_path):
     """Three made-up cases, as a sweep leaves them: recovered, recovered up to a temperature, and not."""
     from windtunnel.config import Settings
-    from windtunnel.sweep.facts import Point
-    from windtunnel.sweep.place import fixed_part
+    from windtunnel.sweep.folder import fixed_part
+    from windtunnel.sweep.point import Point
     from windtunnel.sweep.run import run
 
     with jax.enable_x64(False):

@@ -8,8 +8,8 @@ from jaxtyping import Array
 from optax.contrib import MuonDimensionNumbers, muon
 
 from windtunnel.config import Train
+from windtunnel.matrices import REST, on_stacks, shared
 from windtunnel.models.parameters import Path, tree_map
-from windtunnel.stacks import REST, on_stacks, shared
 
 
 def optimizer(train: Train, axis: str | None = None) -> optax.GradientTransformation:

@@ -11,12 +11,12 @@ from flax import nnx
 from tests import composed
 from tests.models.small import FEATURES, LENGTH, OUTCOMES
 from windtunnel.errors import BadInput
+from windtunnel.matrices import hidden
 from windtunnel.models import Gru, Lstm, Mlp, Shape, Ssm, Transformer, parameters, recurrent, ssm, with_parameters
 from windtunnel.models.position import Alibi, PerLayer, Uniform
-from windtunnel.models.stack import in_order, numbered
+from windtunnel.models.residual import in_order, numbered
 from windtunnel.models.tap import Collect
 from windtunnel.spec import arrays
-from windtunnel.stacks import hidden
 
 # A new architecture is a row here.
 MODELS = {

@@ -10,6 +10,7 @@ import pytest
 from tests.models.small import FEATURES, POSITIONS, built
 from windtunnel import config
 from windtunnel.errors import BadInput
+from windtunnel.matrices import hidden
 from windtunnel.models.position import (
     EPSILON,
     T5,
@@ -31,7 +32,6 @@ from windtunnel.models.position import (
 from windtunnel.models.tap import Collect
 from windtunnel.optimizers import optimizer
 from windtunnel.spec import arrays
-from windtunnel.stacks import hidden
 
 HEADS, WIDTH, LENGTH = 2, 8, 16
 QUERIES, KEYS = np.asarray([0, 5, 300]), np.asarray([0, 3, 5, 299])

@@ -12,7 +12,7 @@ from windtunnel.errors import BadInput
 from windtunnel.instruments import INSTRUMENTS, instrument
 from windtunnel.report.probe import probe
 from windtunnel.sweep.driver import Point
-from windtunnel.sweep.place import fixed_part
+from windtunnel.sweep.folder import fixed_part
 from windtunnel.sweep.run import run
 
 POINTS = [Point(tiny("train.steps=8", f"seed={seed}"), {"seed": str(seed)}) for seed in (0, 1)]

@@ -19,7 +19,7 @@ from windtunnel.records import jobs
 from windtunnel.report import status
 from windtunnel.spec import digest
 from windtunnel.sweep import cluster
-from windtunnel.sweep.facts import Point
+from windtunnel.sweep.point import Point
 from windtunnel.sweep.saved import Saved
 
 SCRIPT = Path(__file__).parents[2] / "scripts/slurm.sh"

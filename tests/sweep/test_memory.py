@@ -10,10 +10,10 @@ from tests.composed import tiny
 from windtunnel import records
 from windtunnel.config import Settings
 from windtunnel.sweep import memory
-from windtunnel.sweep.facts import Point
+from windtunnel.sweep.folder import fixed_part
 from windtunnel.sweep.memory import exhausted, in_parts
 from windtunnel.sweep.packs import Program, split
-from windtunnel.sweep.place import fixed_part
+from windtunnel.sweep.point import Point
 from windtunnel.sweep.run import run
 
 

@@ -100,7 +100,7 @@ def test_evaluation_is_the_same_for_every_study_and_pack(pack):
     """Paired: the same sequences, in whatever pack."""
     program, state, _ = pack
     same = jax.tree.map(lambda leaf: np.stack([leaf[0]] * len(leaf)), state.params)
-    log_q = np.asarray(program.predict(program.place(same)).log_predictive)
+    log_q = np.asarray(program.predict(program.on_devices(same)).log_predictive)
     np.testing.assert_array_equal(log_q[0], log_q[2])
     np.testing.assert_allclose(np.exp(log_q).sum(-1), 1, rtol=1e-5)
 
@@ -110,7 +110,7 @@ def test_sequences_are_judged_alike_however_many_a_call(pack, monkeypatch):
     monkeypatch.setattr(packs, "ROUND", 1)
     apart = Program([tiny(), tiny(*KNOBS), tiny("seed=1")])
     assert (program.round, apart.round) == (8, 2), "on two devices"
-    params = program.place(state.params)
+    params = program.on_devices(state.params)
     for one, other in zip(*map(jax.tree.leaves, (program.predict(params), apart.predict(params))), strict=True):
         assert one.shape[:2] == (3, 8)
         np.testing.assert_allclose(one, other, atol=1e-6)

@@ -19,8 +19,8 @@ from windtunnel.errors import BadInput
 from windtunnel.models.tap import Collect
 from windtunnel.records.claims import Claims
 from windtunnel.report.status import standings
-from windtunnel.sweep.facts import Point
-from windtunnel.sweep.place import fixed_part
+from windtunnel.sweep.folder import fixed_part
+from windtunnel.sweep.point import Point
 from windtunnel.sweep.run import evaluate, run
 
 

@@ -79,7 +79,7 @@ def test_after_32_000_symbols_the_domain_is_certain_and_says_what_it_says_alone(
                 tables = made.prepare(n)
                 batch = made.sample(jax.random.key(1), tables, 4, n)
                 segments = made._segments(batch)
-                alone = made._all_say(tables, segments, None)[:, :, at]
+                alone = made._log_predictives(tables, segments, None)[:, :, at]
                 return *said(made, batch, at), alone
 
             log_p, log_posterior, alone = jax.tree.map(np.asarray, late(made))

@@ -1,10 +1,10 @@
-"""Instruments: what a trained model does inside, each number beside its null. They look in through taps alone.
+"""Instruments: what a trained model does inside, each number beside its null. They read models through taps alone.
 
-An instrument is a file of this folder with four functions: `refusal(subject) -> str | None` says in a line why it makes
-no sense for a study; `measure(subject) -> Json` takes a `base.Subject` and returns what `probe.json` keeps;
-`lines(record)` says it in words; `headline(record)` gives the few numbers that tables and time series show.
-`docs/instruments.md` has the formula, the null and the reading of every number. A plug-in's is such a file elsewhere,
-with its question in a line QUESTION.
+An instrument is a file of this folder with four functions: `refusal(subject) -> str | None` says in one line why it
+does not apply to a study; `measure(subject) -> Json` takes a `base.Subject` and returns the record that `probe.json`
+keeps; `lines(record)` describes the record in sentences; `headline(record)` gives the few numbers for tables and time
+series. `docs/instruments.md` has the formula, the null and the interpretation of every number. An instrument of a
+plug-in is such a file elsewhere, with its question in the constant QUESTION.
 """
 
 import importlib

@@ -1,4 +1,7 @@
-"""What an instrument is given: a study, its model opened by taps, sequences that never trained, and its nulls."""
+"""The subject of an instrument: a study, what taps see of its model on sequences that training never saw, and nulls.
+
+In shapes, L is the layers with attention.
+"""
 
 import math
 from collections.abc import Callable
@@ -20,34 +23,34 @@ from windtunnel.train import build, examples, model, prepare, stream
 from windtunnel.tunnels import Batch
 from windtunnel.tunnels.answers import Frame
 
-EXAMPLES = 32  # sequences that are looked at: the first of those that the study is judged on
-FRESH = 3  # the stream of the random initialisation that is a null: training uses 0, 1, 2
+EXAMPLES = 32  # sequences that instruments use: the first of the study's evaluation sequences
+FRESH = 3  # the random stream of the null's initialisation; training uses the streams 0, 1, 2
 
 Json = dict[str, Any]
 Build = Callable[[Study, Any], Any]  # a model from a study and its parameters
 
 
 class Seen(NamedTuple):
-    """What the taps showed of B sequences of one horizon. Attention rows and scores are those of all T tokens."""
+    """What taps saw on B sequences of one horizon. Attention and scores have rows for all T tokens."""
 
     batch: Batch
     taps: dict[str, dict[int, Array]]  # by kind and depth
     log_exact_BPV: Array  # the exact predictive, nats
     log_model_BPV: Array
     log_target_BPT: Array | None  # the exact posterior, as weights over tokens
-    log_domains_BPK: Array | None  # the exact posterior over domains, where there are some
-    frame: Frame | None  # the hypotheses that tokens stand for
+    log_domains_BPK: Array | None  # the exact posterior over K domains, for tunnels with domains
+    frame: Frame | None  # the hypotheses that tokens represent
     tokens: Array  # [P]: the tokens at which outcomes are predicted
 
     @property
     def depths(self) -> list[int]:
-        """The layers passed through, from the bottom; those that have attention."""
+        """The depths that have attention, from the bottom."""
         return sorted(self.taps.get("attention", {}))
 
 
 class Edit(NamedTuple):
-    """An intervention on attention. `rows_BPT` take the place of a head's rows at the scored tokens where `replace_LN`
-    and `has_BP` are true; the context of heads in `erase_LN` becomes zero; `shift_LBNTd` is added to the keys.
+    """An intervention on attention. Where `replace_LN` and `has_BP` are true, `rows_BPT` replace a head's attention at
+    the scored tokens. The context of heads in `erase_LN` becomes zero. `shift_LBNTd` is added to the keys.
     """
 
     replace_LN: Array | np.ndarray
@@ -59,8 +62,8 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A study on the table: its knobs are arrays. `model` makes its model from the study and parameters; `null` are the
-    parameters of a model that knows nothing, those of a random initialisation if none are given.
+    """A study to be measured, with arrays for knobs. `model` makes a model from the study and parameters. `null` are
+    the parameters of an untrained model; by default those of a random initialisation.
     """
 
     study: Study
@@ -75,12 +78,14 @@ class Subject:
 
     @cached_property
     def untrained(self) -> Seen:
-        """The same of a random initialisation of the same shape: the null of whatever training is said to have made."""
+        """`seen` for a random initialisation of the same shape: the null for everything that training is said to
+        cause.
+        """
         return look(self.study, fresh(self.study) if self.null is None else self.null, EXAMPLES, self.model)
 
     @cached_property
     def weighs_tokens(self) -> bool:
-        """Whether the tunnel's posterior is a weighing of tokens; nothing is computed to know it."""
+        """Whether the tunnel's posterior can be written as weights over tokens. Only shapes are computed."""
 
         def weights(study: Study) -> Array | None:
             tables, batch = sequences(study, 1)
@@ -89,7 +94,7 @@ class Subject:
         return jax.eval_shape(weights, self.study) is not None
 
     def log_predictive(self, edit: Edit) -> np.ndarray:
-        """[B, P, V]: what the model says under an intervention, nats."""
+        """[B, P, V]: the model's log-predictive under an intervention, nats."""
         return np.asarray(intervened(self.study, self.params, EXAMPLES, self.model, edit))
 
     def kl_bits(self, edit: Edit) -> np.ndarray:
@@ -97,7 +102,7 @@ class Subject:
         return kl_bits(np.asarray(self.seen.log_exact_BPV), self.log_predictive(edit))
 
     def no_edit(self) -> Edit:
-        """The intervention that does nothing, to be changed by `_replace`."""
+        """The intervention that changes nothing; callers change it with `_replace`."""
         keys = [np.asarray(self.seen.taps["keys"][depth]) for depth in self.seen.depths]
         none_LN = np.zeros((len(keys), keys[0].shape[1]), bool)
         points, tokens = self.seen.log_exact_BPV.shape[1], keys[0].shape[2]
@@ -107,19 +112,21 @@ class Subject:
 
 @jax.jit
 def fresh(study: Study) -> Any:
-    """Parameters of a random initialisation that is not the one the study began with."""
+    """Parameters of a random initialisation, other than the one that the study started from."""
     return parameters(build(study, stream(study, FRESH)))
 
 
 def sequences(study: Study, count: int) -> tuple[Any, Batch]:
-    """The tunnel's tables, and sequences of one horizon: the same for every study of a tunnel; none of them trained."""
+    """The tunnel's tables, and sequences of one horizon that training never sees: the same for all studies of a
+    tunnel.
+    """
     tables = prepare(study)
     return tables, examples(study, tables, study.problem.key, jnp.arange(count))
 
 
 @partial(jax.jit, static_argnames=("count", "model"))
 def look(study: Study, params: Any, count: int, model: Build) -> Seen:
-    """Run the model on `count` sequences with every tap open. Compiled once for each structure of study."""
+    """Run the model on `count` sequences and collect every tapped value. Compiled once for each structure of study."""
     tunnel, (tables, batch) = study.tunnel, sequences(study, count)
     taps = Collect()
     tokens, every = tunnel.scored(study.horizon), jnp.arange(study.horizon)
@@ -138,7 +145,7 @@ def look(study: Study, params: Any, count: int, model: Build) -> Seen:
 
 @partial(jax.jit, static_argnames=("count", "model"))
 def intervened(study: Study, params: Any, count: int, model: Build, edit: Edit) -> Array:
-    """[B, P, V]: the model's log-predictive (nats) under an intervention. One program for all of them."""
+    """[B, P, V]: the model's log-predictive (nats) under an intervention. One program serves all interventions."""
     _, batch = sequences(study, count)
     tokens = study.tunnel.scored(study.horizon)
 
@@ -162,11 +169,11 @@ def visible(tokens: int) -> np.ndarray:
 
 
 def finite(value: Any) -> Any:
-    """For JSON: numbers as Python floats, and None for what is not finite."""
+    """The value for JSON: numbers as Python floats, and None for those that are not finite."""
     if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
+        return {key: finite(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(one) for one in value]
+        return [finite(part) for part in value]
     if isinstance(value, np.ndarray):
         return finite(value.tolist())
     if isinstance(value, (float, np.floating)):

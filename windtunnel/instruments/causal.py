@@ -1,8 +1,8 @@
-"""What predictions rest on: attention is replaced, heads are ablated, hypotheses change keys, and KL is taken again.
+"""What predictions depend on: attention is replaced, heads are ablated, keys are exchanged, and KL is measured again.
 
 Every effect is ΔKL in bits, KL(exact ‖ model after) − KL(exact ‖ model), over the scored positions of the horizon,
-paired by sequence, with the standard error over sequences. A head that is the posterior loses nothing to the exact one
-and much to uniform attention; one whose attention does not matter loses nothing to either.
+paired by sequence, with the standard error over sequences. For a head that computes the posterior, ΔKL is near zero for
+the exact attention and large for uniform attention; for a head whose attention does not matter, both are near zero.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,9 @@ from windtunnel.instruments.base import EXAMPLES, Edit, Json, Subject, sequences
 
 
 def interventions(subject: Subject) -> Json:
-    """`heads`: each head alone, its rows replaced by the `exact` posterior, by that of another sequence (`shuffled`),
-    by `uniform`, or the head `ablated`; `all_exact`, `all_uniform`: all heads of all layers at once; `frames`: keys.
+    """`heads`: the effect for each single head of replacing its attention by the `exact` posterior, by that of another
+    sequence (`shuffled`) or by `uniform`, and of ablating the head (`ablated`). `all_exact`, `all_uniform`: the effect
+    of replacing all heads of all layers at once. `frames`: the effects of exchanging keys.
     """
     seen, nothing = subject.seen, subject.no_edit()
     weight_BP = np.asarray(seen.batch.weight_BP, np.float64)
@@ -34,17 +35,17 @@ def interventions(subject: Subject) -> Json:
 
     rows = replacements(subject)
     layers, heads = nothing.replace_LN.shape
-    one_LN = np.zeros((layers, heads), bool)
+    none_LN = np.zeros((layers, heads), bool)
 
     def replaced(name: str, where_LN: np.ndarray) -> Json:
         rows_BPT, has_BP = rows[name]
         return effect(nothing._replace(replace_LN=where_LN, rows_BPT=rows_BPT, has_BP=has_BP))
 
-    each = []
+    per_head = []
     for layer, head in np.ndindex(layers, heads):
-        this_LN = one_LN.copy()
+        this_LN = none_LN.copy()
         this_LN[layer, head] = True
-        each.append(
+        per_head.append(
             {
                 "layer": seen.depths[layer],
                 "head": head,
@@ -54,15 +55,15 @@ def interventions(subject: Subject) -> Json:
         )
     return {
         "kl_bits": mean_and_error(before_BP, weight_BP)[0],
-        "all_exact": replaced("exact", ~one_LN),
-        "all_uniform": replaced("uniform", ~one_LN),
-        "heads": each,
+        "all_exact": replaced("exact", ~none_LN),
+        "all_uniform": replaced("uniform", ~none_LN),
+        "heads": per_head,
         "frames": [swapped_frames(subject, index, effect) for index in range(layers)],
     }
 
 
 def replacements(subject: Subject) -> dict[str, tuple[Any, Any]]:
-    """{name: (rows [B, P, T], where there are any [B, P])}"""
+    """{name: (attention rows [B, P, T], where they are defined [B, P])}"""
     seen = subject.seen
     log_P_BPT = np.asarray(seen.log_target_BPT)
     has_BP = np.any(log_P_BPT > -np.inf, axis=-1)
@@ -77,24 +78,24 @@ def replacements(subject: Subject) -> dict[str, tuple[Any, Any]]:
 
 
 def swapped_frames(subject: Subject, index: int, effect: Callable[[Edit], Json]) -> Json:
-    """Every hypothesis gets the key of another, at one layer in all heads: pairs exchange their keys, or the mean keys
-    of symbols and states exchange places. `random` moves each key as far in a random direction. A model whose keys are
-    the hypotheses is then wrong about the data, and right (`counterfactual`, bits) about data in which the pairs had
-    exchanged their keys, where there are such data to compare with (`Tunnel.exchanged`).
+    """Every hypothesis gets the key of another, at one layer in all heads: stored pairs exchange their keys, or the
+    mean keys of symbols or states are exchanged. `random` moves each key equally far in a random direction. A model
+    whose keys represent the hypotheses is then wrong about the data, but right about data in which the pairs exchanged
+    their keys: `counterfactual` is its KL (bits) to the posterior of such data, where they exist (`Tunnel.exchanged`).
     """
     seen, nothing = subject.seen, subject.no_edit()
     layer = seen.depths[index]
-    key_BNTd, found = np.asarray(seen.taps["keys"][layer]), seen.frame
+    key_BNTd, frame = np.asarray(seen.taps["keys"][layer]), seen.frame
     generator = np.random.default_rng(0)
     empty: Json = {"layer": layer, "swapped": None, "random": None, "counterfactual": None}
-    if found is None:
+    if frame is None:
         return empty
-    order = generator.permutation(found.count)
-    if found.own:
+    order = generator.permutation(frame.count)
+    if frame.own:
         shift_BNTd = key_BNTd[:, :, order] - key_BNTd
     else:
         shift_BNTd = np.zeros_like(key_BNTd)
-        of = [np.asarray(found.label_BT) == h for h in range(found.count)]
+        of = [np.asarray(frame.label_BT) == h for h in range(frame.count)]
         flat_BTNd = key_BNTd.transpose(0, 2, 1, 3)
         means = [flat_BTNd[here].mean(axis=0) if here.any() else flat_BTNd.mean(axis=(0, 1)) for here in of]
         for h, here in enumerate(of):
@@ -117,7 +118,7 @@ def swapped_frames(subject: Subject, index: int, effect: Callable[[Edit], Json])
 
 @partial(jax.jit, static_argnames="count")
 def with_keys_exchanged(study: Study, count: int, order: Array) -> Array | None:
-    """[B, P, V]: the exact predictive (nats), had hypothesis j the key of `order[j]`; None where keys are not shown."""
+    """[B, P, V]: the exact predictive (nats) if hypothesis j had the key of `order[j]`; None if inputs have no keys."""
     tables, batch = sequences(study, count)
     exchanged = study.tunnel.exchanged(batch, order)
     if exchanged is None:

@@ -1,16 +1,17 @@
-"""Bayesian consistency: do attention weights compute the exact posterior over hypotheses, and does anything rest on it?
+"""Bayesian consistency: do attention weights compute the exact posterior over hypotheses, and do predictions use it?
 
-Where hypotheses are tokens, or map to them (`Tunnel.token_weights`), a head's row α is held against the exact posterior
-P over the same tokens, at every scored token where P is defined:
+Where hypotheses are tokens, or map to them (`Tunnel.token_weights`), a head's row α is compared with the exact
+posterior P over the same tokens, at every scored token where P is defined:
 
     score = 1 − JSD(α, P) in bits, which lies in [0, 1]; its distribution as quantiles of JSD;
-    s_ij = slope · log P_ij + c_i: the least squares line with an intercept c_i a query, which a softmax does not see.
+    s_ij = slope · log P_ij + c_i: the least squares line with an intercept c_i for each query, which a softmax ignores.
 
-Exact Bayes has score 1, slope 1, R² 1; a tempered posterior has the slope of its temperature. Where a tunnel has a
-prior over lags and the head adds a prior to its score, the score is split: content against the log-likelihood, position
-against the log-prior. Nulls: uniform attention, a random initialisation, and the posterior of another sequence.
+Exact Bayes has score 1, slope 1, R² 1; the slope of a tempered posterior is its inverse temperature. Where a tunnel has
+a prior over lags and the head adds a prior to its score, the score is split: content against the log-likelihood,
+position against the log-prior. Nulls: uniform attention, a random initialisation, and the posterior of another
+sequence.
 
-What attention looks like is correlation; what predictions rest on is asked by intervening (`causal.py`).
+This comparison is correlational; interventions (`causal.py`) show what predictions depend on.
 """
 
 import math
@@ -27,7 +28,7 @@ from windtunnel.models.position import per_layer
 from windtunnel.recovery import biases
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-BAYESIAN = 0.9  # from this score on a head is called Bayesian
+BAYESIAN = 0.9  # the score from which on a head is called Bayesian
 
 
 def refusal(subject: Subject) -> str | None:
@@ -39,12 +40,12 @@ def refusal(subject: Subject) -> str | None:
 
 
 def measure(subject: Subject) -> Json:
-    """What is observed, and `causal`: what predictions rest on."""
+    """The correlational measurements, and `causal`: the effects of interventions."""
     return {**observe(subject), "causal": interventions(subject)}
 
 
 def observe(subject: Subject) -> Json:
-    """`heads`: one row a layer and head; `best` is the most consistent."""
+    """`heads`: one row for each layer and head; `best`: the index of the most consistent head."""
     rows = heads(subject.study, subject.params, subject.seen)
     nulls = heads(subject.study, None, subject.untrained)
     for row, null in zip(rows, nulls, strict=True):
@@ -64,47 +65,47 @@ def lines(record: Json) -> list[str]:
     causal = record["causal"]
     replaced = next(row for row in causal["heads"] if (row["layer"], row["head"]) == (best["layer"], best["head"]))
     verdict = "is Bayesian" if best["score"] >= BAYESIAN else "is nearest to the posterior"
-    said = [
+    sentences = [
         f"head {name} {verdict}: score {best['score']:.4f} (untrained {best['untrained']['score']:.3f}, uniform "
         f"{record['uniform_score']:.3f}, another sequence's posterior {best['shuffled_score']:.3f}); logits on "
-        f"log-posterior: slope {_shown(best['slope'])}, R² {_shown(best['r2'])}",
+        f"log-posterior: slope {_number(best['slope'])}, R² {_number(best['r2'])}",
         f"its attention replaced: ΔKL {_bits(replaced['exact'])} by the exact posterior, {_bits(replaced['uniform'])} "
         f"by uniform, {_bits(replaced['shuffled'])} by another sequence's, {_bits(replaced['ablated'])} if it is "
         f"ablated (KL {causal['kl_bits']:.2g} bits)",
     ]
     if best.get("content"):
-        said.append(
-            f"its content on the log-likelihood: slope {_shown(best['content']['slope'])}, R² "
-            f"{_shown(best['content']['r2'])}; its position on the log-prior: "
-            f"{_shown(best['position']['slope'])}, {_shown(best['position']['r2'])}"
+        sentences.append(
+            f"its content on the log-likelihood: slope {_number(best['content']['slope'])}, R² "
+            f"{_number(best['content']['r2'])}; its position on the log-prior: "
+            f"{_number(best['position']['slope'])}, {_number(best['position']['r2'])}"
         )
     rests = max(causal["heads"], key=lambda row: row["uniform"]["bits"])
     if rests is not replaced:
         other = next(row for row in record["heads"] if (row["layer"], row["head"]) == (rests["layer"], rests["head"]))
-        said.append(
+        sentences.append(
             f"predictions rest most on head {rests['layer']}.{rests['head']} (uniform {_bits(rests['uniform'])}, exact "
-            f"{_bits(rests['exact'])}): score {other['score']:.4f}, slope {_shown(other['slope'])}, "
-            f"R² {_shown(other['r2'])}"
+            f"{_bits(rests['exact'])}): score {other['score']:.4f}, slope {_number(other['slope'])}, "
+            f"R² {_number(other['r2'])}"
         )
     for swap in causal["frames"]:
         counter = "" if swap["counterfactual"] is None else f", and then {swap['counterfactual']:.2g} bits from the "
         counter += "posterior of data swapped likewise" if counter else ""
-        said.append(
+        sentences.append(
             f"keys of layer {swap['layer']} swapped between hypotheses: ΔKL {_bits(swap['swapped'])} "
             f"(as far in a random direction {_bits(swap['random'])}){counter}"
         )
-    return said
+    return sentences
 
 
 def headline(record: Json) -> dict[str, float | None]:
     best = record["heads"][record["best"]]
-    shown = {"deviation": 1 - best["score"], "slope": best["slope"], "r2": best["r2"]}
+    numbers = {"deviation": 1 - best["score"], "slope": best["slope"], "r2": best["r2"]}
     if "causal" not in record:
-        return shown
+        return numbers
     causal = record["causal"]
     replaced = next(row for row in causal["heads"] if (row["layer"], row["head"]) == (best["layer"], best["head"]))
     return {
-        **shown,
+        **numbers,
         "kl_exact": replaced["exact"]["bits"],
         "kl_uniform": replaced["uniform"]["bits"],
         "kl_all_exact": causal["all_exact"]["bits"],
@@ -112,7 +113,7 @@ def headline(record: Json) -> dict[str, float | None]:
 
 
 def heads(study: Study, params: object, seen: Seen) -> list[Json]:
-    """The correlational part, one row a layer and head."""
+    """The correlational part, one row for each layer and head."""
     log_P_BPT = np.asarray(seen.log_target_BPT, np.float64)
     where_BP = defined(seen)
     split = None if params is None else splitting(study, params, seen)
@@ -146,8 +147,8 @@ def heads(study: Study, params: object, seen: Seen) -> list[Json]:
 
 
 def splitting(study: Study, params: object, seen: Seen) -> tuple | None:
-    """(log-likelihood [B, P, T], log-prior [P, T], depth → additive prior [N, T] by lag) where tokens are hypotheses
-    under a prior over lags; else None. A head that adds no prior is all content.
+    """(log-likelihood [B, P, T], log-prior [P, T], function of depth → additive prior [N, T] by lag) where tokens are
+    hypotheses under a prior over lags; else None. The whole score of a head that adds no prior is content.
     """
     prior = study.tunnel.lag_prior
     if prior is None or study.position is None or study.model.softmax != "plain":
@@ -166,7 +167,7 @@ def splitting(study: Study, params: object, seen: Seen) -> tuple | None:
 
 
 def defined(seen: Seen) -> np.ndarray:
-    """bool[B, P]: where there is a posterior over at least two visible tokens, and the prediction counts."""
+    """bool[B, P]: where there is a posterior over at least two visible tokens and the prediction is scored."""
     log_P_BPT = np.asarray(seen.log_target_BPT)
     at = np.asarray(seen.tokens)
     return (log_P_BPT > -np.inf).any(axis=-1) & (at > 0)[None] & (np.asarray(seen.batch.weight_BP) > 0)
@@ -180,14 +181,14 @@ def uniform_score(seen: Seen) -> float:
 
 
 def log(weight: np.ndarray) -> np.ndarray:
-    """Of weights, some of which are zero."""
+    """The logarithm of weights, without a warning where they are zero."""
     with np.errstate(divide="ignore"):
         return np.log(weight)
 
 
 def line(x_KT: np.ndarray, y_KT: np.ndarray) -> dict[str, float]:
-    """Least squares y = slope · x + c_k over the last axis, an intercept for each of K queries, where both are finite;
-    R² is the share of y's variance within queries that it explains. NaN where x does not vary (all hypotheses alike).
+    """Least squares y = slope · x + c_k over the last axis, with an intercept for each of K queries, where both are
+    finite. R² is the share of y's variance within queries that the line explains. NaN where x does not vary.
     """
     both = np.isfinite(x_KT) & np.isfinite(y_KT)
     count = np.maximum(both.sum(axis=-1, keepdims=True), 1)
@@ -203,7 +204,7 @@ def line(x_KT: np.ndarray, y_KT: np.ndarray) -> dict[str, float]:
     return {"slope": xy / xx, "r2": xy**2 / (xx * yy) if yy > 1e-12 * max(both.sum(), 1) else math.nan}
 
 
-def _shown(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 

@@ -1,17 +1,17 @@
-"""Dynamics: how do scores and values move when the loss falls, and what is settled first?
+"""Dynamics: how do scores and values move when the loss falls, and which numbers settle first?
 
 With α the attention, u_i = ∂L/∂context_i and b_ij = ⟨u_i, v_j⟩, the softmax Jacobian says
 
     ∂L/∂s_ij = α_ij (b_ij − E_α[b_i]) = −α_ij A_ij      (advantage routing: scores rise where they lower the loss),
-    ∂L/∂v_j = Σ_i α_ij u_i                                (values are pulled to the queries that use them).
+    ∂L/∂v_j = Σ_i α_ij u_i                                (values move towards the queries that use them).
 
-These are identities, and `identity` says to which precision they hold here. What is not given is that *scores and
-values move so*: they are made by shared weights, which one pair cannot have to itself. So one small step of plain SGD
-is taken on the loss, and what scores and values did is correlated with what the law says each would do alone: `routing`
-with α_ij A_ij, `advantage` with A_ij itself (both within a query, since a softmax sees no shift), `value` with
-−Σ_i α_ij u_i. The null is the law of another sequence (`shuffled`).
+These are identities, and `identity` is the relative error to which they hold here. They do not imply that scores and
+values *move* this way in training: all pairs share the weights that make them. So one small step of plain SGD is taken
+on the loss, and the changes of scores and values are correlated with the changes that the law predicts for each alone:
+`routing` with α_ij A_ij, `advantage` with A_ij itself (both within a query, since a softmax ignores shifts), `value`
+with −Σ_i α_ij u_i. The null is the law of another sequence (`shuffled`).
 
-Where the study was probed while it trained (`probe.every`), `timing` says when each number was settled.
+If the study was probed in training (`probe.every`), `timing` says when each number settled.
 """
 
 import json
@@ -31,13 +31,13 @@ from windtunnel.losses import CROSS_ENTROPY
 from windtunnel.models.tap import Tap
 from windtunnel.train import measured
 
-STEP = 1e-3  # of the SGD step, relative to the size of the parameters
-SETTLED = 0.05  # of its whole way: a number this near to its end, and staying so, is settled
+STEP = 1e-3  # the length of the SGD step, relative to the norm of the parameters
+SETTLED = 0.05  # a number has settled once its distance from its last value stays within this share of its range
 TIMED = ("orthogonality", "sharpness", "deviation", "belief_r2")
 
 
 class Forces(NamedTuple):
-    """Gradients of the mean loss (nats a prediction), by depth: with respect to parameters, and to what taps show."""
+    """Gradients of the mean loss (nats per prediction) with respect to parameters and, by depth, to tapped values."""
 
     params: Any
     scores: dict[int, Array]
@@ -50,7 +50,7 @@ def refusal(subject: Subject) -> str | None:
 
 
 def measure(subject: Subject) -> Json:
-    """`heads`: one row a layer and head; `timing`, where there is a time series."""
+    """`heads`: one row for each layer and head; `timing`, where there is a time series."""
     seen = subject.seen
     force = forces(subject.study, subject.params, EXAMPLES, subject.model)
     size, steep = (float(jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))) for tree in
@@ -90,17 +90,17 @@ def measure(subject: Subject) -> Json:
 
 
 def lines(record: Json) -> list[str]:
-    said = [
+    sentences = [
         f"head {row['layer']}.{row['head']}: in a step of SGD scores follow α A with correlation "
-        f"{_shown(row['routing'])} (another sequence's {_shown(row['shuffled']['routing'])}), A itself "
-        f"{_shown(row['advantage'])}; values follow their queries {_shown(row['value'])} "
-        f"({_shown(row['shuffled']['value'])})"
+        f"{_number(row['routing'])} (another sequence's {_number(row['shuffled']['routing'])}), A itself "
+        f"{_number(row['advantage'])}; values follow their queries {_number(row['value'])} "
+        f"({_number(row['shuffled']['value'])})"
         for row in record["heads"]
     ]
     if record["timing"]:
         when = ", ".join(f"{name} at step {step}" for name, step in record["timing"]["settled"].items())
-        said.append(f"settled: {when}; KL was then {record['timing']['kl_left']:.2g} times its end")
-    return said
+        sentences.append(f"settled: {when}; KL was then {record['timing']['kl_left']:.2g} times its end")
+    return sentences
 
 
 def headline(record: Json) -> dict[str, float | None]:
@@ -113,8 +113,8 @@ def headline(record: Json) -> dict[str, float | None]:
 
 @partial(jax.jit, static_argnames=("count", "model"))
 def forces(study: Study, params: Any, count: int, model: Build) -> Forces:
-    """Gradients of cross-entropy on sequences that no training sees. What a tap adds to an intermediate value, zero
-    here, has the gradient of that value.
+    """Gradients of cross-entropy on sequences that training never sees. A tap adds zeros to each intermediate value;
+    the gradient with respect to these zeros is that of the value.
     """
     tables, batch = sequences(study, count)
     kinds = ("scores", "context", "values")
@@ -127,7 +127,7 @@ def forces(study: Study, params: Any, count: int, model: Build) -> Forces:
     def mean_loss(params: Any, tap: Tap) -> Array:
         module = model(study, params)
 
-        def everywhere(inputs: Array, tokens: np.ndarray, **_: Any) -> Array:  # a tap is shown what is read: all tokens
+        def everywhere(inputs: Array, tokens: np.ndarray, **_: Any) -> Array:  # so that taps see all tokens
             return module(inputs, np.arange(inputs.shape[1]), tap=tap)[:, tokens]
 
         total, weight = measured(plainly, tables, batch, everywhere)[CROSS_ENTROPY]
@@ -157,14 +157,14 @@ def value_force(attention_BNTT: np.ndarray, pull_BNTd: np.ndarray) -> np.ndarray
 
 
 def within(x_BTT: np.ndarray) -> np.ndarray:
-    """Less its mean over the keys that each query sees; NaN for the others."""
+    """x minus its mean over the keys that each query sees; NaN for the other keys."""
     seen = visible(x_BTT.shape[-1])
     mean = np.where(seen, x_BTT, 0.0).sum(axis=-1, keepdims=True) / seen.sum(axis=-1)[:, None]
     return np.where(seen, x_BTT - mean, np.nan)
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Of all entries that are numbers in both; NaN where one does not vary."""
+    """The correlation over all entries that are finite in both; NaN if one does not vary."""
     both = np.isfinite(a) & np.isfinite(b)
     a, b = a[both] - a[both].mean(), b[both] - b[both].mean()
     scale = np.sqrt((a @ a) * (b @ b))
@@ -172,8 +172,9 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def timing(folder: Path | None) -> Json | None:
-    """`settled`: the first step from which a number stays within 5 % of its whole way from its end; `kl_left`: the KL
-    when the first of them was, as a multiple of the last. A frame before precision has a `kl_left` well above 1.
+    """`settled`: for each number, the first step from which it stays within 5 % of its range from its last value.
+    `kl_left`: the KL when the first number settled, as a multiple of the last KL; well above 1 if the frame of keys
+    settles before predictions become precise.
     """
     path = None if folder is None else folder / "probe.jsonl"
     if path is None or not path.exists():
@@ -193,10 +194,10 @@ def timing(folder: Path | None) -> Json | None:
 
 
 def settled_from(values: np.ndarray) -> int:
-    """The first index from which all values are within 5 % of the whole way from the last."""
+    """The first index from which all values are within 5 % of their range from the last value."""
     away = np.flatnonzero(np.abs(values - values[-1]) > SETTLED * np.ptp(values))
     return int(away[-1]) + 1 if len(away) else 0
 
 
-def _shown(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"

@@ -11,7 +11,9 @@ from windtunnel.instruments.base import Json
 
 
 class Family(NamedTuple):
-    """ln KL as a function of x = length ÷ horizon and parameters θ, its start, and the x at which it has a value."""
+    """`function`: ln KL of x = length ÷ horizon and parameters θ. `start`: the initial θ of a fit. `crossing`: the x at
+    which the function has a given value.
+    """
 
     function: Callable[..., np.ndarray]
     start: Callable[[np.ndarray, np.ndarray], list[float]]
@@ -47,16 +49,16 @@ FAMILIES = {
 
 
 def fit(x: np.ndarray, kl_bits: np.ndarray, error: np.ndarray, tolerance: float) -> Json:
-    """Fit every family to ln KL by weighted least squares and choose by AIC (AICc: bins are few); then the length, in
-    horizons, at which the chosen one crosses the tolerance, with its interval.
+    """Fit every family to ln KL by weighted least squares and choose one by AIC (corrected for few bins); then compute
+    the length, in horizons, at which the chosen family crosses the tolerance, with an interval.
 
         constant: KL = e^a;  power: e^a x^b;  exponential: e^(a + bx);
         logistic in log length: ln KL = low + e^rise / (1 + e^(−e^steep (ln x − middle))).
 
-    `constant` is the null: no decay. Weights are 1/σ², σ the standard error of ln KL, not below 5 %, scaled to the
-    misfit. A crossing beyond the lengths that were evaluated is extrapolated, and `inside` is false. Its interval is
-    by the delta method on its logarithm and takes the chosen law for true; AIC is generous, and of two laws that differ
-    little may choose the richer.
+    `constant` is the null: no decay. Weights are 1/σ², where σ is the standard error of ln KL, at least 5 %, rescaled
+    to the residuals. A crossing beyond the evaluated lengths is an extrapolation, and `inside` is false. Its interval
+    uses the delta method on the logarithm and assumes that the chosen family is true. Of two families that fit almost
+    equally well, AIC may choose the one with more parameters.
     """
     from scipy.optimize import OptimizeWarning, curve_fit
 
@@ -66,7 +68,7 @@ def fit(x: np.ndarray, kl_bits: np.ndarray, error: np.ndarray, tolerance: float)
     tried: dict[str, Json] = {}
     for name, family in FAMILIES.items():
         start = family.start(x, y)
-        n, k = len(x), len(start) + 1  # and the scale of the misfit
+        n, k = len(x), len(start) + 1  # one more parameter: the scale of the residuals
         if n < k + 2:
             continue
         try:
@@ -89,7 +91,7 @@ def fit(x: np.ndarray, kl_bits: np.ndarray, error: np.ndarray, tolerance: float)
         "family": best,
         "theta": theta,
         "theta_se": np.sqrt(np.diag(covariance)),
-        "aic": {name: one["aic"] - tried[best]["aic"] for name, one in tried.items()},
+        "aic": {name: attempt["aic"] - tried[best]["aic"] for name, attempt in tried.items()},
         "critical": where,
         "critical_low": where * math.exp(-1.96 * spread),
         "critical_high": where * math.exp(1.96 * spread),
@@ -98,7 +100,7 @@ def fit(x: np.ndarray, kl_bits: np.ndarray, error: np.ndarray, tolerance: float)
 
 
 def log_error(crossing: Callable[[np.ndarray], float], theta: np.ndarray, covariance: np.ndarray) -> float:
-    """√(gᵀ C g), the standard error of ln crossing(θ), g its gradient by central differences; 0 where there is none."""
+    """√(gᵀ C g), the standard error of ln crossing(θ), with g its gradient by central differences; 0 if not defined."""
     if not (np.isfinite(covariance).all() and 0 < crossing(theta) < math.inf):
         return 0.0
     step = 1e-5 * np.maximum(np.abs(theta), 1e-3)

@@ -1,13 +1,16 @@
 """Geometry: are the keys an orthogonal frame of the hypotheses, and do residual states carry the belief?
 
-Keys are those that attention sees: after norm, projection and rotation. n directions in d dimensions cannot be
-orthogonal where n > d, so the score is 1 at the Welch bound and 0 where all are parallel:
+Keys are as attention uses them: after norm, projection and rotation. n directions in d dimensions cannot be orthogonal
+where n > d, so the score is 1 at the Welch bound and 0 where all directions are parallel:
 
     r² = mean_{i≠j} cos²(k_i, k_j),   r_min = √max(0, (n − d) / (d (n − 1))),   score = 1 − (r − r_min) / (1 − r_min).
 
-Random directions are nearly orthogonal too: mean |cos| = √(2/πd). So every number stands beside chance, beside a random
-initialisation of the same shape, and beside shuffled labels where a direction is a mean over tokens (`Tunnel.frame`
-says of which; stored pairs have a token each, and no label to shuffle).
+Random directions are nearly orthogonal too: mean |cos| = √(2/πd). So every number is reported beside chance and beside
+a random initialisation of the same shape. Where a direction is a mean over the tokens of one label (`Tunnel.frame`), it
+is also reported beside shuffled labels; stored pairs have a token each, and no label to shuffle.
+
+In shapes, M is the sets of vectors, n the vectors of a set, K the scored positions of all sequences together (or, in
+`log_domains_BPK`, the domains).
 """
 
 import math
@@ -20,18 +23,18 @@ from windtunnel.tunnels.answers import Frame
 
 
 def refusal(subject: Subject) -> str | None:
-    return None  # residual states are everywhere; where there are no keys, `measure` says so
+    return None  # every model has residual states; where there are no keys, `keys` is None
 
 
 def measure(subject: Subject) -> Json:
-    """`keys`: one row a layer and head; `manifold`: what residual states know of the belief; `domains`: whether those
-    of different domains lie apart (`mixture`).
+    """`keys`: one row for each layer and head; `manifold`: how well residual states encode the belief; `domains`: how
+    well the residual states of different domains are separated (`mixture`).
     """
     seen, untrained = subject.seen, subject.untrained
     record: Json = {"keys": None, "manifold": manifold(seen, untrained), "domains": None}
     if seen.frame is not None and seen.depths:
         record["keys"] = keys(seen, untrained, seen.frame)
-        if seen.frame.codes_BTd is not None:  # what the data themselves allow
+        if seen.frame.codes_BTd is not None:  # the orthogonality of the data's own codes
             record["keys"]["codes"] = orthogonality(np.asarray(seen.frame.codes_BTd))
     if seen.log_domains_BPK is not None:
         record["domains"] = domains(seen, untrained)
@@ -39,66 +42,66 @@ def measure(subject: Subject) -> Json:
 
 
 def lines(record: Json) -> list[str]:
-    said = []
-    if (found := record["keys"]) is None:
-        said.append("no keys: the model has no attention, or tokens stand for no hypotheses")
+    sentences = []
+    if (keys := record["keys"]) is None:
+        sentences.append("no keys: the model has no attention, or tokens stand for no hypotheses")
     else:
-        best, null = found["heads"][found["best"]], found["heads"][found["best"]]["untrained"]
-        said.append(
-            f"keys of {found['n']:.0f} {found['what']} in {found['d']} dimensions, most orthogonal in head "
+        best, null = keys["heads"][keys["best"]], keys["heads"][keys["best"]]["untrained"]
+        sentences.append(
+            f"keys of {keys['n']:.0f} {keys['what']} in {keys['d']} dimensions, most orthogonal in head "
             f"{best['layer']}.{best['head']}: score {best['score']:.3f} (untrained {null['score']:.3f}), mean |cos| "
-            f"{best['mean_abs_cos']:.3f} (chance {found['chance_mean_abs_cos']:.3f}), coverage {best['coverage']:.2f} "
+            f"{best['mean_abs_cos']:.3f} (chance {keys['chance_mean_abs_cos']:.3f}), coverage {best['coverage']:.2f} "
             f"({null['coverage']:.2f}), dimensions used {best['utilisation']:.2f} ({null['utilisation']:.2f})"
         )
-        if "codes" in found:
-            said.append(
-                f"the data's own codes have mean |cos| {found['codes']['mean_abs_cos']:.3f}: no less is asked for"
+        if "codes" in keys:
+            sentences.append(
+                f"the data's own codes have mean |cos| {keys['codes']['mean_abs_cos']:.3f}: no less is asked for"
             )
     flat = record["manifold"]
-    said.append(
-        f"residual states at equal position tell the belief with R² {_shown(flat['belief_r2'])} (untrained "
-        f"{_shown(flat['untrained']['belief_r2'])}, shuffled {_shown(flat['shuffled']['belief_r2'])}); PC1 holds "
+    sentences.append(
+        f"residual states at equal position tell the belief with R² {_number(flat['belief_r2'])} (untrained "
+        f"{_number(flat['untrained']['belief_r2'])}, shuffled {_number(flat['shuffled']['belief_r2'])}); PC1 holds "
         f"{flat['pc1']:.0%} (untrained {flat['untrained']['pc1']:.0%})"
     )
     if (apart := record["domains"]) is not None:
-        said.append(
-            f"domains lie apart by {_shown(apart['separation'])} (untrained {_shown(apart['untrained'])}, "
-            f"shuffled {_shown(apart['shuffled'])})"
+        sentences.append(
+            f"domains lie apart by {_number(apart['separation'])} (untrained {_number(apart['untrained'])}, "
+            f"shuffled {_number(apart['shuffled'])})"
         )
-    return said
+    return sentences
 
 
 def headline(record: Json) -> dict[str, float | None]:
-    """What a table, or a time series, shows."""
-    found, flat = record["keys"], record["manifold"]
-    shown = {"belief_r2": flat["belief_r2"]}
-    if found is not None:
-        best = found["heads"][found["best"]]
-        shown |= {"orthogonality": best["score"], "coverage": best["coverage"], "utilisation": best["utilisation"]}
-        shown["sharpness"] = max(head["sharpness"] for head in found["heads"])
+    """The numbers for tables and time series."""
+    keys, flat = record["keys"], record["manifold"]
+    numbers = {"belief_r2": flat["belief_r2"]}
+    if keys is not None:
+        best = keys["heads"][keys["best"]]
+        numbers |= {"orthogonality": best["score"], "coverage": best["coverage"], "utilisation": best["utilisation"]}
+        numbers["sharpness"] = max(head["sharpness"] for head in keys["heads"])
     if record["domains"] is not None:
-        shown["separation"] = record["domains"]["separation"]
-    return shown
+        numbers["separation"] = record["domains"]["separation"]
+    return numbers
 
 
-def keys(seen: Seen, untrained: Seen, found: Frame) -> Json:
-    """Every layer and head, with nulls; `best` is the most orthogonal."""
-    rows, label_BT = [], np.asarray(found.label_BT)
-    shuffled = replace(found, label_BT=np.random.default_rng(0).permutation(label_BT.ravel()).reshape(label_BT.shape))
+def keys(seen: Seen, untrained: Seen, frame: Frame) -> Json:
+    """The orthogonality of every layer and head, with nulls; `best`: the index of the most orthogonal head."""
+    rows, label_BT = [], np.asarray(frame.label_BT)
+    shuffled = replace(frame, label_BT=np.random.default_rng(0).permutation(label_BT.ravel()).reshape(label_BT.shape))
     for depth in seen.depths:
         trained, null = (np.asarray(of.taps["keys"][depth], np.float64) for of in (seen, untrained))
         sharp = {name: sharpness(np.asarray(of.taps["attention"][depth], np.float64))
                  for name, of in (("trained", seen), ("untrained", untrained))}  # fmt: skip
         for head in range(trained.shape[1]):
-            row = orthogonality(directions(trained[:, head], found), spectrum=True)
-            row["untrained"] = orthogonality(directions(null[:, head], found), spectrum=True)
+            row = orthogonality(directions(trained[:, head], frame), spectrum=True)
+            row["untrained"] = orthogonality(directions(null[:, head], frame), spectrum=True)
             row["untrained"]["sharpness"] = sharp["untrained"][head]
-            row["shuffled"] = None if found.own else orthogonality(directions(trained[:, head], shuffled))
+            row["shuffled"] = None if frame.own else orthogonality(directions(trained[:, head], shuffled))
             rows.append({"layer": depth, "head": head, "sharpness": sharp["trained"][head], **row})
     d = seen.taps["keys"][seen.depths[0]].shape[-1]
     n = float(np.mean([row["n"] for row in rows]))
     return {
-        "what": found.what,
+        "what": frame.what,
         "n": n,
         "d": d,
         "chance_mean_abs_cos": math.sqrt(2 / (math.pi * d)),
@@ -108,30 +111,34 @@ def keys(seen: Seen, untrained: Seen, found: Frame) -> Json:
     }
 
 
-def directions(keys_BTd: np.ndarray, found: Frame) -> np.ndarray:
+def directions(keys_BTd: np.ndarray, frame: Frame) -> np.ndarray:
     """[M, n, d]: the keys of each sequence's own hypotheses (M sequences), or the mean key of every hypothesis that
     occurs (M = 1).
     """
-    if found.own:
+    if frame.own:
         return keys_BTd
-    label = np.asarray(found.label_BT).ravel()
+    label = np.asarray(frame.label_BT).ravel()
     flat = keys_BTd.reshape(-1, keys_BTd.shape[-1])
-    return np.stack([flat[label == h].mean(axis=0) for h in range(found.count) if (label == h).any()])[None]
+    return np.stack([flat[label == h].mean(axis=0) for h in range(frame.count) if (label == h).any()])[None]
 
 
 def orthogonality(vectors_Mnd: np.ndarray, spectrum: bool = False) -> Json:
-    """Of n vectors in d dimensions, averaged over M sets. With unit vectors u_i and σ their singular values:
+    """How orthogonal n vectors in d dimensions are, averaged over M sets. With unit vectors u_i and singular values σ:
 
     `score` as above; `mean_abs_cos`; `coverage`: the share of hypotheses with a direction of their own, that is with
-    cos² < ½ to every other, so that no other one lies as much along it as across; `utilisation` = (Σσ²)² / (d Σσ⁴), the
-    participation ratio over d, and `utilisation_entropy` = exp H(σ²/Σσ²) / d.
+    cos² < ½ to every other; `utilisation` = (Σσ²)² / (d Σσ⁴), the participation ratio over d; and
+    `utilisation_entropy` = exp H(σ²/Σσ²) / d.
     """
-    sets = [_one_set(vectors_nd) for vectors_nd in np.asarray(vectors_Mnd, np.float64)]
-    made = {name: float(np.mean([one[name] for one in sets])) for name in sets[0] if name != "singular"}
-    return {**made, "singular": np.mean([one["singular"] for one in sets], axis=0).tolist()} if spectrum else made
+    sets = [_measures(vectors_nd) for vectors_nd in np.asarray(vectors_Mnd, np.float64)]
+    means = {name: float(np.mean([measures[name] for measures in sets])) for name in sets[0] if name != "singular"}
+    return (
+        {**means, "singular": np.mean([measures["singular"] for measures in sets], axis=0).tolist()}
+        if spectrum
+        else means
+    )
 
 
-def _one_set(vectors_nd: np.ndarray) -> Json:
+def _measures(vectors_nd: np.ndarray) -> Json:
     n, d = vectors_nd.shape
     length_n1 = np.linalg.norm(vectors_nd, axis=1, keepdims=True)
     unit_nd = np.divide(vectors_nd, length_n1, out=np.zeros_like(vectors_nd), where=length_n1 > 0)
@@ -162,8 +169,8 @@ def _score(rms: float, n: float, d: int) -> float:
 
 
 def sharpness(attention_BNTT: np.ndarray) -> list[float]:
-    """Per head 1 − H(α_i) / ln(keys visible), averaged over the queries that see at least two: 0 for uniform attention,
-    1 for attention to one token. (How it rises over depth is the sharpening of queries and keys.)
+    """Per head 1 − H(α_i) / ln(visible keys), averaged over the queries that see at least two keys: 0 for uniform
+    attention, 1 for attention to one token.
     """
     tokens = attention_BNTT.shape[-1]
     weight = np.where(visible(tokens), attention_BNTT, 0.0)
@@ -172,14 +179,14 @@ def sharpness(attention_BNTT: np.ndarray) -> list[float]:
 
 
 def manifold(seen: Seen, untrained: Seen) -> Json:
-    """How well a line through the last residual state tells the exact predictive: R² on held-out sequences, after the
-    mean of every position is taken from both, so that knowing the time is worth nothing; `pc1`, the first component's
-    share of the variance, before (`pc1_raw`) and after. PC1 alone is no evidence: see its null.
+    """How well the exact predictive can be decoded linearly from the last residual state: R² on held-out sequences,
+    after the mean of every position is subtracted from both, so that knowing the position alone gives 0. `pc1_raw` and
+    `pc1`: the variance share of the first principal component before and after. PC1 alone is no evidence: see its null.
     """
     p_BPV, weight_BP = np.exp(np.asarray(seen.log_exact_BPV, np.float64)), np.asarray(seen.batch.weight_BP) > 0
     state_BPD, null_BPD = (last_residual(of) for of in (seen, untrained))
 
-    def told(state_BPD: np.ndarray, belief_BPV: np.ndarray) -> dict[str, float]:
+    def decoded(state_BPD: np.ndarray, belief_BPV: np.ndarray) -> dict[str, float]:
         entropy_BP1 = -np.sum(belief_BPV * np.log(np.maximum(belief_BPV, 1e-300)), axis=-1, keepdims=True)
         return {
             "belief_r2": held_out_r2(state_BPD, belief_BPV, weight_BP),
@@ -191,15 +198,15 @@ def manifold(seen: Seen, untrained: Seen) -> Json:
         return {"pc1_raw": first_component(raw[weight_BP]), "pc1": first_component(even[weight_BP])}
 
     return {
-        **told(state_BPD, p_BPV),
+        **decoded(state_BPD, p_BPV),
         **components(state_BPD),
-        "untrained": {**told(null_BPD, p_BPV), **components(null_BPD)},
-        "shuffled": told(state_BPD, np.roll(p_BPV, 1, axis=0)),
+        "untrained": {**decoded(null_BPD, p_BPV), **components(null_BPD)},
+        "shuffled": decoded(state_BPD, np.roll(p_BPV, 1, axis=0)),
     }
 
 
 def last_residual(seen: Seen) -> np.ndarray:
-    """[B, P, D]: the residual stream after the last layer, where outcomes are predicted."""
+    """[B, P, D]: the residual stream after the last layer, at the scored tokens."""
     residual = seen.taps["residual"]
     return np.asarray(residual[max(residual)], np.float64)[:, seen.tokens]
 
@@ -210,7 +217,9 @@ def first_component(centred_KD: np.ndarray) -> float:
 
 
 def held_out_r2(x_BPD: np.ndarray, y_BPV: np.ndarray, weight_BP: np.ndarray) -> float:
-    """R² of a ridge regression of y on x, fitted on half of the sequences, scored on the others, at equal position."""
+    """R² of a ridge regression of y on x, without position means; fitted on half of the sequences, scored on the
+    rest.
+    """
     half = len(x_BPD) // 2
     x_KD, y_KV, held_KD, held_KV = (
         (of[part] - of[:half].mean(axis=0))[weight_BP[part]]
@@ -219,15 +228,16 @@ def held_out_r2(x_BPD: np.ndarray, y_BPV: np.ndarray, weight_BP: np.ndarray) -> 
     )
     gram = x_KD.T @ x_KD
     ridge = 1e-4 * np.trace(gram) / len(gram) * np.eye(len(gram))
-    told = held_KD @ np.linalg.solve(gram + ridge, x_KD.T @ y_KV)
+    predicted = held_KD @ np.linalg.solve(gram + ridge, x_KD.T @ y_KV)
     total = np.sum(held_KV**2)
-    return float(1 - np.sum((held_KV - told) ** 2) / total) if total > 1e-12 else math.nan
+    return float(1 - np.sum((held_KV - predicted) ** 2) / total) if total > 1e-12 else math.nan
 
 
 def domains(seen: Seen, untrained: Seen) -> Json:
-    """Separation of domains: how much better than chance the nearest centroid (of the other half's residual states, in
-    the metric of their spread) names the domain, where the exact posterior is sure of it (above 0.9). With K domains
-    and the mean recall a, that is (a − 1/K) / (1 − 1/K). Random projections separate a good deal: the null.
+    """Separation of domains: how much better than chance the nearest centroid predicts the domain from a residual
+    state, where the exact posterior of a domain is above 0.9. Centroids and the Mahalanobis metric are fitted on the
+    other half of the sequences. With K domains and mean recall a, the separation is (a − 1/K) / (1 − 1/K). The null
+    matters: a random initialisation separates domains to a degree too.
     """
     log_domains_BPK = np.asarray(seen.log_domains_BPK)
     domain_BP, sure_BP = log_domains_BPK.argmax(axis=-1), log_domains_BPK.max(axis=-1) > math.log(0.9)
@@ -256,5 +266,5 @@ def domains(seen: Seen, untrained: Seen) -> Json:
     }
 
 
-def _shown(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""What attention does at any length, and what predictions would be were its scores right: what `stability` measures."""
+"""The measurements of `stability`: attention at any length, and predictions with repaired scores."""
 
 from functools import partial
 from typing import Any
@@ -16,13 +16,13 @@ from windtunnel.models.tap import Tap
 from windtunnel.tunnels import Batch
 
 EXAMPLES = 16
-RIGHT = 0.9  # of the exact mass is what the right hypotheses hold
+RIGHT = 0.9  # the share of the exact posterior that the right hypotheses hold
 REPAIRS = ("none", "position", "dilution", "both")
 
 
 @partial(jax.jit, static_argnames=("at", "model"))
 def far(study: Study, params: Any, at: tuple[int, ...], slopes: Array | None, model: Build) -> dict[str, Array]:
-    """[B, P, …] at the observations `at` of sequences of the whole evaluated length, one at a time."""
+    """[B, P, …] at the observations `at` of sequences of the full evaluated length, computed one sequence at a time."""
     problem, tunnel, module, where = study.problem, study.tunnel, model(study, params), jnp.asarray(at)
     tokens = tunnel.scored(problem.length)[np.asarray(at)]
 
@@ -30,29 +30,29 @@ def far(study: Study, params: Any, at: tuple[int, ...], slopes: Array | None, mo
         tables = tunnel.prepare(problem.length)
         log_p_BPV = tunnel.log_predictive(tables, batch, where)
         right = tunnel.token_weights(tables, batch, where) if tunnel.weighs_far else None
-        shown = looked_at(module, batch, tokens, right)
+        results = attention_of(module, batch, tokens, right)
         if slopes is not None:
-            assert right is not None  # where there is a prior over lags, tokens have weights
+            assert right is not None  # a tunnel with a prior over lags has weights over tokens
             prior_PT = prior_at(study, where)
             kl_bits = [repaired(module, batch, tokens, log_p_BPV, right, prior_PT, slopes, of) for of in REPAIRS]
-            shown["kl_bits"] = jnp.stack(kl_bits, axis=-1)
-        return shown
+            results["kl_bits"] = jnp.stack(kl_bits, axis=-1)
+        return results
 
     return problem.each(judge, jnp.arange(EXAMPLES))
 
 
 def prior_at(study: Study, at: Array) -> Array:
-    """[P, T]: the log-prior of each pair at the observations `at`."""
+    """[P, T]: the log-prior of every token as the source of the observations `at`."""
     lag_PT = at[:, None] - jnp.arange(study.tunnel.tokens(study.problem.length))[None]
     prior = study.tunnel.lag_prior
     assert prior is not None
     return prior.log_density(jnp.maximum(lag_PT, 0).astype(float))
 
 
-def looked_at(module: Any, batch: Batch, tokens: np.ndarray, log_right_BPT: Array | None) -> dict[str, Array]:
-    """What attention does, [B, P, L × N]."""
+def attention_of(module: Any, batch: Batch, tokens: np.ndarray, log_right_BPT: Array | None) -> dict[str, Array]:
+    """Entropy, scale of scores and mass on the right hypotheses, each [B, P, L × N]."""
     rows: dict[str, list[Array]] = {"entropy_bits": [], "scale": [], "mass": []}
-    query_P = lax.optimization_barrier(jnp.asarray(tokens))  # else XLA sums up what is visible while it compiles
+    query_P = lax.optimization_barrier(jnp.asarray(tokens))  # else XLA folds the sums over visible keys in compilation
     visible_PT = jnp.arange(batch.inputs.shape[1])[None] <= query_P[:, None]
     exact_BPT = right_BPT = None
     if log_right_BPT is not None:
@@ -76,18 +76,18 @@ def looked_at(module: Any, batch: Batch, tokens: np.ndarray, log_right_BPT: Arra
         return value
 
     module(batch.inputs, tokens, tap=Tap(look, "scores", "attention"))
-    shown = {name: jnp.moveaxis(jnp.concatenate(of, axis=1), 1, -1) for name, of in rows.items() if of}
+    results = {name: jnp.moveaxis(jnp.concatenate(of, axis=1), 1, -1) for name, of in rows.items() if of}
     if exact_BPT is not None and right_BPT is not None:
         held = jnp.sum(jnp.where(right_BPT, exact_BPT, 0.0), axis=-1)
-        shown["uniform_mass"] = jnp.sum(right_BPT, axis=-1) / jnp.sum(visible_PT, axis=-1)[None] / held
-    return shown
+        results["uniform_mass"] = jnp.sum(right_BPT, axis=-1) / jnp.sum(visible_PT, axis=-1)[None] / held
+    return results
 
 
 def repaired(
     module: Any, batch: Batch, tokens: np.ndarray, log_p_BPV: Array, log_right_BPT: Array, log_prior_PT: Array,
     slopes_LN: Array, repair: str,
 ) -> Array:  # fmt: skip
-    """[B, P]: KL (bits) with the scores of every head that has a slope c put right: its `position`, its content
+    """[B, P]: KL (bits) after a `repair` of the scores of every head that has a slope c: of its `position`, its content
     (`dilution`), `both`, or `none`.
     """
     likelihood_BPT = log_right_BPT - log_prior_PT[None]

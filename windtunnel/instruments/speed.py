@@ -1,6 +1,6 @@
 """How fast a study learned: the step at which its KL to the exact posterior has fallen to a threshold.
 
-Every batch is drawn fresh and scored before it is trained on, so a learning curve is one of held-out sequences.
+Every batch is drawn fresh and scored before its update, so the learning curve is measured on held-out sequences.
 """
 
 import math
@@ -11,9 +11,9 @@ import numpy as np
 from windtunnel import records
 from windtunnel.records.statistics import Interval, interval
 
-Steps = dict[str, float | None]  # by seed; None: it never arrived
+Steps = dict[str, float | None]  # by seed; None if the threshold was never reached
 
-SMOOTH = 20  # steps that a mean is taken over: a batch is a sample
+SMOOTH = 20  # steps to average over, because single batches are noisy
 
 
 def learning_curve(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -32,18 +32,18 @@ def steps_to_threshold(step: np.ndarray, kl_bits: np.ndarray, threshold: float) 
 
 
 def typical(steps: Steps) -> str:
-    """Median over seeds, or how many of them arrive."""
+    """The median over seeds, or how many of them reach the threshold."""
     reached = [x for x in steps.values() if x is not None]
     return f"{np.median(reached):.0f}" if len(reached) == len(steps) else f"{len(reached)} of {len(steps)}"
 
 
 def median(steps: Steps) -> float:
-    """Over seeds; one that never arrives counts as infinitely slow."""
+    """The median over seeds; a seed that never reaches the threshold counts as infinitely slow."""
     return float(np.median([math.inf if x is None else x for x in steps.values()]))
 
 
 def speedup(plain: Steps, other: Steps) -> Interval | None:
-    """Interval of plain ÷ other over seeds; None where a seed of either never arrives."""
+    """The interval of plain ÷ other over seeds; None where a seed of either never reaches the threshold."""
     pairs = [(plain[seed], other[seed]) for seed in plain]
     ratios = [a / b for a, b in pairs if a is not None and b is not None]
     return interval(ratios) if len(ratios) == len(pairs) else None

@@ -1,15 +1,15 @@
 """Stability: how do prediction and attention decay with length ÷ horizon, and what fails first?
 
-The decay curve of KL is in the records (`curves.npz`); `fits.py` finds its law and where it crosses τ. Attention is
-looked at again at the lengths ¼, ½, 1, 2, 4, … horizons (`repair.py`): its entropy, the scale of its scores (their
-standard deviation within a query), and *dilution*: the mass on the right hypotheses, the fewest that hold 90 % of the
-exact posterior, over what the exact posterior has there. The nulls are a constant KL, and the mass that uniform
-attention has there.
+The decay curve of KL is in the records (`curves.npz`); `fits.py` fits its law and where it crosses τ. Attention is
+measured at the lengths ¼, ½, 1, 2, 4, … horizons (`repair.py`): its entropy, the scale of its scores (their standard
+deviation within a query), and *dilution*: the mass of attention on the right hypotheses, divided by the mass of the
+exact posterior on them. The right hypotheses are the fewest that hold 90 % of the exact posterior. The nulls are a
+constant KL, and the mass of uniform attention on the right hypotheses.
 
-What fails first is asked by repair. In a head whose content lies on a line c × log-likelihood over the horizon,
-position is replaced by c × log-prior, content by c × log-likelihood, or both. The KL that the first takes away is
-*position*'s, the second *dilution*'s (wrong content, spread over more and more keys), and what both leave is
-*calibration*: of what comes after attention.
+Repairs show what fails first. In a head whose content is close to c × log-likelihood over the horizon, position is
+replaced by c × log-prior, content by c × log-likelihood, or both. The KL that the first repair removes is due to
+*position*; the second, to *dilution* (wrong content, spread over more and more keys). The KL after both repairs is due
+to *calibration*: to the layers after attention.
 """
 
 import math
@@ -23,8 +23,8 @@ from windtunnel.instruments.fits import fit
 from windtunnel.instruments.repair import REPAIRS, far
 from windtunnel.models.position import Uniform, per_layer
 
-NEAR = 4  # observations looked at before each length
-LINEAR = 0.5  # R² of a head's content on the log-likelihood, from which on it is repaired
+NEAR = 4  # observations averaged before each length
+LINEAR = 0.5  # the R² of a head's content on the log-likelihood from which on the head is repaired
 
 
 def refusal(subject: Subject) -> str | None:
@@ -37,9 +37,9 @@ def refusal(subject: Subject) -> str | None:
 
 def measure(subject: Subject) -> Json:
     """`decay`: the law of KL past the horizon and its crossing; `critical_length` by threshold, from the verdict;
-    `lengths` and, by length, what attention does; `repair`, where scores can be split, and `first`, what fails first.
+    `attention`: measurements by length, with `repair` where scores can be split, and `first`, what fails first.
     """
-    assert subject.folder is not None  # `refusal` made sure
+    assert subject.folder is not None  # checked by `refusal`
     study, curves = subject.study, records.read_curves(subject.folder / "curves.npz")
     result = records.read_json(subject.folder / "result.json")
     past = curves["first"] > study.horizon
@@ -57,37 +57,37 @@ def measure(subject: Subject) -> Json:
 
 
 def lines(record: Json) -> list[str]:
-    decay, said = record["decay"], []
+    decay, sentences = record["decay"], []
     if decay["family"] is None:
-        said.append("too few bins past the horizon for a fit")
+        sentences.append("too few bins past the horizon for a fit")
     elif decay["family"] == "constant":
-        said.append("KL does not change past the horizon (AIC prefers a constant)")
+        sentences.append("KL does not change past the horizon (AIC prefers a constant)")
     else:
-        said.append(
+        sentences.append(
             f"KL past the horizon follows the {decay['family']} law (a constant is "
             f"{decay['aic'].get('constant', 0):.0f} AIC worse) and {crossing(decay)}"
         )
     length, more = record["critical_length"], " or more" if record["censored"] else ""
-    said.append(f"by threshold: {'–' if length is None else length}{more} observations")
-    found = record["attention"]
-    if found is not None and found["mass"] is not None:
-        near, far_off = (found["mass"][at][found["head"]] for at in (found["at_horizon"], -1))
-        said.append(
-            f"mass of head {found['name']} on the right hypotheses, of the exact: {near:.2f} at the horizon, "
-            f"{far_off:.2f} at {found['x'][-1]:g} horizons (uniform attention {found['uniform_mass'][-1]:.2g})"
+    sentences.append(f"by threshold: {'–' if length is None else length}{more} observations")
+    attended = record["attention"]
+    if attended is not None and attended["mass"] is not None:
+        near, far_off = (attended["mass"][at][attended["head"]] for at in (attended["at_horizon"], -1))
+        sentences.append(
+            f"mass of head {attended['name']} on the right hypotheses, of the exact: {near:.2f} at the horizon, "
+            f"{far_off:.2f} at {attended['x'][-1]:g} horizons (uniform attention {attended['uniform_mass'][-1]:.2g})"
         )
-    if found is not None and found["repair"] is not None:
-        kl = {name: f"{of[found['judged']]:.2g}" for name, of in found["repair"].items()}
-        fails = f"{found['first']} fails first" if found["first"] else "nothing fails"
-        said.append(
-            f"at {found['x'][found['judged']]:g} horizons KL {kl['none']} bits; with position repaired "
+    if attended is not None and attended["repair"] is not None:
+        kl = {name: f"{of[attended['judged']]:.2g}" for name, of in attended["repair"].items()}
+        fails = f"{attended['first']} fails first" if attended["first"] else "nothing fails"
+        sentences.append(
+            f"at {attended['x'][attended['judged']]:g} horizons KL {kl['none']} bits; with position repaired "
             f"{kl['position']}, content {kl['dilution']}, both {kl['both']}: {fails}"
         )
-    return said
+    return sentences
 
 
 def crossing(decay: Json) -> str:
-    """Where the law crosses τ, in words."""
+    """Where the law crosses τ, as text."""
     where, low, high = (decay[name] for name in ("critical", "critical_low", "critical_high"))
     if where is None or math.isinf(where):
         return "never reaches τ"
@@ -98,63 +98,65 @@ def crossing(decay: Json) -> str:
 
 
 def headline(record: Json) -> dict[str, float | None]:
-    found = record["attention"]
-    shown: dict[str, float | None] = {"critical_fit": record["decay"].get("critical")}
-    if found is not None and found["mass"] is not None:
-        shown |= {"mass_at_horizon": found["mass"][found["at_horizon"]][found["head"]],
-                  "mass_at_reach": found["mass"][-1][found["head"]]}  # fmt: skip
-    if found is not None and found["repair"] is not None:
-        shown |= {f"kl_{name}": found["repair"][name][found["judged"]] for name in REPAIRS}
-    return shown
+    attended = record["attention"]
+    numbers: dict[str, float | None] = {"critical_fit": record["decay"].get("critical")}
+    if attended is not None and attended["mass"] is not None:
+        numbers |= {"mass_at_horizon": attended["mass"][attended["at_horizon"]][attended["head"]],
+                  "mass_at_reach": attended["mass"][-1][attended["head"]]}  # fmt: skip
+    if attended is not None and attended["repair"] is not None:
+        numbers |= {f"kl_{name}": attended["repair"][name][attended["judged"]] for name in REPAIRS}
+    return numbers
 
 
 def attention(subject: Subject, tolerance: float) -> Json:
-    """Every list is by length; `mass`, `entropy_bits` and `scale` have one number a layer and head (flattened)."""
+    """Every list is by length; `mass`, `entropy_bits` and `scale` have a number for each layer and head (flattened)."""
     study = subject.study
     steps = int(np.floor(np.log2(study.problem.length / study.horizon) + 1e-9))
     lengths = [study.horizon * 2**k for k in range(steps + 1)]
     lengths = [length for length in (study.horizon // 4, study.horizon // 2) if length >= 2 * NEAR] + lengths
     at = tuple(length - 1 - back for length in lengths for back in reversed(range(NEAR)))
     slopes = content_slopes(subject)
-    shown: dict[str, np.ndarray] = {
+    measures: dict[str, np.ndarray] = {
         name: np.asarray(of, np.float64) for name, of in far(study, subject.params, at, slopes, subject.model).items()
     }
 
     def by_length(of: np.ndarray) -> np.ndarray:  # [B, P, …] → [lengths, …]
         return of.reshape(len(of), len(lengths), NEAR, *of.shape[2:]).mean(axis=(0, 2))
 
-    made: Json = {
+    record: Json = {
         "x": [length / study.horizon for length in lengths],
         "at_horizon": lengths.index(study.horizon),
-        **{name: by_length(shown[name]) for name in ("entropy_bits", "scale")},
-        **{name: by_length(shown[name]) if name in shown else None for name in ("mass", "uniform_mass")},
+        **{name: by_length(measures[name]) for name in ("entropy_bits", "scale")},
+        **{name: by_length(measures[name]) if name in measures else None for name in ("mass", "uniform_mass")},
         "repair": None,
         "first": None,
     }
-    if made["mass"] is not None:
-        made["head"] = int(np.argmax(made["mass"][made["at_horizon"]]))
-        made["name"] = "{}.{}".format(*divmod(made["head"], study.model.heads))
+    if record["mass"] is not None:
+        record["head"] = int(np.argmax(record["mass"][record["at_horizon"]]))
+        record["name"] = "{}.{}".format(*divmod(record["head"], study.model.heads))
     if slopes is not None:
-        kl = shown["kl_bits"]  # [B, P, repairs]
+        kl = measures["kl_bits"]  # [B, P, repairs]
         mean = by_length(kl)
         error = kl.reshape(len(kl), len(lengths), -1, kl.shape[-1]).mean(axis=2).std(axis=0, ddof=1) / np.sqrt(len(kl))
-        made["repair"] = {name: mean[:, i].tolist() for i, name in enumerate(REPAIRS)}
+        record["repair"] = {name: mean[:, i].tolist() for i, name in enumerate(REPAIRS)}
         fails = np.flatnonzero((mean - 2 * error)[:, 0] > tolerance)
-        made["judged"] = int(fails[0]) if len(fails) else len(lengths) - 1
-        none, position, dilution, both = mean[made["judged"]]
+        record["judged"] = int(fails[0]) if len(fails) else len(lengths) - 1
+        none, position, dilution, both = mean[record["judged"]]
         shares = {"position": none - position, "dilution": none - dilution, "calibration": both}
-        made["first"] = max(shares, key=lambda name: shares[name]) if len(fails) else None
-    return made
+        record["first"] = max(shares, key=lambda name: shares[name]) if len(fails) else None
+    return record
 
 
 def content_slopes(subject: Subject) -> np.ndarray | None:
-    """[L, N]: c of each head, NaN where its content is no line over the log-likelihood; None where scores cannot be
-    split into content and prior, or nobody knows how.
+    """[L, N]: the slope c of each head, NaN where its content is not linear in the log-likelihood; None where scores
+    cannot be split into content and prior.
     """
     study = subject.study
     if study.tunnel.lag_prior is None or study.model.softmax != "plain" or study.position is None:
         return None
-    if not all(one.has_bias or isinstance(one, Uniform) for one in per_layer(study.position, study.model.layers)):
+    if not all(
+        position.has_bias or isinstance(position, Uniform) for position in per_layer(study.position, study.model.layers)
+    ):
         return None
     rows = consistency.heads(study, subject.params, subject.seen)
     slopes = [row["content"]["slope"] if row["content"]["r2"] >= LINEAR else np.nan for row in rows]

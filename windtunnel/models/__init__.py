@@ -1,7 +1,6 @@
-"""The models under test. Here are their specs; the modules are imported when one is built (flax takes half a second).
+"""The specs of the models under test. Their modules are imported only when one is built: flax takes half a second.
 
-A spec's `build` makes the module; `parameters` and `with_parameters` (`parameters.py`) take its parameters out and put
-others in.
+A spec's `build` makes the module. `parameters` and `with_parameters` (`parameters.py`) read and replace its parameters.
 """
 
 from typing import Annotated, Any, Literal, NamedTuple
@@ -14,7 +13,9 @@ from windtunnel.spec import Family, Size, spec
 
 
 class Shape(NamedTuple):
-    """What a model must know of its tunnel: F or the vocabulary, V, and the tokens T of a training sequence."""
+    """What a model must know of its tunnel: the features F of a token or the vocabulary of tokens (the other is 0), the
+    outcomes V, and the tokens T of a training sequence.
+    """
 
     features: int
     vocabulary: int
@@ -24,8 +25,8 @@ class Shape(NamedTuple):
 
 class Model:
     """The contract. `build` makes a flax module, called as `logits_BPV = model(inputs, tokens, *, key, tap, readings)`:
-    logits at `tokens`, ascending. `key` is given while training; a `tap` looks in (`tap.py`); how attention was
-    computed is added to the list `readings`.
+    logits at `tokens`, which ascend. `key` is given in training only. A `tap` (`tap.py`) sees what the model computes.
+    A `Reading` of how attention was computed is appended to the list `readings`.
     """
 
     @property
@@ -40,12 +41,12 @@ class Model:
     def width(self) -> int:
         raise NotImplementedError
 
-    heads: int = 0  # of attention: a model without any takes no position
+    heads: int = 0  # of attention; a model without attention takes no position
     softmax: str = "plain"  # of attention
 
     @property
     def conflict(self) -> str | None:
-        """What is wrong between fields that are each valid, as `key=value: …`; None where all is well."""
+        """What is wrong between fields that are valid each by itself, as `key=value: …`; None if nothing is."""
         return None
 
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
@@ -54,11 +55,11 @@ class Model:
 
 @spec
 class Transformer(Model):
-    """A pre-norm transformer of L layers, N heads, width D and an MLP of `hidden` units; with `loops`, the L layers
-    are gone through so many times, with the same weights: depth without parameters.
+    """A pre-norm transformer of L layers, N heads, width D and an MLP of `hidden` units. The L layers are applied
+    `loops` times with the same weights, which adds depth without parameters.
 
-    With a scalable `softmax` the score of a query to which n keys are visible is multiplied by s ln n, s learned per
-    head (Nakanishi 2025), with the positional prior inside of that, or outside: added afterwards.
+    With a scalable `softmax`, the score of a query that sees n keys is multiplied by s ln n, s learned per head
+    (Nakanishi 2025). `scalable_inside` multiplies the positional prior too; `scalable_outside` adds it afterwards.
     """
 
     name: Literal["transformer"] = "transformer"
@@ -78,13 +79,13 @@ class Transformer(Model):
 
         from windtunnel.models.transformer import Transformer as Module
 
-        assert position is not None  # the door made sure
+        assert position is not None  # validated by config.py
         return Module(self, position.bound(self.width, shape.length), shape, nnx.Rngs(key))
 
 
 @spec
 class Gru(Model):
-    """L gated recurrent layers, of as many units as the width D."""
+    """L layers of D gated recurrent units."""
 
     name: Literal["gru"] = "gru"
     layers: Size = 3
@@ -94,14 +95,14 @@ class Gru(Model):
         from flax import nnx
 
         from windtunnel.models.recurrent import Gru as Layer
-        from windtunnel.models.stack import Stack
+        from windtunnel.models.residual import Residual
 
-        return Stack(Layer, self, shape, nnx.Rngs(key))
+        return Residual(Layer, self, shape, nnx.Rngs(key))
 
 
 @spec
 class Lstm(Model):
-    """L layers of long short-term memory, of as many units as the width D."""
+    """L layers of D long short-term memory units."""
 
     name: Literal["lstm"] = "lstm"
     layers: Size = 3
@@ -111,14 +112,14 @@ class Lstm(Model):
         from flax import nnx
 
         from windtunnel.models.recurrent import Lstm as Layer
-        from windtunnel.models.stack import Stack
+        from windtunnel.models.residual import Residual
 
-        return Stack(Layer, self, shape, nnx.Rngs(key))
+        return Residual(Layer, self, shape, nnx.Rngs(key))
 
 
 @spec
 class Ssm(Model):
-    """L selective state spaces of 2D channels with N states each."""
+    """L selective state spaces of 2D channels with `states` states each."""
 
     name: Literal["ssm"] = "ssm"
     layers: Size = 3
@@ -128,15 +129,15 @@ class Ssm(Model):
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
         from flax import nnx
 
+        from windtunnel.models.residual import Residual
         from windtunnel.models.ssm import Selective as Layer
-        from windtunnel.models.stack import Stack
 
-        return Stack(Layer, self, shape, nnx.Rngs(key))
+        return Residual(Layer, self, shape, nnx.Rngs(key))
 
 
 @spec
 class Mlp(Model):
-    """The last `window` tokens side by side, then L residual MLPs of `hidden` units and width D."""
+    """The concatenated embeddings of the last `window` tokens, then L residual MLPs of `hidden` units and width D."""
 
     name: Literal["mlp"] = "mlp"
     layers: Size = 3

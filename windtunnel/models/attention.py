@@ -15,9 +15,10 @@ from windtunnel.models.tap import LayerTap
 
 
 class Attention(nnx.Module):
-    """Multi-head attention; separate projections, so that routing (Q, K) and content (V, O) can be told apart.
+    """Multi-head attention. Its projections are separate, so that routing (Q, K) can be distinguished from content (V,
+    O).
 
-    The scalable softmax starts as the plain one is at the end of a training sequence: s = 1 / ln T.
+    The scalable softmax starts with s = 1 / ln T: at the end of a training sequence it then equals the plain one.
     """
 
     def __init__(self, width: int, heads: int, position: Position, softmax: str, length: int, rngs: nnx.Rngs):
@@ -45,14 +46,16 @@ class Attention(nnx.Module):
         tap: LayerTap,
         readings: list[Reading] | None = None,
     ) -> Array:
-        """[B, Q, D]: what attention adds at the tokens `rows_Q`. A tap is shown scores and attention at `tokens_P`
-        only, and those are written out for it alone. How attention was computed is added to `readings`.
+        """[B, Q, D]: what attention adds to the residual stream at the tokens `rows_Q`.
+
+        A tap sees scores and attention at `tokens_P` only; both are stored only if a tap wants them. A `Reading` of how
+        attention was computed is appended to `readings`.
         """
         batch, _, width = x_BTD.shape
         learned = self.learned_parameters()
 
         def project(x: Array, *linears: nnx.Linear) -> list[Array]:
-            """[B, N, T, d] of each: one product for all, tokens flat, heads first: 2 to 5 times faster on a CPU."""
+            """[B, N, T, d] for each of `linears`. One product of flat tokens for all: 2 to 5 times faster on a CPU."""
             kernel = jnp.concatenate([linear.kernel[...] for linear in linears], axis=1)
             y = (x.reshape(-1, width) @ kernel).reshape(batch, -1, len(linears), self.heads, width // self.heads)
             return list(y.transpose(2, 0, 3, 1, 4))
@@ -81,7 +84,7 @@ class Attention(nnx.Module):
 
 
 def take(x_BTD: Array, rows: Rows) -> Array:
-    """x[:, rows]; evenly spaced rows known beforehand are a slice, whose gradient is not a (slow) scatter."""
+    """x[:, rows]. Evenly spaced rows that are known at compile time are a slice, since a gather's gradient is slow."""
     if isinstance(rows, np.ndarray) and len(rows) and len(set(np.diff(rows))) <= 1:
         return x_BTD[:, rows[0] : rows[-1] + 1 : rows[1] - rows[0] if len(rows) > 1 else 1]
     return x_BTD[:, rows]

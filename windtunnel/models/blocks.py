@@ -1,5 +1,7 @@
-"""softmax(scores) v over any length, block by block: memory is linear in the length, and so is time where the prior
-falls so fast that far keys cannot matter, whatever they hold.
+"""softmax(scores) v over any length, block by block. Memory is linear in the length. Time is linear too where the prior
+falls so fast that far keys cannot matter, whatever their content.
+
+In shapes, C is the queries of a chunk, K the keys of a block and M the number of chunks or of blocks.
 """
 
 from dataclasses import dataclass
@@ -14,15 +16,15 @@ from jaxtyping import Array
 from windtunnel.models.fused import fused, refusal
 from windtunnel.models.score import Rows, Score, content, scores
 
-CHUNK = 512  # the queries, and the keys, of a block
-NEGLIGIBLE = 1e-6  # the share of a query's mass that may be skipped in all
+CHUNK = 512  # the queries of a chunk, and the keys of a block
+NEGLIGIBLE = 1e-6  # the share of a query's total mass that may be skipped
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["skipped_B", "mass_B"], meta_fields=["kernel"])
 @dataclass(frozen=True)
 class Reading:
-    """How attention was computed: by which kernel; what share of the blocks that hold visible keys was skipped; what
-    share of any query's mass those can have had at most.
+    """How attention was computed: by which kernel, which share of the blocks with visible keys was skipped, and an
+    upper bound on the share of a query's mass in them.
     """
 
     kernel: str
@@ -31,7 +33,9 @@ class Reading:
 
 
 def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score) -> tuple[Array, Reading]:
-    """[B, N, Q, d]: softmax(scores) v of sharpened queries, at ascending tokens; and how it was computed."""
+    """[B, N, Q, d]: softmax(scores) v of sharpened queries at the ascending tokens `rows_Q`; and how it was
+    computed.
+    """
     backend, keys = jax.default_backend(), k.shape[2]
     refused = refusal(backend, q.dtype, q.shape, keys, score.position.has_bias, CHUNK)
     none_B = jnp.zeros(q.shape[0])
@@ -45,7 +49,7 @@ def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score) -> tuple[Ar
 
 
 def whole(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score) -> Array:
-    """softmax(scores) v as it is written, a chunk of queries at a time."""
+    """softmax(scores) v computed directly, with all scores of a chunk of queries in memory."""
 
     def chunk(q: Array, rows_Q: Rows) -> Array:
         return (jax.nn.softmax(scores(q, k, rows_Q, score), axis=-1) @ v).astype(q.dtype)
@@ -54,13 +58,15 @@ def whole(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score) -> Array:
     if queries <= CHUNK:
         return chunk(q, rows_Q)
     even = -(-queries // -(-queries // CHUNK))
-    return joined(lax.map(lambda one: chunk(*one), chunks(q, jnp.asarray(rows_Q), even)), queries)
+    return joined(
+        lax.map(lambda queries_and_rows: chunk(*queries_and_rows), chunks(q, jnp.asarray(rows_Q), even)), queries
+    )
 
 
 class Running(NamedTuple):
-    """The softmax of a chunk of queries over the keys seen so far, the near ones first. `left` is how many blocks of
-    keys are left, `top_BNC` the largest score, `total_BNC` and `sum_BNCd` the sums of exp(score − top) and of that
-    times v.
+    """The softmax of a chunk of queries over the keys seen so far, the nearest first. `left` is the number of blocks of
+    keys not yet seen, `top_BNC` the largest score, `total_BNC` the sum of exp(score − top) and `sum_BNCd` the sum of
+    exp(score − top) v.
     """
 
     left: Array
@@ -71,14 +77,16 @@ class Running(NamedTuple):
 
 @jax.custom_vjp
 def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score) -> tuple[Array, Array, Array]:
-    """softmax(scores) v; the share [B] of blocks skipped, and of mass at most.
+    """softmax(scores) v; the share [B] of blocks that were skipped, and a bound [B] on the share of mass in them.
 
-    A chunk of queries goes through its blocks of keys from the diagonal outwards. Queries that have seen the mass
-    Z_i = Σ exp(score_ij), with the keys at distance D or more left, are done when, with κ the longest of those keys,
+    A chunk of queries visits its blocks of keys from the diagonal outwards. Say the keys visited so far have the mass
+    Z_i = Σ exp(score_ij), the others are at distance δ or more, and κ is the largest norm among them. The chunk is done
+    when for each of its queries
 
-        Σ_{d ≥ D} exp(log p(d) + |f_i q_i| κ / √d_head) ≤ 10⁻⁶ Z_i,
+        Σ_{d ≥ δ} exp(log p(d) + |f_i q_i| κ / √d_head) ≤ 10⁻⁶ Z_i,
 
-    since by Cauchy and Schwarz no key there can have more. This needs log p as a table (`Score.stationary`).
+    since by the Cauchy–Schwarz inequality the left side bounds the mass of the other keys. This needs log p as a table
+    (`Score.stationary`).
     """
     length, blocks = k.shape[2], -(-k.shape[2] // CHUNK)
     k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, blocks * CHUNK - length), (0, 0))) for x in (k, v))
@@ -99,7 +107,7 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score) -> tupl
         norm_BNC = jnp.linalg.norm(q.astype(jnp.float32), axis=-1)
 
         def log_share_left(seen: Running) -> Array:
-            """The bound, as a share of what was seen, for the query for which it is largest."""
+            """The bound as a share of the mass seen, for the query with the largest share."""
             assert tail_NT is not None
             nearest_C = jnp.clip(rows_C - seen.left * CHUNK + 1, 0, length - 1)
             log_left_BNC = tail_NT[None, :, nearest_C] + norm_BNC * longest_BNM[:, :, seen.left - 1, None]
@@ -108,7 +116,7 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score) -> tupl
         def goes_on(seen: Running) -> Array:
             if tail_NT is None:
                 return seen.left > 0
-            return (seen.left > 0) & ~(log_share_left(seen) <= jnp.log(NEGLIGIBLE))  # a NaN goes on
+            return (seen.left > 0) & ~(log_share_left(seen) <= jnp.log(NEGLIGIBLE))  # NaN: visit the next block
 
         def see(seen: Running) -> Running:
             start = (seen.left - 1) * CHUNK
@@ -118,15 +126,15 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score) -> tupl
             score_BNCK = score_BNCK if prior_NCK is None else score_BNCK + prior_NCK[None]
             score_BNCK = jnp.where((key_at[None] <= rows_C[:, None])[None, None], score_BNCK, -jnp.inf)
             top_BNC = jnp.maximum(seen.top_BNC, jnp.max(score_BNCK, axis=-1))
-            weight_BNCK, fade_BNC = jnp.exp(score_BNCK - top_BNC[..., None]), jnp.exp(seen.top_BNC - top_BNC)
+            weight_BNCK, rescale_BNC = jnp.exp(score_BNCK - top_BNC[..., None]), jnp.exp(seen.top_BNC - top_BNC)
             return Running(
                 seen.left - 1,
                 top_BNC,
-                seen.total_BNC * fade_BNC + jnp.sum(weight_BNCK, axis=-1),
-                seen.sum_BNCd * fade_BNC[..., None] + weight_BNCK @ v_block.astype(dtype),
+                seen.total_BNC * rescale_BNC + jnp.sum(weight_BNCK, axis=-1),
+                seen.sum_BNCd * rescale_BNC[..., None] + weight_BNCK @ v_block.astype(dtype),
             )
 
-        lowest = jnp.full(q.shape[:3], jnp.finfo(dtype).min, dtype)  # not −∞: a query may see nothing of a block
+        lowest = jnp.full(q.shape[:3], jnp.finfo(dtype).min, dtype)  # not −∞, since a query may see no key of a block
         nothing = Running(visible, lowest, jnp.zeros_like(lowest), jnp.zeros((*q.shape[:3], v.shape[-1]), dtype))
         seen = lax.while_loop(goes_on, see, nothing)
         mass = jnp.zeros(()) if tail_NT is None else jnp.where(seen.left > 0, jnp.exp(log_share_left(seen)), 0.0)
@@ -139,23 +147,23 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score) -> tupl
     return joined(out, q.shape[2]), skipped_B, mass_B
 
 
-def _differentiably(q: Array, k: Array, v: Array, rows_Q: Array, score: Score) -> Any:
-    """What is differentiated is computed as it is written: it has to be kept anyhow."""
+def _forward(q: Array, k: Array, v: Array, rows_Q: Array, score: Score) -> Any:
+    """The backward pass uses `whole`: it stores the scores anyway."""
     context_BNQd, pull = jax.vjp(lambda q, k, v, score: whole(q, k, v, rows_Q, score), q, k, v, score)
     none_B = jnp.zeros(q.shape[0])
     return (context_BNQd, none_B, none_B), pull
 
 
-def _pull(pull: Any, cotangents: tuple[Array, Array, Array]) -> tuple[Any, ...]:
+def _backward(pull: Any, cotangents: tuple[Array, Array, Array]) -> tuple[Any, ...]:
     d_q, d_k, d_v, d_score = pull(cotangents[0])
     return d_q, d_k, d_v, None, d_score
 
 
-in_blocks.defvjp(_differentiably, _pull)
+in_blocks.defvjp(_forward, _backward)
 
 
 def log_tail(table_NT: Array, rows_C: Array, score: Score) -> Array:
-    """[N or 1, T]: at distance D no less than log Σ_{d ≥ D} exp(g_i log p(d)), for all queries of a chunk."""
+    """[N or 1, T]: at distance δ an upper bound on log Σ_{d ≥ δ} exp(g_i log p(d)), for all queries of a chunk."""
     if score.inside:
         factor_NC = score.factor(rows_C)
         ends = jnp.min(factor_NC, axis=1), jnp.max(factor_NC, axis=1)  # g log p is largest at one end of g's range

@@ -1,4 +1,4 @@
-"""The fused attention kernel of a GPU (cuDNN's), for what it supports."""
+"""Attention by cuDNN's fused kernel, where there is a GPU and the kernel supports the case."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from windtunnel.models.score import Score
 
 
 def refusal(backend: str, dtype: Any, queries: tuple[int, ...], keys: int, prior: bool, most: int) -> str | None:
-    """Why attention of queries [B, N, Q, d] cannot be fused, or None. A prior goes into the kernel as an array of
-    T × T, so there may be one over at most `most` tokens.
+    """Why attention of queries [B, N, Q, d] cannot be fused, or None. The kernel takes a prior as an array [T, T], so a
+    prior over more than `most` tokens would need too much memory.
     """
     reasons = {
         f"there is none on {backend}": backend != "gpu",
@@ -24,10 +24,10 @@ def refusal(backend: str, dtype: Any, queries: tuple[int, ...], keys: int, prior
 
 
 def fused(q: Array, k: Array, v: Array, score: Score, implementation: Any = "cudnn") -> Array:
-    """[B, N, T, d]: softmax(scores) v of sharpened queries, one for every key. Its softmax is in float32."""
+    """[B, N, T, d]: softmax(scores) v of sharpened queries, one query for every key. The softmax is in float32."""
     rows_T = jnp.arange(q.shape[2])
     prior_NTT = score.log_prior(rows_T, rows_T)
     bias = None if prior_NTT is None else prior_NTT[None].astype(q.dtype)
-    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # tokens first
+    q, k, v = (jnp.swapaxes(x, 1, 2) for x in (q, k, v))  # the kernel wants tokens before heads
     context_BTNd = jax.nn.dot_product_attention(q, k, v, bias, is_causal=True, implementation=implementation)
     return jnp.swapaxes(context_BTNd, 1, 2)

@@ -1,4 +1,4 @@
-"""A multilayer perceptron over a window: it sees the last W tokens, each at its own place, and nothing before them."""
+"""A multilayer perceptron over a window: it sees the last w tokens, each through weights of its own, and no others."""
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +9,16 @@ from windtunnel.models import Mlp as Spec
 from windtunnel.models import Shape
 from windtunnel.models.attention import take
 from windtunnel.models.blocks import Reading
+from windtunnel.models.residual import dense, embed, embedding, in_order, numbered
 from windtunnel.models.score import Rows
-from windtunnel.models.stack import dense, embed, embedding, in_order, numbered
 from windtunnel.models.tap import Tap, as_tap
 
 
 class Mlp(nnx.Module):
-    """x = W [e_{t−W+1} … e_t];  x ← x + down(gelu(up(norm x))), L times;  logits = head(norm x).
+    """x = W [e_{t−w+1} … e_t];  x ← x + down(gelu(up(norm x))), L times;  logits = head(norm x).
 
-    Tokens before the first are blanks: zeros in place of an embedding. All after the embedding is computed only at
-    the tokens that are asked for. Taps, in order: `embedding`; per layer `residual`; `logits`.
+    The embeddings before the first token are zeros. Everything after the embedding is computed only at the tokens whose
+    logits are wanted. Taps, in order: `embedding`; per layer `residual`; `logits`.
     """
 
     def __init__(self, spec: Spec, shape: Shape, rngs: nnx.Rngs):
@@ -47,7 +47,7 @@ class Mlp(nnx.Module):
 
 
 class Window(nnx.Module):
-    """[B, Q, D]: W [e_{t−W+1} … e_t] at the tokens t of `rows_Q`."""
+    """[B, Q, D]: W [e_{t−w+1} … e_t] at the tokens t of `rows_Q`."""
 
     def __init__(self, spec: Spec, rngs: nnx.Rngs):
         self.tokens = spec.window

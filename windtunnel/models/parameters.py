@@ -1,10 +1,10 @@
-"""Parameters as nested dicts of arrays, and what a parameter is, by its path."""
+"""Parameters as nested dicts of arrays, and the role of each parameter, by its path."""
 
 from typing import Any, NamedTuple, Self
 
 import jax
 
-ROUTING = frozenset({"query", "key", "learned", "sharpness"})  # what makes the scores of attention
+ROUTING = frozenset({"query", "key", "learned", "sharpness"})  # parameters of the scores of attention
 
 
 class Path(NamedTuple):
@@ -14,24 +14,24 @@ class Path(NamedTuple):
 
     @classmethod
     def of(cls, path: tuple[Any, ...]) -> Self:
-        """From the path that `jax.tree_util.tree_map_with_path` gives."""
+        """A `Path` from the path that `jax.tree_util.tree_map_with_path` passes."""
         return cls(tuple(str(getattr(part, "key", part)) for part in path))
 
     @property
     def is_learned_prior(self) -> bool:
-        """Whether it belongs to a positional prior."""
+        """Whether the parameter belongs to a positional prior."""
         return "learned" in self.names
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it is the kernel of a linear map inside a layer, if it has two axes. What is learned of a positional
-        prior, a convolution or a decay may have two axes too, but is no map from one space to another.
+        """Whether the parameter, if it has two axes, is the kernel of a linear map inside a layer. The parameters of a
+        positional prior, a convolution or a decay may have two axes too, but they are not linear maps.
         """
         return "layers" in self.names and "kernel" in self.names and not self.is_learned_prior
 
     @property
     def role(self) -> str:
-        """What it does in attention: `routing` (it makes scores), `value`, `output`, or `other`."""
+        """The part of attention it belongs to: `routing` (the scores), `value`, `output`; `other` for the rest."""
         if "attention" not in self.names:
             return "other"
         if ROUTING & set(self.names):
@@ -40,12 +40,12 @@ class Path(NamedTuple):
 
 
 def tree_map(function: Any, params: Any) -> Any:
-    """`function(path, leaf)` of every parameter."""
+    """The tree of `function(path, leaf)` for every parameter."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: function(Path.of(path), leaf), params)
 
 
 def learned_prior(params: Any, layer: int) -> dict[str, Any]:
-    """What a layer has learned of its positional prior."""
+    """The parameters of a layer's positional prior."""
     return params["layers"][str(layer)]["attention"].get("learned", {})
 
 

@@ -1,4 +1,6 @@
-"""Recurrent layers: what they know of the past is one vector, as long as the width, whatever the length."""
+"""Recurrent layers: they summarise the past in a state of fixed size. In shapes, G is the gates of all units
+together.
+"""
 
 from typing import Any
 
@@ -9,16 +11,17 @@ from jax import lax
 from jaxtyping import Array
 
 from windtunnel.models.attention import take
+from windtunnel.models.residual import dense
 from windtunnel.models.score import Rows
-from windtunnel.models.stack import dense
 from windtunnel.models.tap import LayerTap
 
 
 class Recurrent(nnx.Module):
-    """h_t = step(h_{t−1}, W x_t + b), read as it is. Tap `state` [B, T, D] shows h after the scan over time: replacing
-    it changes what is read, not what is remembered.
+    """h_t = step(h_{t−1}, W x_t + b), and the output is h. Tap `state` [B, T, D] sees h after the scan over time:
+    replacing it changes the output, not the states of later steps.
 
-    The inputs of all steps are projected in one product before the scan, so that a step is U h and the gates.
+    The inputs of all steps are projected in one product before the scan, so that a step computes only U h and the
+    gates.
     """
 
     gates: int
@@ -30,11 +33,11 @@ class Recurrent(nnx.Module):
         self.recurrent = nnx.Linear(width, stacked, use_bias=False, kernel_init=orthogonal, rngs=rngs)
 
     def start(self, batch: int) -> Any:
-        """What is carried before the first token."""
+        """The carry before the first token."""
         return jnp.zeros((batch, self.recurrent.in_features))
 
     def step(self, carry: Any, input_BG: Array, recurrent_DG: Array) -> tuple[Any, Array]:
-        """What is carried on, and h [B, D]."""
+        """The next carry, and h [B, D]."""
         raise NotImplementedError
 
     def __call__(self, x_BTD: Array, rows_Q: Rows, tokens_P: Rows, tap: LayerTap) -> Array:
@@ -60,9 +63,9 @@ class Gru(Recurrent):
 
 
 class Lstm(Recurrent):
-    """i, f, o = σ(W x + U h + b), f with one more;  c ← f ⊙ c + i ⊙ tanh(W_g x + U_g h + b_g);  h = o ⊙ tanh c.
+    """i, f, o = σ(W x + U h + b), with + 1 inside f's σ;  c ← f ⊙ c + i ⊙ tanh(W_g x + U_g h + b_g);  h = o ⊙ tanh c.
 
-    Hochreiter & Schmidhuber 1997. A gate of forgetting that starts open (+1) is Jozefowicz et al.'s (2015).
+    Hochreiter & Schmidhuber 1997. The + 1, a forget gate that starts open, is from Jozefowicz et al. (2015).
     """
 
     gates = 4

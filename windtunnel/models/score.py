@@ -1,4 +1,4 @@
-"""What a query makes of a key before the softmax: content, the likelihood, plus position, the prior. Always float32."""
+"""The score of a query and a key before the softmax: content (the likelihood) plus position (the prior), in float32."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from windtunnel.models.position import Parameters, Position
 
-Rows = Array | np.ndarray  # which tokens; as numpy where they are known beforehand
+Rows = Array | np.ndarray  # indices of tokens; numpy where they are known at compile time
 
 
 @partial(
@@ -21,8 +21,8 @@ Rows = Array | np.ndarray  # which tokens; as numpy where they are known beforeh
 @dataclass(frozen=True)
 class Score:
     """score_ij = f_i q_i·k_j/√d + g_i log p(position): f = g = 1 (plain), or with the scalable softmax of Nakanishi
-    2025 f_i = s_h ln n_i, where n_i keys are visible to query i and s_h (`sharpness_N`) is learned per head. Then the
-    prior is `inside`, g = f, or outside, g = 1.
+    2025 f_i = s_h ln n_i, where query i sees n_i keys and s_h (`sharpness_N`) is learned per head. The prior is then
+    `inside` (g = f) or outside (g = 1).
     """
 
     position: Position
@@ -33,7 +33,7 @@ class Score:
     inside: bool
 
     def sharpened(self, q_BNQd: Array, rows_Q: Rows) -> Array:
-        """[B, N, Q, d]: f_i q_i, so that the softmax need not know of f."""
+        """[B, N, Q, d]: f_i q_i, after which the content needs no further factor."""
         if self.sharpness_N is None:
             return q_BNQd
         return q_BNQd * self.factor(rows_Q)[None, :, :, None].astype(q_BNQd.dtype)
@@ -53,19 +53,19 @@ class Score:
 
     @property
     def stationary(self) -> bool:
-        """Whether log p is a table over how many tokens lie between: of distance alone, and positions are 0, 1, 2, …"""
+        """Whether log p is a table over distance: it depends on distance alone, and the positions are 0, 1, 2, …"""
         counted = type(self.position).positions is Position.positions
         return self.position.has_bias and self.position.stationary and counted
 
     def table(self) -> Array:
-        """[N or 1, T]: log p of the distances 0 … T−1, where it is stationary."""
+        """[N or 1, T]: log p of the distances 0 … T−1; for a stationary score only."""
         length = len(self.positions_T)
         return self._bias(jnp.asarray([length - 1]), jnp.arange(length))[:, 0, ::-1]
 
     def _bias(self, rows_Q: Rows, key_at: Array) -> Array:
         precise = jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), self.learned)
         bias = self.position.bias(precise, self.heads, self.positions_T[rows_Q], self.positions_T[key_at])
-        assert bias is not None  # it has one
+        assert bias is not None  # callers check `has_bias`
         return bias
 
 
@@ -76,7 +76,7 @@ def content(q: Array, k: Array) -> Array:
 
 
 def scores(q: Array, k: Array, rows_Q: Rows, score: Score) -> Array:
-    """[B, N, Q, T] of sharpened queries; −inf for keys after the query."""
+    """[B, N, Q, T]: the scores of sharpened queries; −inf for keys after the query."""
     key_at = jnp.arange(k.shape[2])
     prior_NQT = score.log_prior(rows_Q, key_at)
     total = content(q, k) if prior_NQT is None else content(q, k) + prior_NQT[None]

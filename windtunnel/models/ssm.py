@@ -1,4 +1,8 @@
-"""A selective state space: a linear recurrence whose rates, inputs and outputs depend on what is read (Mamba)."""
+"""A selective state space: a linear recurrence whose rates, inputs and outputs depend on the tokens (Mamba).
+
+In the shapes of this file, N is the states of a channel (there are no heads), E the channels, and K the tokens that the
+convolution sees.
+"""
 
 from typing import Any
 
@@ -9,14 +13,14 @@ from jax import lax
 from jaxtyping import Array
 
 from windtunnel.models.attention import take
+from windtunnel.models.residual import dense
 from windtunnel.models.score import Rows
-from windtunnel.models.stack import dense
 from windtunnel.models.tap import LayerTap
 
-CHUNK = 64  # tokens whose states are in memory at once: the rest of it is linear in the length, without the factor N
+CHUNK = 64  # tokens whose N states are in memory at once; everything else takes memory without the factor N
 EXPANSION = 2  # E = 2 D channels
 KERNEL = 4  # tokens that the convolution sees
-SHARE = 16  # Δ comes through D / 16 numbers
+SHARE = 16  # Δ is a projection of rank D / 16
 
 
 class Selective(nnx.Module):
@@ -26,8 +30,8 @@ class Selective(nnx.Module):
         h_t = exp(Δ_t A) h_{t−1} + Δ_t B_t u_t,  A = −exp(rate) < 0, diagonal
         y_t = C_t · h_t + s ⊙ u_t,  out = W_o (y ⊙ silu(W_g x))
 
-    Tap `state` is h [B, P, N, E], at the tokens that are asked for; replacing it changes what is read there, not what
-    is remembered. To show it, the states of all tokens are held at once.
+    Tap `state` sees h [B, P, N, E] at the tokens whose logits are wanted; replacing it changes the output there, not
+    the states of later tokens. If a tap wants it, the states of all tokens are stored.
     """
 
     def __init__(self, spec: Any, rngs: nnx.Rngs):
@@ -65,7 +69,7 @@ class Selective(nnx.Module):
 
 
 def convolve(x_BTE: Array, kernel_KE: Array) -> Array:
-    """[B, T, E]: Σ_k kernel_k x_{t−k}, a channel at a time; what comes before the first token is zero."""
+    """[B, T, E]: Σ_k kernel_k x_{t−k} in each channel; tokens before the first count as zero."""
     last = len(kernel_KE) - 1
     padded = jnp.pad(x_BTE, ((0, 0), (last, 0), (0, 0)))
     first, *others = (weight * padded[:, last - k :][:, : x_BTE.shape[1]] for k, weight in enumerate(kernel_KE))
@@ -81,17 +85,17 @@ def scan(
     keep: bool = False,
     chunk: int | None = None,
 ) -> tuple[Array, Any]:
-    """[B, T, E]: y_t = C_t · h_t with h_t = exp(Δ_t A) h_{t−1} + B_t input_t; also h [B, T, N, E] where it is kept.
+    """[B, T, E]: y_t = C_t · h_t with h_t = exp(Δ_t A) h_{t−1} + B_t input_t; with `keep`, also h [B, T, N, E].
 
     The recurrence is linear, so steps compose: (a', b') after (a, b) is (a' a, a' b + b'), and an associative scan
-    takes a chunk in log time. Chunks follow one another and hand the state on. A CPU gains nothing by doing twice the
-    work in log time: there a chunk is one token.
+    computes a chunk in logarithmic depth. Chunks are sequential and pass the state on. The associative scan does twice
+    the work, which a CPU does not gain from: there a chunk is one token.
     """
     batch, length, _ = delta_BTE.shape
     chunk = min(chunk or (1 if jax.default_backend() == "cpu" else CHUNK), length)
     blocks = -(-length // chunk)
 
-    def cut(x: Array) -> Array:  # [B, T, …] → [blocks, chunk, B, …], or [T, B, …]; time first: a step is one slab
+    def cut(x: Array) -> Array:  # [B, T, …] → [blocks, chunk, B, …] or [T, B, …]; time first: a step is contiguous
         x = jnp.pad(x, ((0, 0), (0, blocks * chunk - length), (0, 0)))
         return jnp.swapaxes(x, 0, 1).reshape(blocks, *([chunk] if chunk > 1 else []), batch, -1)
 

@@ -1,9 +1,9 @@
-"""Taps: how everything else looks into a model, and intervenes in it.
+"""Taps: callbacks that see what a model computes, and may change it.
 
-A model shows what it computes as `tap(depth, kind, value)`, and goes on with what the tap returns. `depth` counts the
-layers passed through, from 0; the embedding has depth 0, the logits that of the last layer. Kinds: `embedding`,
-`queries`, `keys`, `values`, `scores`, `attention`, `context`, `state`, `residual`, `logits`; each model's docstring
-says which it has. A tap states which kinds it wants, and nothing is made that nobody looks at.
+A model calls `tap(depth, kind, value)` with each value, and continues with what the tap returns. `depth` counts the
+layers, from 0; the embedding has depth 0, the logits the depth of the last layer. Kinds: `embedding`, `queries`,
+`keys`, `values`, `scores`, `attention`, `context`, `state`, `residual`, `logits`; each model's docstring says which it
+has. A tap names the kinds that it wants, and a value that is computed for taps alone is computed only if wanted.
 """
 
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from typing import Any
 
 
 class Tap:
-    """`look(depth, kind, value) -> value`, called for these kinds; for all where none are named."""
+    """Calls `look(depth, kind, value) -> value` for these kinds; for all kinds if none is named."""
 
     def __init__(self, look: Callable[[int, str, Any], Any], *kinds: str):
         self.look, self.kinds = look, kinds
 
     def wants(self, *kinds: str) -> bool:
-        """Whether any of these kinds is asked for."""
+        """Whether the tap wants any of these kinds."""
         return not self.kinds or any(kind in self.kinds for kind in kinds)
 
     def __call__(self, depth: int, kind: str, value: Any) -> Any:
@@ -28,7 +28,7 @@ class Tap:
 
 
 class LayerTap:
-    """A tap as a layer sees it: the layer does not know how deep it lies."""
+    """A tap for one layer, which does not know its own depth."""
 
     def __init__(self, tap: Tap, depth: int):
         self.tap, self.depth, self.wants = tap, depth, tap.wants
@@ -38,7 +38,7 @@ class LayerTap:
 
 
 class Collect(Tap):
-    """Keeps all that it is shown, or the kinds that are named, as `seen[kind][depth]`; changes nothing."""
+    """Keeps every value, or those of the named kinds, as `seen[kind][depth]`; changes nothing."""
 
     def __init__(self, *kinds: str):
         self.seen: dict[str, dict[int, Any]] = {}
@@ -53,7 +53,7 @@ class Collect(Tap):
 
 
 class Closed(Tap):
-    """Wants nothing: what a model has where nobody looks."""
+    """Wants nothing: the tap of a model that is called without one."""
 
     def __init__(self) -> None:
         super().__init__(lambda depth, kind, value: value)

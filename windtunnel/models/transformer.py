@@ -10,8 +10,8 @@ from windtunnel.models import Transformer as Spec
 from windtunnel.models.attention import Attention, take
 from windtunnel.models.blocks import Reading
 from windtunnel.models.position import AnyPosition, PerLayer, Single, per_layer
+from windtunnel.models.residual import dense, embed, embedding, in_order, numbered
 from windtunnel.models.score import Rows
-from windtunnel.models.stack import dense, embed, embedding, in_order, numbered
 from windtunnel.models.tap import LayerTap, Tap, as_tap
 
 
@@ -19,7 +19,7 @@ class Transformer(nnx.Module):
     """x ← x + attention(norm x);  x ← x + mlp(norm x);  logits = head(norm x).
 
     Taps, in order: `embedding`; at depth l `queries`, `keys`, `values`, `scores`, `attention`, `context`, `residual`;
-    `logits`. A looped transformer goes through its L layers again and again: pass p of layer i is at depth pL + i.
+    `logits`. A looped transformer applies its L layers several times: pass p of layer i has depth pL + i.
     """
 
     def __init__(self, spec: Spec, position: AnyPosition, shape: Shape, rngs: nnx.Rngs):
@@ -27,7 +27,7 @@ class Transformer(nnx.Module):
         self.loops = spec.loops
         self.embeds_in_every_layer = isinstance(position, PerLayer)
         positions = per_layer(position, spec.layers)
-        self.layers = numbered([Layer(spec, at, shape.length, rngs) for at in positions])
+        self.layers = numbered([Layer(spec, layer_position, shape.length, rngs) for layer_position in positions])
         self.norm = nnx.RMSNorm(spec.width, rngs=rngs)
         self.head = nnx.Linear(spec.width, shape.outcomes, rngs=rngs)
 
@@ -51,7 +51,7 @@ class Transformer(nnx.Module):
                 embedded = position.embed(learned, positions)
                 x = x if embedded is None else x + embedded[None]
             last = index == len(path) - 1
-            rows = tokens if last else np.arange(length)  # the last layer is computed only where it is read
+            rows = tokens if last else np.arange(length)  # the last layer is needed only at `tokens`
             x = layer(x, positions, rows, tokens, tap.at(index), readings)
         return tap(len(path) - 1, "logits", dense(self.head, self.norm(x)))
 

@@ -1,8 +1,8 @@
-"""Claims: which process works on which study of a folder, so that several may work in one at the same time.
+"""Claims: locks that say which process works on which study, so that several processes may work in one folder.
 
-Every study is a byte range of one file, `.claims`, locked by whoever trains or judges it. The kernel gives a lock back
-when its process ends, however it ends, so a claim never outlives its holder and is never cleaned up. (Locks of open
-files, not of processes: those would be lost as soon as anything else in the process closed the file.)
+Every study is one byte of the file `.claims`, locked by the process that trains or judges it. The kernel releases a
+lock when its process ends, however it ends, so there are no stale claims to clean up. (These are locks of open files,
+not of processes: a process would lose the latter as soon as any of its parts closed the file.)
 """
 
 import errno
@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FILE = ".claims"
-BOOKS = 0  # the byte that is locked to change what all studies of a folder share
+SHARED = 0  # the byte that is locked while the files that all studies share are changed
 FLOCK = "hhqqi0q"  # struct flock: type, whence, start, length, pid
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # a file system that has none
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # errors of file systems without locks
 
 
 class Claims:
@@ -28,7 +28,7 @@ class Claims:
         self._file = os.open(root / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def take(self, ids: Iterable[str]) -> set[str]:
-        """Claim those that nobody else holds: of two processes that ask for the same at once, one gets all."""
+        """Claim the studies that no process holds. If two processes ask for the same at once, one of them gets all."""
         with locked(self.root):
             return {name for name in ids if _set(self._file, fcntl.F_WRLCK, _byte(name))}
 
@@ -41,7 +41,7 @@ class Claims:
 
 
 def held(root: Path, ids: Iterable[str]) -> set[str]:
-    """Those that a process is at work on. Looking claims nothing, and needs no right to write."""
+    """The studies that a process works on. This claims nothing, and needs no permission to write."""
     try:
         file = os.open(root / FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -54,22 +54,22 @@ def held(root: Path, ids: Iterable[str]) -> set[str]:
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Alone with what all studies share (`sweep.json`, `results.csv`): to be held for moments."""
+    """Exclusive access to the files that all studies share (`sweep.json`, `results.csv`); to be held only briefly."""
     file = os.open(root / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        _set(file, fcntl.F_WRLCK, BOOKS, wait=True)
+        _set(file, fcntl.F_WRLCK, SHARED, wait=True)
         yield
     finally:
         os.close(file)
 
 
 def _byte(name: str) -> int:
-    """Where in the file a study is: a number of 62 bits, so that no two studies meet."""
+    """The byte of a study in the file: a hash of 62 bits, so that no two studies share one."""
     return 1 + int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % (2**62 - 1)
 
 
 def _set(file: int, kind: int, start: int, wait: bool = False) -> bool:
-    """Lock or unlock a byte; whether it is ours now. Where there are no locks, everybody may do everything."""
+    """Lock or unlock a byte; returns whether that succeeded. On a file system without locks it always does."""
     try:
         lock = struct.pack(FLOCK, kind, os.SEEK_SET, start, 1, 0)
         fcntl.fcntl(file, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, lock)

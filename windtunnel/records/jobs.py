@@ -1,6 +1,6 @@
-"""The cluster's jobs of a sweep folder: which pack is whose, and whether it is queued or at work. Needs no JAX.
+"""The cluster jobs of a sweep folder: which job has which pack, and whether it is queued or running. Needs no JAX.
 
-`slurm/jobs.json` lists what was submitted, the newest last: a job's id, its log, the studies of its pack.
+`slurm/jobs.json` lists the submitted jobs, the newest last: a job's id, its log, the studies of its pack.
 """
 
 import subprocess
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from windtunnel import records
 
 FOLDER = "slurm"
-SECONDS = 2.0  # a controller that does not answer by then is not waited for by those who only look
+SECONDS = 2.0  # how long `status` waits for the controller's answer
 
 
 class Job(NamedTuple):
@@ -37,7 +37,7 @@ def latest(root: Path) -> dict[str, Job]:
 
 
 def queue(seconds: float = SECONDS) -> dict[str, str] | None:
-    """{job id: `PENDING`, `RUNNING`, …} of this user's jobs that have not ended; None where nobody can say."""
+    """{job id: `PENDING`, `RUNNING`, …} of this user's jobs that have not ended; None where squeue does not answer."""
     command = ["squeue", "--me", "--noheader", "--array", "--format=%i %T"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)

@@ -1,1 +1,1 @@
-"""What people look at, made from records alone: nothing here computes a metric or needs JAX."""
+"""Tables, figures and reports, made from records alone: nothing here computes a metric or needs JAX."""

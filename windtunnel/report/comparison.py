@@ -1,4 +1,4 @@
-"""Two groups held against each other: by how many bits one is nearer to the exact, and whether that is chance."""
+"""Two groups compared: by how many bits one is nearer to the exact posterior, and whether that can be chance."""
 
 import math
 from typing import NamedTuple
@@ -9,14 +9,14 @@ from windtunnel.errors import BadInput
 from windtunnel.records.groups import Group
 from windtunnel.report.numbers import number
 
-EXACT = 100_000  # permutations up to which all are gone through
+EXACT = 100_000  # up to so many permutations, all are computed
 
 
 class Comparison(NamedTuple):
-    """a − b in the metric's unit, with its 95 % interval (NaN below 3), and p of a two-sided permutation test.
+    """a − b in the metric's unit, with its 95 % interval (NaN below 3 studies), and p of a two-sided permutation test.
 
-    `paired`: n pairs of studies that agree in their seed; else n of a and m of b. `least`: the smallest p that so few
-    studies can give.
+    `paired`: n pairs of studies of the same seed; otherwise n studies of a and m of b. `least`: the smallest p that so
+    few studies can give.
     """
 
     effect: float
@@ -30,10 +30,10 @@ class Comparison(NamedTuple):
 
 
 def compare(a: Group, b: Group, metric: str) -> Comparison | None:
-    """Paired where every study of both has a partner of its seed. Nothing where either has fewer than 2 studies.
+    """Compare two groups, in pairs if every study has a partner of its seed. None if either has fewer than 2 studies.
 
-    The statistic is the difference of means, in bits. All permutations where there are at most 100,000: the 2ⁿ swaps
-    within pairs, or the (n+m choose n) ways to share the studies out.
+    The statistic is the difference of means, in bits. If there are at most 100,000 permutations, all are computed: the
+    2ⁿ swaps within pairs, or the (n+m choose n) ways to divide the studies into two groups.
     """
     from scipy import stats
 
@@ -67,19 +67,28 @@ def compare(a: Group, b: Group, metric: str) -> Comparison | None:
 
 def sentence(a: Group, b: Group, metric: str, label: str) -> str:
     """`KL past: bam is 0.045 bits below alibi [0.042, 0.048], p = 0.25 (3 pairs of seeds; least possible 0.25)`"""
-    found = compare(a, b, metric)
-    if found is None:
+    difference = compare(a, b, metric)
+    if difference is None:
         return f"{label}: {a.name} and {b.name} cannot be compared with fewer than 2 studies each"
-    side = "below" if found.effect < 0 else "above"
+    side = "below" if difference.effect < 0 else "above"
     ends = sorted(
-        abs(end) if found.low * found.high > 0 else end * np.sign(found.effect) for end in (found.low, found.high)
+        abs(end) if difference.low * difference.high > 0 else end * np.sign(difference.effect)
+        for end in (difference.low, difference.high)
     )
-    spread = "" if math.isnan(found.low) else f" [{number(ends[0])}, {number(ends[1])}]"
-    count = f"{found.n} pairs of seeds" if found.paired else f"{found.n} and {found.m} studies, unpaired"
-    least = f"; {found.least:.2g} is the least so few can give" if found.p < 2 * found.least and found.p > 0.01 else ""
+    spread = "" if math.isnan(difference.low) else f" [{number(ends[0])}, {number(ends[1])}]"
+    count = (
+        f"{difference.n} pairs of seeds"
+        if difference.paired
+        else f"{difference.n} and {difference.m} studies, unpaired"
+    )
+    least = (
+        f"; {difference.least:.2g} is the least so few can give"
+        if difference.p < 2 * difference.least and difference.p > 0.01
+        else ""
+    )
     return (
-        f"{label}: {a.name} is {number(abs(found.effect))} bits {side} {b.name}{spread}, "
-        f"p = {found.p:.2g} (permutation test, {count}{least})"
+        f"{label}: {a.name} is {number(abs(difference.effect))} bits {side} {b.name}{spread}, "
+        f"p = {difference.p:.2g} (permutation test, {count}{least})"
     )
 
 
@@ -88,11 +97,11 @@ def chosen(groups: list[Group], names: str) -> tuple[Group, Group]:
     parts = [part.strip() for part in names.split(",")]
     if len(parts) != 2:
         raise BadInput(f"--compare={names}: should be two groups, as in --compare {groups[0].name},{groups[-1].name}")
-    found = []
+    pair = []
     for part in parts:
         fit = [group for group in groups if group.name == part] or [g for g in groups if part in g.key.values()]
         if len(fit) != 1:
-            said = "more than one group has it" if fit else "no such group"
-            raise BadInput(f"--compare={names}: {part}: {said}; valid: {', '.join(group.name for group in groups)}")
-        found.append(fit[0])
-    return found[0], found[1]
+            reason = "more than one group has it" if fit else "no such group"
+            raise BadInput(f"--compare={names}: {part}: {reason}; valid: {', '.join(group.name for group in groups)}")
+        pair.append(fit[0])
+    return pair[0], pair[1]

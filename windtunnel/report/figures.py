@@ -1,4 +1,4 @@
-"""Curves over positions and steps: KL past the horizon, learning, convergence. They show records, and compute none."""
+"""Curves over positions and steps: KL past the horizon, learning, convergence. They are drawn from records alone."""
 
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,8 @@ from windtunnel.report.style import FAINT, INK, SOFT, Picture, look, render, sav
 
 BASELINES = {"last-horizon": "--", "content-only": ":", "position-only": "-."}
 FLOOR = 1e-7  # bits: below this a curve is drawn at the floor
-MOST = 14  # lines in one picture
-PARTS = 6  # pictures of one kind
+MOST = 14  # lines in one picture, at most
+PARTS = 6  # pictures of one kind, at most
 
 Curves = dict[str, np.ndarray]
 
@@ -22,7 +22,7 @@ Curves = dict[str, np.ndarray]
 def kl_against_length(root: Path) -> Path:
     """The main figure as PNG, SVG and PDF in the sweep's folder; returns the path of the PNG."""
     picture = kl_picture(root, gather([root]))
-    assert picture is not None  # the caller saw that something is done
+    assert picture is not None  # callers check that a study is done
     save(picture, root)
     path = root / f"{picture.name}.png"
     records.write(path, render(picture, "png", wide=True))
@@ -30,23 +30,23 @@ def kl_against_length(root: Path) -> Path:
 
 
 def kl_pictures(root: Path, groups: list[Group]) -> list[Picture]:
-    """One; of a sweep over several problems, such as tunnels, one for each that more than one group answers."""
+    """One picture; for a sweep over several problems, one for each problem that more than one group answers."""
     problems = list(dict.fromkeys(group.problem for group in groups if group.done))
     parts = [[group for group in groups if group.problem == problem] for problem in problems]
     if len(parts) < 2 or all(len(part) < 2 for part in parts):
         return [picture for picture in [kl_picture(root, groups)] if picture]
-    made = []
+    pictures = []
     for number, part in enumerate([part for part in parts if len(part) > 1][:PARTS]):
         shared = [value for key, value in part[0].key.items() if all(group.key[key] == value for group in part)]
         picture = kl_picture(root, part)
-        assert picture is not None  # a problem is that of something done
+        assert picture is not None  # a problem is listed only if one of its studies is done
         name, title = f"{picture.name}-{number}", f"{picture.title}: {' '.join(shared)}"
-        made.append(picture._replace(name=name, title=title))
-    return made
+        pictures.append(picture._replace(name=name, title=title))
+    return pictures
 
 
 def kl_picture(root: Path, groups: list[Group]) -> Picture | None:
-    if not shown(groups):
+    if not drawable(groups):
         return None
     return Picture(
         "kl_against_length",
@@ -55,7 +55,7 @@ def kl_picture(root: Path, groups: list[Group]) -> Picture | None:
         "its 95 % interval as a band. Training saw what lies left of the horizon, and nothing of what lies right of "
         "it. Below τ counts as exact. Grey: exact reasoners that see less; only far below them does holding prove "
         "something.",
-        partial(_draw_kl, root, shown(groups)),
+        partial(_draw_kl, root, drawable(groups)),
         wide=True,
     )
 
@@ -67,7 +67,7 @@ def _draw_kl(root: Path, groups: list[Group], figure: Any, wide: bool) -> None:
         x = middle(loaded[0]) / group.done[0]["horizon"]
         style = look(index)
         every = max(1, len(x) // 10)
-        mean, low, high = over_seeds(np.asarray([one["kl_bits"] for one in loaded]))
+        mean, low, high = over_seeds(np.asarray([study_curves["kl_bits"] for study_curves in loaded]))
         axes.plot(x, mean, label=group.name, markevery=(index % every, every), **style)
         axes.fill_between(x, low, high, color=style["color"], alpha=0.2, lw=0)
     first = groups[0].done[0]
@@ -89,7 +89,9 @@ def _draw_kl(root: Path, groups: list[Group], figure: Any, wide: bool) -> None:
 
 def learning_picture(root: Path, groups: list[Group]) -> Picture | None:
     done = [
-        group for group in shown(groups) if all((root / row["study_id"] / "train.jsonl").exists() for row in group.done)
+        group
+        for group in drawable(groups)
+        if all((root / row["study_id"] / "train.jsonl").exists() for row in group.done)
     ]
     if not done:
         return None
@@ -118,7 +120,7 @@ def learning_picture(root: Path, groups: list[Group]) -> Picture | None:
 
 
 def convergence_picture(root: Path, groups: list[Group]) -> Picture | None:
-    done = shown(groups)
+    done = drawable(groups)
     if not done:
         return None
 
@@ -129,11 +131,11 @@ def convergence_picture(root: Path, groups: list[Group]) -> Picture | None:
             loaded = [curves(root, row) for row in group.done]
             x, style = middle(loaded[0]), look(index)
             every = max(1, len(x) // 8)
-            if group.problem not in drawn:  # the exact reasoner's is one for all that were judged on the same data
+            if group.problem not in drawn:  # groups of the same problem share one exact curve
                 drawn.add(group.problem)
                 label = "exact" if len(drawn) == 1 else None
                 axes.plot(x, loaded[0]["entropy_bits_exact"], color=INK, lw=3, alpha=0.35, label=label)
-            mean = np.mean([one["entropy_bits"] for one in loaded], axis=0)
+            mean = np.mean([study_curves["entropy_bits"] for study_curves in loaded], axis=0)
             axes.plot(x, mean, label=group.name, markevery=(index % every, every), **{**style, "lw": 1.1})
         mark_horizon(axes, done[0].done[0]["horizon"])
         axes.set(
@@ -151,8 +153,8 @@ def convergence_picture(root: Path, groups: list[Group]) -> Picture | None:
     )
 
 
-def shown(groups: list[Group]) -> list[Group]:
-    """Those that have something to draw; a picture holds no more than can be told apart."""
+def drawable(groups: list[Group]) -> list[Group]:
+    """The groups with a finished study, at most as many as a reader can distinguish in one picture."""
     return [group for group in groups if group.done][:MOST]
 
 
@@ -161,13 +163,16 @@ def curves(root: Path, row: dict[str, Any]) -> Curves:
 
 
 def middle(read: Curves) -> np.ndarray:
+    """The geometric middle of every bin, in observations."""
     return np.sqrt(read["first"] * read["last"].astype(float))
 
 
 def over_seeds(values_SX: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and band at every x, of KLs: the 95 % interval, or from the smallest to the largest below 3 seeds."""
+    """Mean and band of KLs at every x: the 95 % interval, or the range where there are fewer than 3 seeds."""
     values_SX = np.maximum(values_SX, FLOOR)
-    mean, low, high = (np.asarray(ends) for ends in zip(*[interval(at)[:3] for at in values_SX.T], strict=True))
+    mean, low, high = (
+        np.asarray(ends) for ends in zip(*[interval(values_S)[:3] for values_S in values_SX.T], strict=True)
+    )
     few = np.isnan(low)
     return mean, np.where(few, values_SX.min(0), low), np.where(few, values_SX.max(0), high)
 
@@ -182,7 +187,7 @@ def mark_horizon(axes: Any, at: float = 1) -> None:
 
 
 def plain_ticks(axes: Any) -> None:
-    """`0.1 1 10` under a logarithmic axis, and nothing under what lies between."""
+    """`0.1 1 10` under a logarithmic axis, and no labels for minor ticks."""
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: "")
 

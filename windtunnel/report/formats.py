@@ -1,4 +1,6 @@
-"""The formats of a table: for people rich, Markdown and LaTeX, where the best is bold; for programs CSV and Parquet."""
+"""The formats of a table. For people: rich, Markdown and LaTeX, with the best in bold. For programs: CSV and
+Parquet.
+"""
 
 import csv
 import io
@@ -12,11 +14,11 @@ from windtunnel.errors import BadInput
 from windtunnel.records.groups import better
 from windtunnel.report.grid import Column, Grid, numbers
 
-WIDE = 150  # columns of a terminal from which a table shows everything in lines of its own
+WIDE = 150  # from this width of a terminal on, a table shows every column, with intervals beside their means
 
 
 def rich(grid: Grid, width: int = WIDE) -> Table:
-    """One line a group of seeds; where it is narrow, intervals go below and the less important columns go out."""
+    """One row per group of seeds. In a narrow terminal, intervals are below their means and minor columns left out."""
     wide = width >= WIDE
     table = Table(
         title=grid.title,
@@ -44,7 +46,7 @@ def lines(grid: Grid, columns: list[Column], between: str = " ") -> list[list[tu
     return [
         [(value or "–", False) for value in group.key.values()]
         + [
-            (column.text(group, between) or "–", any(group is one for one in winners))
+            (column.text(group, between) or "–", any(group is winner for winner in winners))
             for column, winners in zip(columns, best, strict=True)
         ]
         for group in grid.groups
@@ -86,7 +88,7 @@ TEX = {"\\": r"\textbackslash{}", "β": r"$\beta$", "≥": r"$\geq$", "–": "--
 
 
 def tex(text: str) -> str:
-    """Escaped; 6.1e-4 is written so that it can be read."""
+    """The text with LaTeX's special characters escaped."""
     escaped = "".join(TEX.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
     return escaped.replace("~", r"\textasciitilde{}").replace("^", r"\textasciicircum{}")
 
@@ -103,7 +105,7 @@ def frame(grid: Grid) -> dict[str, list[Any]]:
             if column.metric:
                 row |= numbers(group, column.metric)
                 if better(column.metric):
-                    row[f"{column.metric}_best"] = any(group is one for one in grid.best(column))
+                    row[f"{column.metric}_best"] = any(group is winner for winner in grid.best(column))
         rows.append(row | {"verdict": group.verdict})
     return {name: [row[name] for row in rows] for name in rows[0]}
 

@@ -1,5 +1,5 @@
-"""The picture of what `windtunnel probe` wrote: how orthogonal keys are, beside their nulls. Read with caution, because
-a study may not have been probed, or with other instruments.
+"""The picture of what `windtunnel probe` recorded: how orthogonal keys are, beside their nulls. Every entry is
+optional, because a study may not have been probed, or only with other instruments.
 """
 
 from pathlib import Path
@@ -7,27 +7,29 @@ from typing import Any
 
 from windtunnel import records
 from windtunnel.records.groups import Group
-from windtunnel.report.figures import shown
+from windtunnel.report.figures import drawable
 from windtunnel.report.style import FAINT, INK, SOFT, Picture, look
 
 NULLS = {"untrained": "s", "shuffled": "D"}
 
 
 def probes(root: Path, group: Group) -> list[dict[str, Any]]:
-    """What was probed, study by study."""
+    """The probe records of the group, for the studies that have one."""
     paths = [root / row["study_id"] / "probe.json" for row in group.done]
     return [records.read_json(path) for path in paths if path.exists()]
 
 
 def geometry_picture(root: Path, groups: list[Group]) -> Picture | None:
-    """A line a group: the key orthogonality of its most orthogonal head, and the same of the nulls; a dot a seed."""
+    """A line per group with a dot per seed: the key orthogonality of the most orthogonal head, and that of its
+    nulls.
+    """
     lines = []
-    for index, group in enumerate(shown(groups)):
-        found = [keys for keys in (dig(probe, "geometry", "keys") for probe in probes(root, group)) if keys]
-        best = [dig(keys, "heads", dig(keys, "best")) for keys in found]
+    for index, group in enumerate(drawable(groups)):
+        probed = [keys for keys in (dig(probe, "geometry", "keys") for probe in probes(root, group)) if keys]
+        best = [dig(keys, "heads", dig(keys, "best")) for keys in probed]
         best = [head for head in best if isinstance(dig(head, "score"), float)]
         if best:
-            lines.append((index, group, best, dig(found[0], "chance_score")))
+            lines.append((index, group, best, dig(probed[0], "chance_score")))
     if not lines:
         return None
 
@@ -62,7 +64,7 @@ def geometry_picture(root: Path, groups: list[Group]) -> Picture | None:
 
 
 def dig(tree: Any, *path: Any) -> Any:
-    """What lies at the end of a path of keys and indices; None where it leads nowhere."""
+    """The value at the end of a path of keys and indices; None if the path does not exist."""
     for part in path:
         try:
             tree = tree[part]

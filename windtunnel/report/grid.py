@@ -1,4 +1,4 @@
-"""A table of groups before it has a format: what its columns are, and how numbers are written."""
+"""A table of groups before it has a format: its columns, and the text of every cell."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from windtunnel.errors import BadInput, no_such
 from windtunnel.records.groups import CENSORED, Group, best, value
 from windtunnel.report.answer import about_recovery
-from windtunnel.report.numbers import length, number, ratio, shown
+from windtunnel.report.numbers import lengths, number, with_interval
 
 RECOVERED = {
     "beta": "learned β",
@@ -16,16 +16,18 @@ RECOVERED = {
     "kl_bits_tempered": "tempered",
     "sharpness": "c",
 }
-CAPTION = "KL in bits: geometric mean over seeds [95 % interval]"
+CAPTION = "KL in bits: geometric mean over seeds [95 % interval]; lengths: median and range over seeds"
 
 
 class Column(NamedTuple):
-    """`text(group, between)`, with `between` standing between a mean and its interval; `metric` is what it shows."""
+    """A column that shows `metric`. `text(group, between)` is a cell, with `between` between a mean and its
+    interval.
+    """
 
     label: str
     text: Callable[[Group, str], str]
     metric: str | None = None
-    wide: bool = False  # left out where it is narrow
+    wide: bool = False  # left out in a narrow terminal
 
 
 class Grid(NamedTuple):
@@ -39,7 +41,7 @@ class Grid(NamedTuple):
 
 
 def grid(title: str, groups: list[Group], swept: list[str], metrics: list[str] | None = None) -> Grid:
-    """The columns that these groups have something to say in, or those of the metrics that are named."""
+    """The table of these groups: with columns for the named `metrics`, or for those that the groups have values of."""
     over = looked_past(groups, swept)
     seeds = Column("studies" if over else "seeds", counted, wide=True)
     verdict = Column("verdict", lambda group, _: group.verdict)
@@ -70,8 +72,8 @@ def _chosen(groups: list[Group]) -> list[Column]:
             Column(
                 "headroom", lambda group, _: number(group.interval("headroom_bits_past").mean), "headroom_bits_past"
             ),
-            Column("critical length", lambda group, _: length(*group.critical_length), "critical_length", wide=True),
-            Column("ratio", ratio, "extrapolation_ratio"),
+            _column("critical length", "critical_length")._replace(wide=True),
+            _column("ratio", "extrapolation_ratio"),
         ]
     if any_has("kl_bits_full"):
         columns += [_column("KL to the pool", "kl_bits"), _column("KL to the prior", "kl_bits_full")]
@@ -80,14 +82,12 @@ def _chosen(groups: list[Group]) -> list[Column]:
 
 def _column(label: str, metric: str, brief: bool = False) -> Column:
     """`brief`: where it is narrow, the mean alone."""
-    if metric == "extrapolation_ratio":
-        return Column(label, ratio, metric)
-    if metric == "critical_length":
-        return Column(label, lambda group, _: length(*group.critical_length), metric)
+    if metric in CENSORED:
+        return Column(label, lambda group, between: lengths(group, metric, between), metric)
 
     def text(group: Group, between: str) -> str:
-        found = group.interval(metric)
-        return number(found.mean) if brief and between == "\n" else shown(found, between)
+        interval = group.interval(metric)
+        return number(interval.mean) if brief and between == "\n" else with_interval(interval, between)
 
     return Column(label, text, metric)
 
@@ -99,7 +99,7 @@ def counted(group: Group, _: str = "") -> str:
 
 
 def looked_past(groups: list[Group], swept: list[str]) -> list[str]:
-    """What was swept and differs between the studies of a group, beside their seed."""
+    """The swept keys, beside the seed, in which the studies of one group differ: a mean over the group ignores them."""
 
     def differs(key: str) -> bool:
         return any(len({value(row, key) for row in group.rows}) > 1 for group in groups)
@@ -108,27 +108,31 @@ def looked_past(groups: list[Group], swept: list[str]) -> list[str]:
 
 
 def notes(groups: list[Group], over: list[str]) -> list[str]:
-    """What must be known to read the table: units, what is missing, what a mean goes over."""
-    said = [CAPTION]
+    """What a reader of the table must know: units, missing studies, and what the means are taken over."""
+    lines = [CAPTION]
     if about_recovery(groups):
-        said[0] += "; prior KL: true ‖ learned; tempered: what is left at the best sharpness c"
+        lines[0] += "; prior KL: true ‖ learned; tempered: what is left at the best sharpness c"
     missing: dict[str, int] = {}
     for group in groups:
         for state, count in group.missing.items():
             missing[state] = missing.get(state, 0) + count
     total = sum(len(group.rows) for group in groups)
-    said += [f"of {total} studies {', '.join(f'{n} {state}' for state, n in missing.items())}"] if missing else []
-    return said + ([f"each row is over all of {', '.join(over)}"] if over else [])
+    lines += [f"of {total} studies {', '.join(f'{n} {state}' for state, n in missing.items())}"] if missing else []
+    return lines + ([f"each row is over all of {', '.join(over)}"] if over else [])
 
 
-def _is_number(said: Any) -> bool:
-    return isinstance(said, (int, float)) and not isinstance(said, bool)
+def _is_number(entry: Any) -> bool:
+    return isinstance(entry, (int, float)) and not isinstance(entry, bool)
 
 
 def numbers(group: Group, metric: str) -> dict[str, float | int | None]:
-    """What a file holds of a metric: mean and interval; of a length that may be censored its median and their count."""
+    """What a file holds of a metric: mean and interval; of a length that may be censored its median,
+    its range over seeds, and how many are censored.
+    """
     if metric in CENSORED:
-        return {metric: group.median(metric)[0], f"{metric}_censored": group.censored}
+        found = group.median(metric)
+        ends = {metric: found.median, f"{metric}_least": found.shortest, f"{metric}_most": found.longest}
+        return {**{name: end.value for name, end in ends.items()}, f"{metric}_censored": group.censored}
     found = group.interval(metric)
     ends = {metric: found.mean, f"{metric}_low": found.low, f"{metric}_high": found.high}
     return {name: None if math.isnan(end) else end for name, end in ends.items()}

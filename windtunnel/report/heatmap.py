@@ -1,4 +1,4 @@
-"""The picture of a sweep over two knobs: KL past the horizon, or inside where nothing past it was asked."""
+"""The picture of a sweep over two keys: KL past the horizon, or inside it where no study was judged past it."""
 
 import math
 from typing import Any
@@ -9,16 +9,16 @@ from windtunnel.records.groups import Group
 from windtunnel.report.numbers import number
 from windtunnel.report.style import INK, Picture
 
-LEAST = 0.6  # of the cells must be filled: less is no map
+LEAST = 0.6  # the share of cells that must have a value
 
 
 def heatmap_picture(groups: list[Group]) -> Picture | None:
-    """Of two keys with at least two values each."""
+    """The heatmap, if exactly two keys were swept with at least two values each."""
     keys = list(groups[0].key)
     if len(keys) != 2:
         return None
     down, across = (list(dict.fromkeys(group.key[key] for group in groups)) for key in keys)
-    down = down[::-1]  # upwards, as axes go
+    down = down[::-1]  # rows are drawn from the bottom up
     past = any(row.get("kl_bits_past") is not None for group in groups for row in group.done)
     metric = "kl_bits_past" if past else "kl_bits"
     kl_bits = np.full((len(down), len(across)), np.nan)
@@ -37,7 +37,9 @@ def heatmap_picture(groups: list[Group]) -> Picture | None:
         mesh = axes.pcolormesh(kl_bits, cmap="cividis", norm=scale, edgecolors="white", lw=0.5)
         for (i, j), value in np.ndenumerate(kl_bits):
             dark = math.isnan(value) or scale(value) < 0.55
-            colour = INK if math.isnan(value) else "#FFFFFF" if dark else "#000001"  # on a cell, whatever the page
+            colour = (
+                INK if math.isnan(value) else "#FFFFFF" if dark else "#000001"
+            )  # text on a cell does not follow the page's theme
             text = "–" if math.isnan(value) else number(value)
             weight = "bold" if value <= tolerance else "normal"
             axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=colour, weight=weight)

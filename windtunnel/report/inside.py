@@ -1,4 +1,4 @@
-"""Pictures of what a model has inside: its positional prior beside the data's, its attention beside the posterior."""
+"""Pictures of a model's internals: its positional prior beside the data's, its attention beside the posterior."""
 
 import math
 from pathlib import Path
@@ -8,13 +8,12 @@ import numpy as np
 
 from windtunnel import records
 from windtunnel.records.groups import Group, Row
-from windtunnel.report.figures import Curves, mark_horizon, plain_ticks
-from windtunnel.report.figures import shown as shown_groups
+from windtunnel.report.figures import Curves, drawable, mark_horizon, plain_ticks
 from windtunnel.report.style import COLOURS, INK, MARKERS, SOFT, Picture, look
 
-PANELS = 6  # heads in a picture, at most: those of the last layers
-LEAST = 0.01  # probability from which a dot is drawn
-BELOW = 24  # bits under the top at which a curve of a prior ends
+PANELS = 6  # heads in a picture, at most; the last layers come first
+LEAST = 0.01  # the smallest probability that is drawn as a dot
+BELOW = 24  # bits: the range of the axis below the top of the priors
 
 
 def example(root: Path, row: Row) -> Curves:
@@ -23,28 +22,30 @@ def example(root: Path, row: Row) -> Curves:
 
 
 def priors_picture(root: Path, groups: list[Group]) -> Picture | None:
-    """Of the groups that have an additive prior, where the data have one: the first seed of each, its best head."""
-    read = [(index, group, example(root, group.done[0])) for index, group in enumerate(shown_groups(groups))]
-    heads = [each for each in read if "position_bits" in each[2]]
+    """The additive prior of each group's first seed, of its best head, beside the data's prior; None if there is
+    none.
+    """
+    read = [(index, group, example(root, group.done[0])) for index, group in enumerate(drawable(groups))]
+    heads = [entry for entry in read if "position_bits" in entry[2]]
     if not heads:
         return None
-    truths = {shown["prior_bits"].tobytes() for _, _, shown in heads}
+    truths = {arrays["prior_bits"].tobytes() for _, _, arrays in heads}
 
     def draw(figure: Any, wide: bool) -> None:
         axes = figure.subplots()
-        for place, (index, group, shown) in enumerate(heads):
-            lag, style = shown["lag"] + 1, look(index)
-            if place == 0 or len(truths) > 1:
+        for order, (index, group, arrays) in enumerate(heads):
+            lag, style = arrays["lag"] + 1, look(index)
+            if order == 0 or len(truths) > 1:
                 alone = len(truths) == 1
                 colour = INK if alone else style["color"]
                 axes.plot(
-                    lag, shown["prior_bits"], color=colour, lw=3.5, alpha=0.35, label="the data's" if alone else None
+                    lag, arrays["prior_bits"], color=colour, lw=3.5, alpha=0.35, label="the data's" if alone else None
                 )
             head = min(group.done[0].get("recovery", [{"layer": 0, "head": 0}]), key=_kl)
-            bits = shown["position_bits"][head["layer"], head["head"]]
+            bits = arrays["position_bits"][head["layer"], head["head"]]
             axes.plot(lag, bits, label=group.name, markevery=(index * 2, 12), **{**style, "lw": 1.2})
-        top = max(shown["prior_bits"].max() for _, _, shown in heads)
-        least = min(shown["prior_bits"].min() for _, _, shown in heads)
+        top = max(arrays["prior_bits"].max() for _, _, arrays in heads)
+        least = min(arrays["prior_bits"].min() for _, _, arrays in heads)
         axes.set_ylim(max(least - 4, top - BELOW), top + 2)
         mark_horizon(axes, heads[0][1].done[0]["horizon"])
         axes.set(xscale="log", xlabel="lag + 1 (observations)", ylabel="log₂ of the prior over lags")
@@ -67,16 +68,16 @@ def _kl(head: dict[str, Any]) -> float:
 
 
 def attention_picture(root: Path, group: Group) -> Picture | None:
-    """Dots are attention, rings the exact posterior, their areas the probabilities; a panel for each head."""
+    """A panel for each head: dots are attention, rings the exact posterior; their areas are probabilities."""
     row = group.done[0]
-    shown = example(root, row)
-    if "attention" not in shown:
+    arrays = example(root, row)
+    if "attention" not in arrays:
         return predictive_picture(root, group)
-    attention_LNPT = shown["attention"].astype(float)
+    attention_LNPT = arrays["attention"].astype(float)
     layers, heads = attention_LNPT.shape[:2]
     every = [(layer, head) for layer in range(layers) for head in range(heads)][-PANELS:]
-    posterior_PT = shown["posterior"].astype(float) if "posterior" in shown else None
-    words = [str(word) for word in shown["words"]]
+    posterior_PT = arrays["posterior"].astype(float) if "posterior" in arrays else None
+    words = [str(word) for word in arrays["words"]]
     columns = min(2, len(every))
     down = -(-len(every) // columns)
 
@@ -109,26 +110,26 @@ def attention_picture(root: Path, group: Group) -> Picture | None:
 
 def _dots(panel: Any, attention_PT: np.ndarray, posterior_PT: np.ndarray | None) -> None:
     largest = 9000 / max(attention_PT.shape) ** 2  # points², of probability 1
-    at, token = np.nonzero(attention_PT >= LEAST)
-    panel.scatter(token, at, s=largest * attention_PT[at, token], color=COLOURS[0], lw=0)
+    observation, token = np.nonzero(attention_PT >= LEAST)
+    panel.scatter(token, observation, s=largest * attention_PT[observation, token], color=COLOURS[0], lw=0)
     if posterior_PT is not None:
-        at, token = np.nonzero(posterior_PT >= LEAST)
-        size = largest * posterior_PT[at, token]
-        panel.scatter(token, at, s=size, facecolors="none", edgecolors=INK, lw=0.8)
+        observation, token = np.nonzero(posterior_PT >= LEAST)
+        size = largest * posterior_PT[observation, token]
+        panel.scatter(token, observation, s=size, facecolors="none", edgecolors=INK, lw=0.8)
     panel.spines[:].set_visible(False)
     panel.tick_params(length=0)
 
 
 def predictive_picture(root: Path, group: Group) -> Picture | None:
-    """Of a model without attention: its predictions beside the exact ones, for the same sequence."""
-    shown = example(root, group.done[0])
-    if "predictive" not in shown or shown["predictive"].shape[1] > 64:
+    """For a model without attention: its predictions beside the exact ones, for the same sequence."""
+    arrays = example(root, group.done[0])
+    if "predictive" not in arrays or arrays["predictive"].shape[1] > 64:
         return None
 
     def draw(figure: Any, wide: bool) -> None:
         panel = figure.subplots()
-        _dots(panel, shown["predictive"].astype(float), shown["predictive_exact"].astype(float))
-        panel.plot(shown["outcome"], np.arange(len(shown["outcome"])), ls="", marker=MARKERS[5], ms=3, color=SOFT)
+        _dots(panel, arrays["predictive"].astype(float), arrays["predictive_exact"].astype(float))
+        panel.plot(arrays["outcome"], np.arange(len(arrays["outcome"])), ls="", marker=MARKERS[5], ms=3, color=SOFT)
         panel.set(xlabel="outcome", ylabel="observation predicted")
         panel.invert_yaxis()
 

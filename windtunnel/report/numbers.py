@@ -1,4 +1,4 @@
-"""How numbers are written."""
+"""Numbers as text."""
 
 import math
 
@@ -9,7 +9,7 @@ TINY = 1e-8  # bits
 
 
 def number(value: float | None) -> str:
-    """`6.1e-4`, `0.035`, `2.3`, `41`; what no float32 can tell from zero is `0`"""
+    """`6.1e-4`, `0.035`, `2.3`, `41`; `0` for what float32 cannot distinguish from zero; nothing for NaN and None"""
     if value is None or math.isnan(value):
         return ""
     if abs(value) < TINY:
@@ -24,7 +24,7 @@ def plus_minus(value: float | None, error: float | None) -> str:
     return "" if value is None else f"{number(value)} ± {number(error)}"
 
 
-def shown(interval: Interval, between: str = " ") -> str:
+def with_interval(interval: Interval, between: str = " ") -> str:
     """`6.1e-4 [5.2e-4, 7.3e-4]`"""
     mean = number(interval.mean)
     if math.isnan(interval.low):
@@ -38,10 +38,10 @@ def length(value: float | None, censored: bool) -> str:
     return f"{'≥ ' if censored else ''}{f'{value:.3g}' if value < 1000 else f'{value:.0f}'}"
 
 
-def ratio(group: Group, between: str = " ") -> str:
-    """`1.28 [1.05, 1.56]`: the mean over seeds; where some are censored the median and how many: `≥ 128 (3 of 3)`."""
-    found = group.ratio_interval
-    if found.n:
-        spread = "" if math.isnan(found.low) else f"{between}[{found.low:.3g}, {found.high:.3g}]"
-        return length(found.mean, False) + spread
-    return length(*group.ratio) + (f"{between}({group.censored} of {len(group.done)})" if group.censored else "")
+def lengths(group: Group, metric: str, between: str = " ") -> str:
+    """`82 [76, 90]`, the median over seeds and their range; where some are censored how many: `≥ 128 (3 of 3)`."""
+    found = group.median(metric)
+    text = length(*found.median)
+    if found.shortest != found.longest:
+        text += f"{between}[{length(*found.shortest)}, {length(*found.longest)}]"
+    return text + (f"{between}({found.censored} of {found.n})" if found.censored else "")

@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML file that needs nothing else, and its figures as SVG and PDF beside it."""
+"""The report of a sweep: one self-contained HTML file, and its figures as SVG and PDF beside it."""
 
 import re
 from collections.abc import Iterable
@@ -31,22 +31,22 @@ def report(folders: list[Path]) -> None:
 
 
 def write(root: Path) -> list[Path]:
-    """The paths of what was written, the page first."""
-    if (root / "study.json").exists():  # of a single study, which is a group of one
+    """Write the page and the figures; return their paths, the page first."""
+    if (root / "study.json").exists():  # a single study: a group of one
         groups, swept = [Group({"study": root.name}, records.rows(root))], []
-        place = root.parent
+        parent = root.parent
     else:
-        groups, swept, place = gather([root]), swept_keys(root), root
-    found = list(pictures(place, groups))
-    files = [path for picture, _ in found for path in save(picture, root / "figures")]
+        groups, swept, parent = gather([root]), swept_keys(root), root
+    illustrations = list(pictures(parent, groups))
+    files = [path for picture, _ in illustrations for path in save(picture, root / "figures")]
     page = root / "report.html"
-    records.write(page, render(root, place, groups, swept, found))
+    records.write(page, render(root, parent, groups, swept, illustrations))
     return [page, *files]
 
 
 def pictures(root: Path, groups: list[Group]) -> Iterable[tuple[Picture, str]]:
-    """Those that the records allow, each with the section where it stands."""
-    made = [
+    """The pictures that the records allow, each with its section of the page."""
+    candidates = [
         *((picture, "main") for picture in kl_pictures(root, groups)),
         (heatmap_picture(groups), "main"),
         (learning_picture(root, groups), "more"),
@@ -55,12 +55,14 @@ def pictures(root: Path, groups: list[Group]) -> Iterable[tuple[Picture, str]]:
         (geometry_picture(root, groups), "more"),
     ]
     best = [group for group in ranked(groups) if group.done]
-    made += [(attention_picture(root, group), "more" if place == 0 else "attention")
-             for place, group in enumerate(best[:EXAMPLES])]  # fmt: skip
-    return [(picture, section) for picture, section in made if picture is not None]
+    candidates += [(attention_picture(root, group), "more" if rank == 0 else "attention")
+             for rank, group in enumerate(best[:EXAMPLES])]  # fmt: skip
+    return [(picture, section) for picture, section in candidates if picture is not None]
 
 
-def render(root: Path, place: Path, groups: list[Group], swept: list[str], found: list[tuple[Picture, str]]) -> str:
+def render(
+    root: Path, parent: Path, groups: list[Group], swept: list[str], illustrations: list[tuple[Picture, str]]
+) -> str:
     try:
         import jinja2
     except ModuleNotFoundError as error:
@@ -71,7 +73,7 @@ def render(root: Path, place: Path, groups: list[Group], swept: list[str], found
     sweep = records.read_json(root / "sweep.json") if (root / "sweep.json").exists() else {}
     rows = [row for group in groups for row in group.rows]
     drawn = {"main": [], "more": [], "attention": []}
-    for picture, section in found:
+    for picture, section in illustrations:
         svgs = [(kind, inline(picture, kind == "wide")) for kind in (("wide", "narrow") if picture.wide else ("only",))]
         drawn[section].append({"picture": picture, "svgs": svgs})
     return environment.get_template("page.html.jinja").render(
@@ -80,27 +82,27 @@ def render(root: Path, place: Path, groups: list[Group], swept: list[str], found
         answer=answer(groups),
         findings=[finding(group) for group in ranked(groups)],
         sure=sure(groups),
-        missing=absent(root, groups, found),
+        missing=absent(root, groups, illustrations),
         table=table(grid(str(root), groups, swept)),
         drawn=drawn,
-        studies=[study(root, place, row, swept) for row in rows],
-        fixed=sorted((records.fixed(root) or _fields(place, rows)).items()),
+        studies=[study(root, parent, row, swept) for row in rows],
+        fixed=sorted((records.fixed(root) or _fields(parent, rows)).items()),
         command="\n".join(sweep.get("commands", [])) or command(root, groups, sweep),
-        provenance=provenance(place, rows),
+        provenance=provenance(parent, rows),
         tolerance=next((row["evaluate"]["tolerance"] for row in rows if row["status"] == "done"), None),
         version=__version__,
     )
 
 
 def whole(text: str) -> Any:
-    """Escaped, with numbers such as 2.6e-3 kept from being broken at their hyphen."""
+    """The escaped text, in which no line break can divide a number such as 2.6e-3 at its hyphen."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"[\[-]?\d[\d.]*e-\d+[,\]]*", lambda m: f'<span class="n">{m[0]}</span>', str(escape(text))))
 
 
 def question(name: str) -> str | None:
-    """What the named sweep of this name asks, where records do not say."""
+    """The question of the preset sweep of this name, for records without one."""
     from windtunnel.presets import folder
 
     path = folder() / "sweep" / f"{name}.yaml"
@@ -109,51 +111,53 @@ def question(name: str) -> str | None:
 
 
 def sure(groups: list[Group]) -> list[str]:
-    """How sure the order of the first two is, in every measure that decides; and what so few seeds cannot show."""
+    """The comparison of the first two groups in every metric that orders them, and what so few seeds cannot show."""
     best = [group for group in ranked(groups) if group.done]
-    said = []
+    sentences = []
     if not about_recovery(groups) and len(best) > 1 and best[0].problem == best[1].problem:
         past = best[0].done[0].get("kl_bits_past") is not None
         measures = [("kl_bits_past", "Past the horizon")] if past else []
-        said = [sentence(best[0], best[1], metric, where) for metric, where in [*measures, ("kl_bits", "In range")]]
+        sentences = [
+            sentence(best[0], best[1], metric, where) for metric, where in [*measures, ("kl_bits", "In range")]
+        ]
     seeds = min((len(group.done) for group in best), default=0)
     if seeds < 3:
-        said.append(
+        sentences.append(
             "Fewer than 3 seeds somewhere: no interval is shown there, and no order is more than an impression."
         )
     elif seeds < 6:
-        said.append(f"{seeds} pairs of seeds cannot give p < 0.05, whatever they show: that takes 6.")
-    return said
+        sentences.append(f"{seeds} pairs of seeds cannot give p < 0.05, whatever they show: that takes 6.")
+    return sentences
 
 
-def absent(root: Path, groups: list[Group], found: list[tuple[Picture, str]]) -> list[str]:
-    """What a reader might look for and will not find, and why."""
-    said = []
+def absent(root: Path, groups: list[Group], illustrations: list[tuple[Picture, str]]) -> list[str]:
+    """What a reader may miss on the page, and why it is absent."""
+    remarks = []
     for group in groups:
         for row in group.rows:
             if row["status"] == "failed":
                 why = (root / row["study_id"] / "error.txt").read_text().splitlines()
-                said.append(f"{row['study_id']} failed: {why[0] if why else 'no reason given'}")
+                remarks.append(f"{row['study_id']} failed: {why[0] if why else 'no reason given'}")
     waiting = sum(group.missing.get("waiting", 0) for group in groups)
     if waiting:
-        said.append(f"{waiting} of {sum(len(group.rows) for group in groups)} studies are not done yet")
-    names = {picture.name.split("-")[0] for picture, _ in found}
+        remarks.append(f"{waiting} of {sum(len(group.rows) for group in groups)} studies are not done yet")
+    names = {picture.name.split("-")[0] for picture, _ in illustrations}
     hints = {
         "priors": "no learned prior beside the true one: the data have none over lags, or no model an additive one",
         "attention": "no example sequence: judge again (`windtunnel evaluate`) to write one",
         "geometry": f"no key geometry: windtunnel probe {root}",
     }
-    return said + [text for name, text in hints.items() if name not in names]
+    return remarks + [text for name, text in hints.items() if name not in names]
 
 
-def table(made: Grid) -> dict[str, Any]:
-    """Head and cells, as the template takes them; a cell is (text, best, wide)."""
-    return {"head": formats.head(made), "lines": formats.lines(made, made.columns), "notes": made.notes}
+def table(content: Grid) -> dict[str, Any]:
+    """The head, the lines and the notes of a table for the template; a cell is (text, whether it is the best)."""
+    return {"head": formats.head(content), "lines": formats.lines(content, content.columns), "notes": content.notes}
 
 
-def study(root: Path, place: Path, row: dict[str, Any], swept: list[str]) -> dict[str, Any]:
-    """One line of the list of records."""
-    folder = place / row["study_id"]
+def study(root: Path, parent: Path, row: dict[str, Any], swept: list[str]) -> dict[str, Any]:
+    """One row of the list of studies. `parent` holds the folders of the studies, `root` the report."""
+    folder = parent / row["study_id"]
     ends = ("result.json", "error.txt", "study.json")
     file = next((name for name in ends if (folder / name).exists()), None)
     return {
@@ -168,14 +172,14 @@ def study(root: Path, place: Path, row: dict[str, Any], swept: list[str]) -> dic
     }
 
 
-def _fields(place: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _fields(parent: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The resolved study of a single record."""
-    path = place / rows[0]["study_id"] / "study.json"
+    path = parent / rows[0]["study_id"] / "study.json"
     return records.flatten(records.read_json(path)["study"]) if path.exists() else {}
 
 
 def command(root: Path, groups: list[Group], sweep: dict[str, Any]) -> str:
-    """What makes these records again, field by field: of records that do not say what was typed."""
+    """A command that reproduces these records, from their fields; for records without the original command."""
     keys = {key: list(dict.fromkeys(point["overrides"][key] for point in sweep["points"] if key in point["overrides"]))
             for key in swept_keys(root)} if sweep else {}  # fmt: skip
     fixed = sweep.get("fixed") or _fields(root.parent, groups[0].rows)
@@ -194,18 +198,18 @@ def _typed(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def provenance(place: Path, rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Versions, device and revision of the code; where studies differ, all of what they say."""
-    said: dict[str, dict[str, None]] = {}
+def provenance(parent: Path, rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Versions, devices and revisions of the code, with every value where studies differ; and the training time."""
+    values_of: dict[str, dict[str, None]] = {}
     for row in rows:
-        path = place / row["study_id"] / "study.json"
+        path = parent / row["study_id"] / "study.json"
         record = records.read_json(path) if path.exists() else {}
         facts = {**record.get("versions", {}), "revision": record.get("git")}
         if device := record.get("device"):
             facts["device"] = f"{device.get('count')} × {device.get('kind')} ({device.get('platform')})"
         for name, value in facts.items():
             if value is not None:
-                said.setdefault(name, {})[str(value)] = None
+                values_of.setdefault(name, {})[str(value)] = None
     times = [row["train_seconds"] for row in rows if row.get("train_seconds")]
     total = [("training, all studies", f"{sum(times):.0f} s")] if times else []
-    return [(name, ", ".join(values)) for name, values in said.items()] + total
+    return [(name, ", ".join(values)) for name, values in values_of.items()] + total

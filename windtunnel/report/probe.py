@@ -1,4 +1,6 @@
-"""`windtunnel probe DIR [instrument …]`: look into finished studies and write down what is seen, in `probe.json`."""
+"""`windtunnel probe DIR [instrument …]`: run instruments on finished studies, and record the results in
+`probe.json`.
+"""
 
 from pathlib import Path
 
@@ -16,20 +18,22 @@ from windtunnel.report.numbers import number
 
 
 def probe(folder: Path, names: list[str]) -> None:
-    """Probe every finished study of a folder. An instrument that makes no sense for a study says why, in a line."""
+    """Probe every finished study of a folder. An instrument that does not apply to a study prints why, in one line."""
     names = [plugins.instrument(name) if name.endswith(".py") else name for name in names] or list(INSTRUMENTS)
     for name in names:
         if name not in INSTRUMENTS:
             raise BadInput(f"probe {name}: {no_such(name, list(INSTRUMENTS))}")
-    trained = [place for place in records.studies(folder) if checkpoint.exists(place / "checkpoint")]
+    trained = [
+        study_folder for study_folder in records.studies(folder) if checkpoint.exists(study_folder / "checkpoint")
+    ]
     if not trained:
         raise BadInput(f"{folder}: holds no trained study; run it first")
     out = console()
-    for place in trained:
-        out.print(place.name, markup=False, style="bold")
-        study, _, params = load(place)
-        record = look_into(Subject(study, params, place), names)
-        write(place, record)
+    for study_folder in trained:
+        out.print(study_folder.name, markup=False, style="bold")
+        study, _, params = load(study_folder)
+        record = look_into(Subject(study, params, study_folder), names)
+        write(study_folder, record)
         for name, measured in record.items():
             for line in [measured["skipped"]] if "skipped" in measured else instrument(name).lines(measured):
                 out.print(f"  {name}: {line}", markup=False)
@@ -41,7 +45,7 @@ def probe(folder: Path, names: list[str]) -> None:
 
 
 def look_into(subject: Subject, names: list[str]) -> dict[str, Json]:
-    """{instrument: its record}; of one that makes no sense here, why."""
+    """{instrument: its record}; for an instrument that does not apply to the study, the reason."""
     record = {}
     for name in names:
         why = instrument(name).refusal(subject)
@@ -50,19 +54,19 @@ def look_into(subject: Subject, names: list[str]) -> dict[str, Json]:
 
 
 def write(folder: Path, record: dict[str, Json]) -> None:
-    """`probe.json`: instruments that were not asked this time keep what they had."""
+    """Update `probe.json`: the records of instruments that did not run this time are kept."""
     path = folder / "probe.json"
     before = records.read_json(path) if path.exists() else {}
     records.write_json(path, {**before, **record})
 
 
 def summaries(root: Path, names: list[str]) -> list[Table]:
-    """One table an instrument: its headlines for each group of seeds, mean over seeds [95 % interval]."""
+    """One table per instrument: its headlines for each group of seeds, mean over seeds [95 % interval]."""
     done = [group for group in groups(records.rows(root), swept_keys(root)) if group.done]
     tables = []
     for name in names:
-        shown = {row["study_id"]: headline(root / row["study_id"], name) for group in done for row in group.done}
-        columns = list(dict.fromkeys(column for numbers in shown.values() for column in numbers))
+        headlines = {row["study_id"]: headline(root / row["study_id"], name) for group in done for row in group.done}
+        columns = list(dict.fromkeys(column for numbers in headlines.values() for column in numbers))
         if not columns:
             continue
         table = Table(title=f"{name}: {INSTRUMENTS[name]}", title_justify="left")
@@ -71,7 +75,7 @@ def summaries(root: Path, names: list[str]) -> list[Table]:
         for column in columns:
             table.add_column(column.replace("_", " "), justify="right", no_wrap=True)
         for group in done:
-            seeds = [shown[row["study_id"]] for row in group.done]
+            seeds = [headlines[row["study_id"]] for row in group.done]
             means = (mean([numbers.get(column) for numbers in seeds]) for column in columns)
             table.add_row(*group.key.values(), *means)
         tables.append(table)
@@ -79,7 +83,7 @@ def summaries(root: Path, names: list[str]) -> list[Table]:
 
 
 def headline(folder: Path, name: str) -> dict[str, float | None]:
-    """The few numbers of one instrument on one study; nothing where it was not probed or made no sense."""
+    """The main numbers of one instrument on one study; empty if it did not run or did not apply."""
     path = folder / "probe.json"
     record = records.read_json(path).get(name, {"skipped": ""}) if path.exists() else {"skipped": ""}
     return {} if "skipped" in record else instrument(name).headline(record)
@@ -87,7 +91,9 @@ def headline(folder: Path, name: str) -> dict[str, float | None]:
 
 def mean(over_seeds: list[float | None]) -> str:
     """Arithmetic mean over seeds and its interval (headlines may be negative)."""
-    found = mean_interval([value for value in over_seeds if value is not None])
-    if found.n == 0:
+    result = mean_interval([value for value in over_seeds if value is not None])
+    if result.n == 0:
         return "–"
-    return number(found.mean) if found.n < 3 else f"{number(found.mean)} [{number(found.low)}, {number(found.high)}]"
+    return (
+        number(result.mean) if result.n < 3 else f"{number(result.mean)} [{number(result.low)}, {number(result.high)}]"
+    )

@@ -1,4 +1,6 @@
-"""How far a sweep is: what is done, at work, failed, cut off and waiting, and why. Reads records and claims only."""
+"""The progress of a sweep: what is done, running, failed, cut off and waiting, and why. From records and claims
+only.
+"""
 
 from itertools import groupby
 from pathlib import Path
@@ -15,11 +17,11 @@ from windtunnel.records.claims import held
 from windtunnel.report.tables import number
 
 STATES = ("done", "running", "queued", "failed", "cut off", "waiting")
-SHOWN = 8  # values of a swept key in a line
+MOST_VALUES = 8  # the most values of a swept key in a line
 
 
 class Standing(NamedTuple):
-    """Where a study stands."""
+    """The state of a study, and why it is in this state."""
 
     study_id: str
     state: str  # one of STATES
@@ -28,7 +30,7 @@ class Standing(NamedTuple):
 
 
 def standings(root: Path) -> list[Standing]:
-    """Of every study of a sweep, or of the one that the folder is."""
+    """The standing of every study of a sweep, or of the single study in the folder."""
     folders = records.studies(root)
     swept = records.overrides(root)
     root = folders[0].parent
@@ -36,19 +38,19 @@ def standings(root: Path) -> list[Standing]:
     notes = {name: note for note in records.notes(root) for name in note["studies"]}
     sent = jobs.latest(root)
     alive = jobs.queue() if sent else None
-    made = []
+    result = []
     for folder in folders:
-        state, why = _stands(folder, notes.get(folder.name), folder.name in claimed)
+        state, why = _state(folder, notes.get(folder.name), folder.name in claimed)
         if folder.name in sent and state != "done":
-            state, why = _sent(root, sent[folder.name], alive, state, why)
-        made.append(Standing(folder.name, state, why, swept.get(folder.name, {})))
-    return made
+            state, why = _state_of_job(root, sent[folder.name], alive, state, why)
+        result.append(Standing(folder.name, state, why, swept.get(folder.name, {})))
+    return result
 
 
-def _stands(folder: Path, note: dict[str, Any] | None, claimed: bool) -> tuple[str, str]:
+def _state(folder: Path, note: dict[str, Any] | None, claimed: bool) -> tuple[str, str]:
     state = records.status(folder)
     if claimed and state != "done":
-        return "running", _at_work(note)
+        return "running", _progress(note)
     if state == "done":
         return "done", ""
     if state == "failed":
@@ -62,8 +64,11 @@ def _stands(folder: Path, note: dict[str, Any] | None, claimed: bool) -> tuple[s
     return "waiting", "not begun"
 
 
-def _sent(root: Path, job: jobs.Job, alive: dict[str, str] | None, state: str, why: str) -> tuple[str, str]:
-    """The same of a study that was sent to a cluster, whose queue is `alive` (None: nobody can say)."""
+def _state_of_job(root: Path, job: jobs.Job, alive: dict[str, str] | None, state: str, why: str) -> tuple[str, str]:
+    """State and reason of a study that was sent to a cluster with the queue `alive` (None: the queue is not known).
+
+    `state` and `why` are what its records say.
+    """
     name, log = f"job {job.id}", root / job.log
     if state == "running":
         return state, f"{name}: {why}" if why else name
@@ -77,7 +82,7 @@ def _sent(root: Path, job: jobs.Job, alive: dict[str, str] | None, state: str, w
     return state, f"{why}; {name} has ended, see {log}" if log.exists() else f"{why}; {name} has ended"
 
 
-def _at_work(note: dict[str, Any] | None) -> str:
+def _progress(note: dict[str, Any] | None) -> str:
     """`step 300 of 1000, KL 0.02 bits, saved at 250 (host, process 4711)`"""
     if note is None:
         return ""
@@ -90,26 +95,26 @@ def _at_work(note: dict[str, Any] | None) -> str:
     return f"{', '.join(parts)} ({note['host']}, process {note['process']})"
 
 
-def counts(made: list[Standing]) -> str:
+def counts(studies: list[Standing]) -> str:
     """`18 studies: 12 done, 3 running, 3 waiting`"""
-    parts = [f"{n} {state}" for state in STATES if (n := sum(one.state == state for one in made))]
-    return f"{len(made)} {'study' if len(made) == 1 else 'studies'}: {', '.join(parts)}"
+    parts = [f"{n} {state}" for state in STATES if (n := sum(study.state == state for study in studies))]
+    return f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}: {', '.join(parts)}"
 
 
-def which(made: list[Standing]) -> str:
-    """What was swept, over these studies: `position=rope,alibi seed=0,1,2`"""
-    keys = dict.fromkeys(key for one in made for key in one.overrides)
+def which(studies: list[Standing]) -> str:
+    """The swept values of these studies: `position=rope,alibi seed=0,1,2`"""
+    keys = dict.fromkeys(key for study in studies for key in study.overrides)
     parts = []
     for key in keys:
-        values = list(dict.fromkeys(one.overrides[key] for one in made if key in one.overrides))
-        more = f",… ({len(values)})" if len(values) > SHOWN else ""
-        parts.append(f"{key}={','.join(values[:SHOWN])}{more}")
-    ids = [one.study_id for one in made]
-    return " ".join(parts) or ", ".join(ids[:SHOWN]) + (f", … ({len(ids)})" if len(ids) > SHOWN else "")
+        values = list(dict.fromkeys(study.overrides[key] for study in studies if key in study.overrides))
+        more = f",… ({len(values)})" if len(values) > MOST_VALUES else ""
+        parts.append(f"{key}={','.join(values[:MOST_VALUES])}{more}")
+    ids = [study.study_id for study in studies]
+    return " ".join(parts) or ", ".join(ids[:MOST_VALUES]) + (f", … ({len(ids)})" if len(ids) > MOST_VALUES else "")
 
 
 def effort(root: Path) -> str | None:
-    """What the packs of a folder have cost so far, by their notes; None where nothing was trained.
+    """The cost of the packs of a folder so far, by their notes; None if nothing was trained.
 
     `2 packs, 10 compilations in 28 s, 34 s of steps: 47 model-steps/s`
     """
@@ -128,35 +133,35 @@ def effort(root: Path) -> str | None:
 
 
 def show(root: Path) -> None:
-    """Print how far a study, a sweep, or every sweep of a runs folder is."""
+    """Print the progress of a study, of a sweep, or of every sweep of a runs folder."""
     out = console()
     sweeps = _sweeps(root)
     if sweeps != [root]:
         table = Table(*("sweep", *STATES), box=box.SIMPLE_HEAD, pad_edge=False)
         for sweep in sweeps:
-            made = standings(sweep)
-            table.add_row(sweep.name, *(str(sum(one.state == state for one in made) or "") for state in STATES))
+            studies = standings(sweep)
+            table.add_row(sweep.name, *(str(sum(study.state == state for study in studies) or "") for state in STATES))
         out.print(table)
         return
-    made = standings(root)
-    out.print(f"{root}: {counts(made)}", markup=False)
+    studies = standings(root)
+    out.print(f"{root}: {counts(studies)}", markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in ("", "studies", "which", "why"):
         table.add_column(name, justify="right" if name == "studies" else "left", overflow="fold", no_wrap=not name)
-    for (state, why), group in groupby(sorted(made, key=_order), lambda one: (one.state, one.why)):
-        those = list(group)
-        table.add_row(state, str(len(those)), which(those), why)
+    for (state, why), group in groupby(sorted(studies, key=_order), lambda study: (study.state, study.why)):
+        members = list(group)
+        table.add_row(state, str(len(members)), which(members), why)
     out.print(table)
     if spent := effort(root):
         out.print(spent, markup=False)
 
 
-def _order(one: Standing) -> tuple[int, str]:
-    return STATES.index(one.state), one.why
+def _order(study: Standing) -> tuple[int, str]:
+    return STATES.index(study.state), study.why
 
 
 def _sweeps(root: Path) -> list[Path]:
-    """The sweeps of a runs folder; of a sweep or a study, itself."""
+    """The sweeps of a runs folder; for a sweep or a study, the folder itself."""
     if (root / "study.json").exists() or (root / "sweep.json").exists() or any(root.glob("*/study.json")):
         return [root]
     inside = {path.parent for path in root.glob("*/sweep.json")} | {

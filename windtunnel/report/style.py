@@ -1,7 +1,7 @@
-"""How figures look, and how they are saved: SVG and PDF for papers, inline SVG for the report, by matplotlib.
+"""The style of figures, and how they are saved: SVG and PDF for papers, inline SVG for the report, by matplotlib.
 
-Okabe & Ito's colours are told apart by all kinds of colour vision; markers and dashes tell lines apart in black and
-white. Inside the report colours are CSS variables, so that one picture serves light and dark.
+Okabe & Ito's colours can be distinguished with every kind of colour vision; markers and dashes distinguish lines in
+black and white. Inside the report colours are CSS variables, so that one picture fits light and dark themes.
 """
 
 import io
@@ -20,7 +20,7 @@ VARIABLES = {
     **{colour.lower(): f"var(--c{index})" for index, colour in enumerate(COLOURS)},
     **{INK.lower(): "var(--ink)", SOFT.lower(): "var(--soft)", FAINT.lower(): "var(--faint)"},
 }
-NARROW, WIDE = (4.3, 3.6), (9.2, 4.3)  # inches; narrow is read on a telephone, and in two columns on a desk
+NARROW, WIDE = (4.3, 3.6), (9.2, 4.3)  # inches; narrow is for phones, and for two columns on a large screen
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -31,7 +31,7 @@ STYLE = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
-    "svg.hashsalt": "windtunnel",  # the same picture is the same file
+    "svg.hashsalt": "windtunnel",  # so that the same picture gives the same file
     "figure.constrained_layout.use": True,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
@@ -44,12 +44,12 @@ class Picture(NamedTuple):
     title: str
     caption: str
     draw: Callable[[Any, bool], None]
-    wide: bool = False  # on a desk it takes the whole width
+    wide: bool = False  # takes the whole width of a large screen
     size: tuple[float, float] | None = None
 
 
 def look(index: int) -> dict[str, Any]:
-    """Colour, marker and dash of the line of this number."""
+    """Colour, marker and dash of a figure's line, by its index."""
     dashes = ("-", "--", "-.")[index // len(COLOURS) % 3]
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "ls": dashes, "ms": 4.5}
 
@@ -63,11 +63,11 @@ def save(picture: Picture, folder: Path) -> list[Path]:
 
 
 def inline(picture: Picture, wide: bool) -> str:
-    """An `<svg>` for the inside of a page: text is text, colours are variables, names do not collide."""
+    """An `<svg>` to embed in a page: text stays text, colours are CSS variables, ids are unique."""
     svg = render(picture, "svg", wide, {"svg.fonttype": "none"}).decode()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.S)  # it would be the whole page's
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.S)  # it would apply to the whole page
     prefix = f"{picture.name}-{'wide' if wide else 'narrow'}-"
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{prefix}{m[1]}"' if m[1] in used else "", svg)

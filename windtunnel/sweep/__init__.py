@@ -1,1 +1,1 @@
-"""Sweeps: points grouped into packs, driven on this machine, written down as records."""
+"""Sweeps: points are grouped into packs, the packs are trained and judged, and records are written."""

@@ -1,4 +1,4 @@
-"""Compiled programs kept from run to run, for those who ask for it."""
+"""Compiled programs kept from run to run, where the setting `compilation_cache` names a folder."""
 
 import platform
 from pathlib import Path
@@ -7,9 +7,9 @@ import jax
 
 
 def keep_compiled(folder: str | None) -> None:
-    """Let XLA look up what it compiled before, in a folder of its own for this JAX, host and kind of device.
+    """Let XLA reuse what it compiled before. Each version of JAX, host and kind of device gets its own subfolder.
 
-    What is compiled for one processor may not run on another, and what one release wrote another may not read.
+    A program compiled for one processor may not run on another, and one release of JAX may not read another's files.
     """
     if folder is None:
         return

@@ -1,4 +1,4 @@
-"""SLURM: every pack of a sweep becomes a task of one job array. A task drives its pack as a run at home does."""
+"""SLURM: every pack of a sweep becomes a task of one job array. A task runs its pack exactly as a local run would."""
 
 import contextlib
 import io
@@ -25,10 +25,10 @@ from windtunnel.errors import BadInput, Interrupted, no_such
 from windtunnel.records import jobs
 from windtunnel.sweep import launcher
 
-NOTICE = 90  # seconds before its time is up that a task is told (SIGUSR2): enough to save a checkpoint
+NOTICE = 90  # seconds between SLURM's warning (SIGUSR2) and the end of a task's time: enough to save a checkpoint
 PATIENCE = 60.0  # seconds for a busy controller to answer
 POLL_SECONDS = 5.0  # between looks at the queue
-ASKED = signal.SIGINT, signal.SIGTERM, signal.SIGUSR2
+STOP_SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGUSR2  # each asks a task to stop
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
@@ -91,11 +91,14 @@ def ready() -> None:
 
 
 def submit(options: Options, points: list, root: Path, settings: Settings, fixed: Any) -> bool:
-    """Submit the points that are not done and that nobody is at work on; whether nothing is known to have failed."""
+    """Submit every point that is not done, queued or running.
+
+    With `wait`, return once the jobs have ended: True if every study is done. Without it, return True at once.
+    """
     from windtunnel.records.claims import held, locked
     from windtunnel.sweep import plan
     from windtunnel.sweep.driver import finished
-    from windtunnel.sweep.place import write_sweep
+    from windtunnel.sweep.folder import write_sweep
     from windtunnel.sweep.run import show
 
     if options.nodes * options.tasks_per_node > 1 and not settings.distributed:
@@ -109,7 +112,7 @@ def submit(options: Options, points: list, root: Path, settings: Settings, fixed
         return True
     records.writable(root)
     write_sweep(root, points, fixed, settings.question)
-    with locked(root):  # so that two who submit at once do not submit the same
+    with locked(root):  # so that two commands at the same time do not submit the same points
         alive = jobs.queue(PATIENCE)
         if alive is None:
             raise BadInput("squeue: does not answer, so what is queued already is not known; try again later")
@@ -117,13 +120,13 @@ def submit(options: Options, points: list, root: Path, settings: Settings, fixed
         left = [point for point in points if not finished(root, point)]
         taken = {point.id for point in left} & (queued | held(root, [point.id for point in left]))
         packs = tasks(root, [point for point in left if point.id not in taken], options.studies_per_task)
-        made = array(options, packs, root.absolute(), settings) if packs else []
-        jobs.add(root, made)
+        submitted = array(options, packs, root.absolute(), settings) if packs else []
+        jobs.add(root, submitted)
     parts = [f"{len(points)} studies, {len(points) - len(left)} of them done"]
     parts += [f"{len(taken)} queued or running"] if taken else []
-    if made:
+    if submitted:
         count = "1 pack" if len(packs) == 1 else f"{len(packs)} packs"
-        parts.append(f"{sum(map(len, packs))} submitted in {count}: job {made[0].id.split('_')[0]}")
+        parts.append(f"{sum(map(len, packs))} submitted in {count}: job {submitted[0].id.split('_')[0]}")
     print("; ".join(parts), flush=True)
     if left and not options.wait:
         print(f"windtunnel status {root}", flush=True)
@@ -135,28 +138,31 @@ def submit(options: Options, points: list, root: Path, settings: Settings, fixed
 
 
 def _at_work(root: Path) -> bool:
-    """Whether a job of the sweep has not ended; where nobody can say, it may not have."""
+    """Whether a job of the sweep has not ended yet. True as well where squeue does not answer."""
     alive = jobs.queue(PATIENCE)
     return alive is None or any(job.id in alive for job in jobs.latest(root).values())
 
 
 def tasks(root: Path, points: list, most: int | None) -> list[list]:
-    """The points in packs, of `most` studies or fewer. One that was cut off stays as it was: so is its checkpoint."""
+    """The points in packs of at most `most` studies.
+
+    A pack that was interrupted keeps its studies, because its checkpoint holds exactly these.
+    """
     from windtunnel.sweep.packs import split
     from windtunnel.sweep.run import grouped
     from windtunnel.sweep.saved import Saved
 
     noted: list[list[str]] = [note["studies"] for note in records.notes(root)]
     noted.sort(key=len, reverse=True)
-    made = []
+    packs = []
     for pack in grouped(points):
         rest = {point.id: point for point in pack}
         for studies in noted:
             if set(studies) <= set(rest) and Saved(root, studies).exists:
-                made.append([rest.pop(name) for name in studies])
+                packs.append([rest.pop(name) for name in studies])
         if rest:
-            made += split(list(rest.values()), most or len(rest))
-    return made
+            packs += split(list(rest.values()), most or len(rest))
+    return packs
 
 
 def array(options: Options, packs: list[list], root: Path, settings: Settings) -> list[jobs.Job]:
@@ -181,27 +187,28 @@ def array(options: Options, packs: list[list], root: Path, settings: Settings) -
         signal_delay_s=NOTICE,
         setup=options.setup,
         stderr_to_stdout=True,
-        # What srun does not take from sbatch; and where one process fails, the others would wait for it.
+        # srun does not inherit the first two from sbatch. Without the third, the other processes would wait for ever
+        # when one fails.
         srun_args=[f"--cpus-per-task={options.cpus_per_task}", "--open-mode=append", "--kill-on-bad-exit=1"],
         additional_parameters={"requeue" if options.requeue else "no-requeue": True, **options.additional},
     )
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # what sbatch says comes with the error
-            made = executor.map_array(partial(task, root, settings, options.requeue), packs)
+        with contextlib.redirect_stderr(io.StringIO()):  # the exception repeats what sbatch prints
+            submitted = executor.map_array(partial(task, root, settings, options.requeue), packs)
     except submitit.core.utils.FailedJobError as error:
         for path in (set(folder.glob("*")) | set(folder.glob(".*"))) - before:
             path.unlink()
-        said = re.search(r"sbatch: error: (.*)", str(error))
-        raise BadInput(f"sbatch refused: {said[1] if said else str(error).splitlines()[-1]}") from None
-    for path in folder.glob(".submission_file_*"):  # links to what lies beside them under the job's name
+        message = re.search(r"sbatch: error: (.*)", str(error))
+        raise BadInput(f"sbatch refused: {message[1] if message else str(error).splitlines()[-1]}") from None
+    for path in folder.glob(".submission_file_*"):  # links to files of the same folder that are named after the job
         path.unlink()
-    logs = [str(job.paths.stdout.relative_to(root)) for job in made]
+    logs = [str(job.paths.stdout.relative_to(root)) for job in submitted]
     ids = [[point.id for point in pack] for pack in packs]
-    return [jobs.Job(job.job_id, log, names) for job, log, names in zip(made, logs, ids, strict=True)]
+    return [jobs.Job(job.job_id, log, names) for job, log, names in zip(submitted, logs, ids, strict=True)]
 
 
 def task(root: Path, settings: Settings, requeue: bool, points: list) -> None:
-    """What a task of the array does: train and judge its pack, on what this node has."""
+    """Train and judge one pack on the devices of this node; every task of the array calls this."""
     from windtunnel.sweep.processes import together
 
     if not together(settings, lambda: _drive(root, settings, requeue, points)):
@@ -215,14 +222,14 @@ def _drive(root: Path, settings: Settings, requeue: bool, points: list) -> bool:
     stop, before = Stop(), _reached(root, points)
 
     def leave() -> None:
-        """Where time is up, queue again. Who sends SIGTERM has decided already what becomes of the job."""
+        """If time is up, queue the task again. Whoever sends SIGTERM has already decided what becomes of the job."""
         if stop.signal == signal.SIGUSR2 and requeue and _reached(root, points) != before:
             subprocess.run(["scontrol", "requeue", _own_id()], check=True)
         elif stop.signal == signal.SIGUSR2:
             print("windtunnel: time is up; the same command submits what is left", flush=True)
 
     try:
-        work(points, root, settings, stop, ASKED, leave)
+        work(points, root, settings, stop, STOP_SIGNALS, leave)
     except Interrupted as error:
         leave()
         print(f"windtunnel: {error}", flush=True)
@@ -231,13 +238,13 @@ def _drive(root: Path, settings: Settings, requeue: bool, points: list) -> bool:
 
 
 def _own_id() -> str:
-    """This job's id. SLURM_JOB_ID will not do: for one task of an array it is the id of the whole array."""
+    """This job's id. SLURM_JOB_ID alone will not do: for one task of an array it is the id of the whole array."""
     array, number = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{number}" if array else os.environ["SLURM_JOB_ID"]
 
 
 def _reached(root: Path, points: list) -> list[Any]:
-    """How far they are on disk: a task that got no further would not if it were queued again."""
+    """Progress on disk, so that a task that made none is not queued again."""
     ids = {point.id for point in points}
     notes = [(note["studies"], note["saved"]) for note in records.notes(root) if ids & set(note["studies"])]
     return [*notes, *sorted(name for name in ids if (root / name / "checkpoint").exists()),

@@ -1,9 +1,8 @@
-"""What is written down of a study before it trains: the study, the facts that tables show, and what it ran on."""
+"""The record of a study before it trains: the study itself, the facts that tables show, and what it runs on."""
 
 import math
 import platform
 import subprocess
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -12,36 +11,19 @@ from typing import Any
 import jax
 
 from windtunnel import __version__, plugins, records
-from windtunnel.config import Study, study_id
+from windtunnel.config import Study
 from windtunnel.problem import Problem
 from windtunnel.spec import plain
-
-
-@dataclass(frozen=True)
-class Point:
-    """A study of a sweep, and the overrides that made it."""
-
-    study: Study
-    overrides: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        return study_id(self.study)
-
-
-def title(points: list[Point]) -> str:
-    """What the studies of a pack have in common, in a few words."""
-    shared = [f"{k}={v}" for k, v in points[0].overrides.items() if all(p.overrides.get(k) == v for p in points)]
-    count = "1 study" if len(points) == 1 else f"{len(points)} studies"
-    return f"{', '.join(shared) or points[0].study.tunnel.name} ({count})"
+from windtunnel.sweep.point import Point
 
 
 def write_study(folder: Path, point: Point, pack: dict[str, Any]) -> None:
-    """`study.json`: the resolved study, the facts that tables show, and what it ran on, with which others."""
+    """`study.json`: the resolved study, its pack, the facts that tables show, and the software and hardware."""
     study = point.study
     records.write_json(
         folder / "study.json",
         {
+            "schema": records.SCHEMA,
             "study": plain(study),
             "overrides": point.overrides,
             "plugins": plugins.sources(study),
@@ -61,7 +43,7 @@ def write_study(folder: Path, point: Point, pack: dict[str, Any]) -> None:
 
 
 def facts_of_problem(problem: Problem) -> dict[str, Any]:
-    """What tables show of a problem."""
+    """The facts that tables show about a problem."""
     tunnel = problem.tunnel
     return {
         "tunnel": tunnel.name,
@@ -73,7 +55,7 @@ def facts_of_problem(problem: Problem) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """What a record was made with, and on."""
+    """The software versions and the hardware that made a record."""
     device = jax.devices()[0]
     return {
         "versions": {name: version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
@@ -84,6 +66,7 @@ def environment() -> dict[str, Any]:
 
 
 def knobs_of(study: Study) -> list[Any]:
+    """(path, value) of every knob."""
     return jax.tree_util.tree_flatten_with_path(study)[0]
 
 

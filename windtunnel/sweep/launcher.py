@@ -13,7 +13,7 @@ from windtunnel.spec import digest
 
 
 def here(points: list, root: Path, settings: Settings, fixed: dict[str, Any] | None) -> bool:
-    """Run the points in this process, or in all that were started as one."""
+    """Run the points in this process, or in all processes of a distributed run."""
     from windtunnel.sweep.processes import together
     from windtunnel.sweep.run import run
 
@@ -25,23 +25,24 @@ def launch(
 ) -> list[JobReturn]:
     """Compose and validate every point, then have them executed in packs."""
     composed = [loader.load_sweep_config(config, list(overrides)) for overrides in job_overrides]
-    made = [door(as_plain(one, job)) for one, job in zip(composed, job_overrides, strict=True)]
-    from windtunnel.sweep.place import fixed_part, place, swept  # late: bad input is answered before JAX is at work
+    validated = [door(as_plain(point, job)) for point, job in zip(composed, job_overrides, strict=True)]
+    from windtunnel.sweep.folder import fixed_part, folder_for, swept, twins  # late: bad input is refused before that
 
     overrides = [dict(item.split("=", 1) for item in filter_overrides(job)) for job in job_overrides]
-    settings = made[0][1]
-    studies = [study for study, _ in made]
+    settings = validated[0][1]
+    studies = [study for study, _ in validated]
     fixed = fixed_part(studies)
     name = config.hydra.runtime.choices.get("sweep") or f"multirun-{digest(fixed)}"
-    root = place(Path(settings.runs) / name, studies, fixed, settings.force)
-    if not execute(swept(root, studies, overrides), root, settings, fixed):
+    root = folder_for(Path(settings.runs) / name, studies, fixed, settings.force)
+    points = swept(root, studies, overrides)
+    if not execute([*points, *(twins(points) if settings.twin else [])], root, settings, fixed):
         raise StudyFailed
-    return [JobReturn(overrides=list(job), cfg=one, status=JobStatus.COMPLETED, _return_value=None)
-            for job, one in zip(job_overrides, composed, strict=True)]  # fmt: skip
+    return [JobReturn(overrides=list(job), cfg=point, status=JobStatus.COMPLETED, _return_value=None)
+            for job, point in zip(job_overrides, composed, strict=True)]  # fmt: skip
 
 
 def single(config: Any) -> None:
-    """One study: a pack of one. Also what other launchers call for each point of a multirun."""
+    """Run one study, as a pack of one. Launchers other than ours call this for each point of a multirun."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -51,8 +52,8 @@ def single(config: Any) -> None:
     if multirun and settings.force:
         launcher = hydra.runtime.choices.get("hydra/launcher")
         raise BadInput(f"--force: hydra/launcher={launcher} runs every point on its own; give another runs=… instead")
-    from windtunnel.sweep.facts import Point
-    from windtunnel.sweep.place import fixed_part, place
+    from windtunnel.sweep.folder import fixed_part, folder_for
+    from windtunnel.sweep.point import Point
 
     name, overrides = "single", {}
     if multirun:
@@ -60,6 +61,6 @@ def single(config: Any) -> None:
         given = dict(item.split("=", 1) for item in filter_overrides(hydra.overrides.task))
         overrides = {key: value for key, value in given.items() if key not in {"+sweep", *SETTINGS}}
     fixed = fixed_part([study]) if multirun and name != "multirun" else None
-    root = place(Path(settings.runs) / name, [study], fixed, settings.force)
+    root = folder_for(Path(settings.runs) / name, [study], fixed, settings.force)
     if not here([Point(study, overrides)], root, settings, None):
         raise StudyFailed

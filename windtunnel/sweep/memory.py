@@ -1,4 +1,4 @@
-"""Memory: what a pack needs, what there is, and how a pack is cut so that it fits."""
+"""Memory: how much a pack needs, how much is available, and how a pack is split so that it fits."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import jax
 from windtunnel.sweep.packs import Program, split
 from windtunnel.sweep.processes import program as program_of
 
-RESERVE = 0.1  # the share of what there is that is left alone
+RESERVE = 0.1  # the share of the available memory that is left unused
 
 Work = Callable[[list, Program, str | None], None]
 
@@ -17,11 +17,11 @@ Work = Callable[[list, Program, str | None], None]
 def in_parts(
     points: list, stage: str, programs: dict[int, Program], work: Work, fail: Callable, say: Callable[[str], None]
 ) -> None:
-    """Call `work(part, program, cut)` until all points are through, in parts that fit into memory.
+    """Call `work(part, program, cut)` for all points, in parts that fit into memory.
 
-    Parts are as many as needed and padded to one size, so that they share one of the `programs`. They are sized
-    beforehand; where memory is exhausted all the same a part is cut in two and tried again. `cut` says what was done.
-    A single study that does not fit fails: there is nothing left to cut.
+    All parts are padded to one size, so that they share one of the `programs`. The size is computed beforehand. If
+    memory runs out all the same, the part is halved and tried again. `cut` tells the user why the pack was split. A
+    single study that does not fit fails.
     """
     most, cut = fitting(points, stage, programs)
     if cut:
@@ -40,7 +40,7 @@ def in_parts(
             most = -(-len(part) // 2)
             cut = f"out of memory with {len(part)} studies at once; tried again with {most}"
             say(cut)
-            programs.clear()  # the larger ones hold arrays
+            programs.clear()  # they hold arrays on the devices
             waiting = [half for whole in [part, *waiting] for half in split(whole, most)]
 
 
@@ -49,7 +49,7 @@ def exhausted(error: Exception) -> bool:
 
 
 def program_for(part: list, most: int, programs: dict[int, Program]) -> Program:
-    """One that is there already and large enough, filled anew; else a new one."""
+    """An existing program that is large enough, filled with this part; a new program if there is none."""
     sizes = [size for size in sorted(programs) if len(part) <= size <= max(most, len(part))]
     studies = [point.study for point in part]
     if not sizes:
@@ -59,10 +59,10 @@ def program_for(part: list, most: int, programs: dict[int, Program]) -> Program:
 
 
 def fitting(points: list, stage: str, programs: dict[int, Program]) -> tuple[int, str | None]:
-    """How many of the points a pack can hold, by what XLA says of the compiled `stage`; and, if cut, why.
+    """How many of the points fit into one pack, by XLA's figures for the compiled `stage`; and, if not all, why.
 
-    What n studies need is close to a + b·n. One compilation tells whether all fit; if not, a first guess of n is as if
-    all of it grew with n, and a line through two sizes gives the next.
+    The need of n studies is close to a + b·n. The first compilation shows whether all fit. If not, the first guess of n
+    assumes that the need is proportional to n, and later guesses use a line through two sizes.
     """
     size, known = len(points), dict[int, int]()
     while True:
@@ -86,17 +86,17 @@ def fitting(points: list, stage: str, programs: dict[int, Program]) -> tuple[int
 
 
 def available() -> int:
-    """Bytes that one device can still give: of its own memory, or its share of the machine's."""
+    """Bytes that each device can still provide, from its own memory or from its share of the machine's."""
     stats = [device.memory_stats() for device in jax.local_devices()]
     if all(stats):
-        free = min(one["bytes_limit"] - one["bytes_in_use"] for one in stats)
+        free = min(device_stats["bytes_limit"] - device_stats["bytes_in_use"] for device_stats in stats)
     else:
         free = machine() // jax.local_device_count()
     return int(free * (1 - RESERVE))
 
 
 def machine() -> int:
-    """Bytes that this process may still take: what is available, and what control groups allow."""
+    """Bytes that this process may still allocate: what the kernel has available, and what control groups allow."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     free = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
     root = Path("/sys/fs/cgroup")

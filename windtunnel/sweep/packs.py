@@ -71,7 +71,7 @@ class Program:
         self.axis = BATCH if shards > 1 else None
         self.spans = jax.process_count() > 1  # no process holds all parts of an array
         self.size = len(studies) + -len(studies) % groups
-        self.pack = self.place(stack(studies))
+        self.pack = self.on_devices(stack(studies))
         self.state = jax.eval_shape(jax.vmap(train.start), self.pack)
         self.compiled = Compiled()
         self.examples, share = examples, examples // shards
@@ -82,7 +82,7 @@ class Program:
         """The same program, with other studies of the same structure: no more than it was compiled for."""
         other = copy.copy(self)
         other.__dict__.pop("tables", None)
-        other.pack = self.place(stack(studies))
+        other.pack = self.on_devices(stack(studies))
         return other
 
     @property
@@ -100,7 +100,7 @@ class Program:
 
     def resume(self, state: train.State) -> train.State:
         """A state that was fetched, on the devices again."""
-        return self.place(state)
+        return self.on_devices(state)
 
     def advance(self, state: train.State, steps: int) -> tuple[train.State, dict[str, np.ndarray]]:
         """Every study `steps` steps on; also the learning curves, {name: [S, CHUNK]}, on the host."""
@@ -116,14 +116,16 @@ class Program:
         """What the tunnels compute once per study."""
         return self._prepare(self.pack)
 
-    def predict(self, params: Any) -> evaluate.Predicted:
-        """Of all evaluation sequences, a few a call; every array is [S, B, …], on the host."""
-        rounds = np.arange(self.examples, dtype=np.int32).reshape(-1, self.round)
-        params = self.place(params)
+    def predict(self, params: Any, first: int = 0) -> evaluate.Predicted:
+        """Of the `examples` evaluation sequences from number `first` on, a few a call; every array is [S, B, …], on the
+        host.
+        """
+        rounds = np.arange(first, first + self.examples, dtype=np.int32).reshape(-1, self.round)
+        params = self.on_devices(params)
         made = [self._whole(self._predict(self.pack, params, self._spread(numbers, P(BATCH)))) for numbers in rounds]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *made)
 
-    def place(self, tree: Any) -> Any:
+    def on_devices(self, tree: Any) -> Any:
         """A stacked tree of host arrays, padded, on the devices."""
 
         def padded(leaf: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a run would do: its points, packs, parameters and memory. It compiles programs; it trains and writes nothing."""
+"""What a run would do: its points, packs, parameters and memory. Compiles programs; neither trains nor writes."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from rich.table import Table
 
 from windtunnel import records
 from windtunnel.progress import console
-from windtunnel.sweep.facts import Point, title
 from windtunnel.sweep.memory import amount, available, fitting
 from windtunnel.sweep.packs import Program, split
+from windtunnel.sweep.point import Point, title
 
 
 def show(root: Path, points: list[Point], packs: list[list[Point]]) -> None:
-    """Print the points of a run, and of the packs that are left to run what they are and need."""
+    """Print the points of a run, and the size and the memory of each pack that is still to run."""
     out = console()
     left = [point.id for pack in packs for point in pack]
     out.print(f"{root}: {len(points)} studies, {len(points) - len(left)} of them done", markup=False)

@@ -1,8 +1,8 @@
 """Several processes that train one pack together, each on devices of its own (`distributed=true`).
 
-Process 0 leads: it alone reads and writes records, prints and decides. What all have to do at the same time, because
-each holds a part of the arrays, are the methods of `Program`; the leader tells the others before each. So nothing that
-differs between hosts (clocks, signals, what a file system shows) can make them part ways.
+Process 0 leads: it alone reads and writes records, prints and decides. Each process holds a part of the arrays, so all
+have to call the methods of `Program` at the same time; before each call the leader sends a message to the others. So
+nothing that differs between hosts (clocks, signals, delays of a file system) can make them do different things.
 """
 
 import json
@@ -16,19 +16,20 @@ import jax
 import numpy as np
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
-from windtunnel.config import Settings, Study, plain, study
+from windtunnel.config import Settings, Study, study
 from windtunnel.errors import BadInput
+from windtunnel.spec import plain
 from windtunnel.sweep.packs import Program, use_all_cores
 
 COORDINATOR, PROCESSES, PROCESS = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
-PARTING = 10  # seconds that a process which fails waits for the others: they are waiting for it, and end with it
+PARTING = 10  # seconds that a failing process waits for the others, which cannot go on without it and end too
 
 
 def join() -> None:
-    """Find the other processes: where SLURM, MPI or a TPU slice says, or where the environment does.
+    """Connect to the other processes, found through SLURM, MPI, a TPU slice or three environment variables.
 
-    Must come before JAX's first computation. A process number differs from process to process while the command line
-    does not; so it is the environment's, under the names that JAX has for its own arguments.
+    Must come before JAX's first computation. The variables are named after JAX's own arguments. They are not settings,
+    because all processes share one command line and each needs its own number.
     """
     given = {name: os.environ[name] for name in (COORDINATOR, PROCESSES, PROCESS) if name in os.environ}
     if given and len(given) < 3:
@@ -46,7 +47,7 @@ def join() -> None:
 
 
 def together(settings: Settings, run: Callable[[], bool]) -> bool:
-    """`run` where this process is alone or leads; the others follow. Whether it went well, in all of them."""
+    """Call `run` where this process is alone or leads; the others follow. All return whether the run went well."""
     if not settings.distributed:
         return run()
     join()
@@ -55,7 +56,7 @@ def together(settings: Settings, run: Callable[[], bool]) -> bool:
     well = False
     try:
         well = run()
-    except jax.errors.JaxRuntimeError:  # in the middle of what all do together: nobody would hear us
+    except jax.errors.JaxRuntimeError:  # inside a collective operation, where the others cannot receive a message
         raise
     except BaseException:
         end(well)
@@ -65,7 +66,7 @@ def together(settings: Settings, run: Callable[[], bool]) -> bool:
 
 
 def leads() -> bool:
-    """Whether this process is the one that decides; the only one is."""
+    """Whether this process leads; a process that is alone does."""
     return jax.process_index() == 0
 
 
@@ -78,100 +79,102 @@ class Led(Program):
     """The leader's side of a program that all processes run."""
 
     living: ClassVar[WeakValueDictionary[int, "Led"]] = WeakValueDictionary()
-    made = 0
+    created = 0  # how many there have been; it numbers them
 
     def __init__(self, studies: list[Study]):
-        Led.made += 1
-        self.number = Led.made
+        Led.created += 1
+        self.number = Led.created
         Led.living[self.number] = self
-        tell("program", self.number, list(Led.living), [plain(one) for one in studies])
+        send("program", self.number, list(Led.living), [plain(member) for member in studies])
         super().__init__(studies)
 
     def filled(self, studies: list[Study]) -> Self:
-        Led.made += 1
-        tell("filled", Led.made, list(Led.living), self.number, [plain(one) for one in studies])
+        Led.created += 1
+        send("filled", Led.created, list(Led.living), self.number, [plain(member) for member in studies])
         other = super().filled(studies)
-        other.number = Led.made
+        other.number = Led.created
         Led.living[other.number] = other
         return other
 
     def memory(self, stage: str) -> int:
-        tell("memory", self.number, stage)
+        send("memory", self.number, stage)
         return super().memory(stage)
 
     def start(self) -> Any:
-        tell("start", self.number)
+        send("start", self.number)
         return super().start()
 
     def resume(self, state: Any) -> Any:
-        tell("resume", self.number)
-        return super().resume(handed(state))
+        send("resume", self.number)
+        return super().resume(from_leader(state))
 
     def advance(self, state: Any, steps: int) -> Any:
-        tell("advance", self.number, steps)
+        send("advance", self.number, steps)
         return super().advance(state, steps)
 
     def fetch(self, state: Any) -> Any:
-        tell("fetch", self.number)
+        send("fetch", self.number)
         return super().fetch(state)
 
-    def predict(self, params: Any) -> Any:
-        tell("predict", self.number)
-        return super().predict(handed(params))
+    def predict(self, params: Any, first: int = 0) -> Any:
+        send("predict", self.number, first)
+        return super().predict(from_leader(params), first)
 
 
 def follow() -> bool:
-    """The other processes' side: do what the leader says, until it says that all is done, and whether it went well."""
-    for asked in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):  # whoever wants to stop us asks the leader as well
-        signal.signal(asked, signal.SIG_IGN)
+    """The side of the other processes: do what the leader's messages say. The last one says whether all went well."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):  # the leader gets them too, and it decides
+        signal.signal(number, signal.SIG_IGN)
     programs: dict[int, Program] = {}
     states: dict[int, Any] = {}
     while True:
-        what, *arguments = hear()
+        what, *arguments = receive()
         if what == "end":
             return arguments[0]
         number, *arguments = arguments
         if what in ("program", "filled"):
             living, *like, plains = arguments
-            programs = {key: made for key, made in programs.items() if key in living}
+            programs = {key: program for key, program in programs.items() if key in living}
             states = {key: state for key, state in states.items() if key in living}
-            studies = [study(one) for one in plains]
+            studies = [study(fields) for fields in plains]
             programs[number] = programs[like[0]].filled(studies) if like else Program(studies)
             continue
-        made = programs[number]
+        program = programs[number]
         if what == "memory":
-            made.memory(*arguments)
+            program.memory(*arguments)
         elif what == "start":
-            states[number] = made.start()
+            states[number] = program.start()
         elif what == "resume":
-            states[number] = made.resume(handed(made.state))
+            states[number] = program.resume(from_leader(program.state))
         elif what == "advance":
-            states[number], _ = made.advance(states[number], *arguments)
+            states[number], _ = program.advance(states[number], *arguments)
         elif what == "fetch":
-            made.fetch(states[number])
+            program.fetch(states[number])
         elif what == "predict":
             states.pop(number, None)
-            made.predict(handed(made.state.params))
+            program.predict(from_leader(program.state.params), *arguments)
 
 
 def end(well: bool) -> None:
-    """Let the others go."""
-    tell("end", well)
+    """Release the other processes."""
+    send("end", well)
 
 
-def tell(*message: Any) -> None:
+def send(*message: Any) -> None:
+    """Send a message to the processes that follow: first its length, then its text as JSON."""
     text = np.frombuffer(json.dumps(message).encode(), np.uint8)
     broadcast_one_to_all(np.int32(len(text)))
     broadcast_one_to_all(np.pad(text, (0, _room(len(text)) - len(text))))
 
 
-def hear() -> list[Any]:
+def receive() -> list[Any]:
+    """The leader's next message."""
     length = int(broadcast_one_to_all(np.int32(0)))
     return json.loads(bytes(broadcast_one_to_all(np.zeros(_room(length), np.uint8)))[:length])
 
 
-def handed(tree: Any) -> Any:
-    """The leader's arrays, in every process; the others give any tree of the same shapes."""
+def from_leader(tree: Any) -> Any:
+    """The leader's arrays, in every process. The other processes pass any tree of the same shapes."""
     return broadcast_one_to_all(jax.tree.map(lambda leaf: np.asarray(leaf) if leads() else _empty(leaf), tree))
 
 
@@ -180,5 +183,5 @@ def _empty(leaf: Any) -> np.ndarray:
 
 
 def _room(length: int) -> int:
-    """Bytes of a message: a power of two, so that there are few lengths to compile for."""
+    """The padded length of a message: a power of two, because JAX compiles a program for each length."""
     return 1 << max(8, (length - 1).bit_length())

@@ -1,4 +1,4 @@
-"""From points to verdicts: everything is validated and written down before anything trains."""
+"""From points to verdicts: everything is validated and recorded before anything trains."""
 
 import signal
 import sys
@@ -15,18 +15,18 @@ from windtunnel.records.claims import held, locked
 from windtunnel.sweep import plan
 from windtunnel.sweep.cache import keep_compiled
 from windtunnel.sweep.driver import Driver, finished
-from windtunnel.sweep.facts import Point
+from windtunnel.sweep.folder import write_sweep
 from windtunnel.sweep.packs import group, use_all_cores
-from windtunnel.sweep.place import write_sweep
+from windtunnel.sweep.point import Point
 from windtunnel.sweep.stop import Stop
 
 POLL_SECONDS = 0.5  # between looks at what another process has claimed
 
 
 def run(points: list[Point], root: Path, settings: Settings, fixed: dict[str, Any] | None) -> bool:
-    """Run the points that are not done, pack by pack; show what came out. Whether every study ended well.
+    """Run the points that are not done, pack by pack, and show the results. Returns whether every study is done.
 
-    `fixed` is what all points of a sweep share (None: this is no sweep): a folder that holds a sweep with another
+    `fixed` is what all points of a sweep share, or None for a single study: a folder that holds a sweep with another
     fixed part is refused.
     """
     if settings.dry_run:
@@ -88,7 +88,7 @@ def grouped(points: list[Point]) -> list[list[Point]]:
 
 
 def drive(driver: Driver, points: list[Point]) -> list[Point]:
-    """Run them pack by pack; those come back that another process is at work on."""
+    """Run the points pack by pack; return the points that another process is working on."""
     others: list[Point] = []
     for number, pack in enumerate(grouped(points), 1):
         others += driver.run(number, pack)
@@ -98,7 +98,10 @@ def drive(driver: Driver, points: list[Point]) -> list[Point]:
 
 
 def wait(root: Path, others: list[Point], stop: Stop) -> list[Point]:
-    """Until another process has let go of some of them; those that it left undone, because it was ended itself."""
+    """Wait until other processes have released some of the points; return all that have not failed.
+
+    The caller drops the finished ones. The rest was left undone, because the other process was stopped.
+    """
     while others:
         stop.check()
         claimed = held(root, [point.id for point in others])
@@ -127,28 +130,28 @@ def show(root: Path, folders: list[Path]) -> None:
     if spent := effort(root):
         out.print(spent, markup=False)
     with locked(root):
-        places = [str(records.write_results(root))]
+        paths = [str(records.write_results(root))]
     if any(group.done for group in groups):
         try:
             from windtunnel.report.figures import kl_against_length
 
-            places.append(str(kl_against_length(root)))
-        except BadInput as error:  # matplotlib is an extra
+            paths.append(str(kl_against_length(root)))
+        except BadInput as error:  # matplotlib is an optional dependency
             print(f"no figure: {error}", file=sys.stderr)
-    out.print(f"results in {', '.join(places)}", markup=False)
+    out.print(f"results in {', '.join(paths)}", markup=False)
     out.print(tables.answer(groups), markup=False)
 
 
 def evaluate(folder: Path, settings: list[str]) -> None:
     """Judge the finished studies of a folder again, with other `evaluate` settings; nothing is retrained."""
     points = []
-    for place in records.studies(folder):
-        if checkpoint.exists(place / "checkpoint"):
-            record = records.read_json(place / "study.json")
+    for study_folder in records.studies(folder):
+        if checkpoint.exists(study_folder / "checkpoint"):
+            record = records.read_json(study_folder / "study.json")
             plugins = record.get("plugins", [])
             chosen = dict(_setting(text) for text in settings)
-            made = study({**record["study"], "evaluate": {**record["study"]["evaluate"], **chosen}}, plugins)
-            points.append(Point(made, record["overrides"]))
+            rejudged = study({**record["study"], "evaluate": {**record["study"]["evaluate"], **chosen}}, plugins)
+            points.append(Point(rejudged, record["overrides"]))
     if not points:
         raise BadInput(f"{folder}: holds no trained study; run it first")
     root = folder.parent if (folder / "study.json").exists() else folder

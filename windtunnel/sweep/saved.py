@@ -1,6 +1,6 @@
-"""A pack on disk: while it trains a checkpoint to go on from, and a note of how far it is and what it has cost.
+"""A pack on disk: a checkpoint to resume its training from, and a note of its progress and its cost.
 
-`packs/<digest of its studies>/` is the checkpoint; it goes when the pack has been split into its studies. The note
+`packs/<digest of its studies>/` is the checkpoint; it is removed when every study has a checkpoint of its own. The note
 beside it, `packs/<digest>.json`, stays: `status` and the summary of a sweep read it.
 """
 
@@ -17,14 +17,14 @@ import numpy as np
 from windtunnel import checkpoint, records
 from windtunnel.spec import digest
 
-KEPT = ("what", "step", "steps", "steady_seconds")  # of a note, by the parts of a pack that is cut
+KEPT = ("what", "step", "steps", "steady_seconds")  # the keys of a note that the parts of a split pack take over
 
 
 class Training(NamedTuple):
-    """Where a pack of S studies stands. Rows of a checkpoint are studies, without padding: it fits any devices."""
+    """The progress of a pack of S studies. Checkpoints have a row for each study and no padding: any devices fit."""
 
     state: Any  # every leaf [S, …]
-    curves: dict[str, np.ndarray]  # the learning curves, float32[S, steps] each, NaN after what is done
+    curves: dict[str, np.ndarray]  # the learning curves, float32[S, steps] each, NaN for steps that are not done
     done: Any  # int32[], steps
     seconds: Any  # float32[], of training so far
 
@@ -34,12 +34,12 @@ class Training(NamedTuple):
 
 
 def blank(names: Iterable[str], studies: int, steps: int) -> dict[str, np.ndarray]:
-    """Learning curves of a pack that has not begun."""
+    """The learning curves of a pack before its first step."""
     return {name: np.full((studies, steps), np.nan, np.float32) for name in names}
 
 
 class Saved:
-    """The place of the pack that these studies train in."""
+    """The checkpoint and the note of the pack of these studies."""
 
     def __init__(self, root: Path, ids: list[str]):
         self.root, self.ids = root, ids
@@ -48,7 +48,7 @@ class Saved:
 
     @property
     def exists(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+        """Whether there is a checkpoint to resume from."""
         return checkpoint.exists(self.folder)
 
     def save(self, training: Training) -> None:
@@ -57,12 +57,15 @@ class Saved:
         self.note(saved=int(training.done))
 
     def load(self, like: Training) -> Training:
-        """The checkpoint; the state of `like` may be padded."""
+        """The checkpoint, in the structure of `like`, whose state may be padded."""
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(self.ids), *x.shape[1:]), x.dtype), like.state)
         return Training(*checkpoint.load(self.folder, like._replace(state=shapes)))
 
     def adopt(self, whole: list[str], like: Training) -> None:
-        """Where these studies were saved within a larger pack of the `whole`, cut that in two and go on from there."""
+        """If a larger pack within the `whole` was saved and holds these studies, split its checkpoint in two.
+
+        One part is the checkpoint of these studies, the other that of the rest.
+        """
         for studies in (note["studies"] for note in records.notes(self.root)):
             larger = Saved(self.root, studies)
             if not (set(self.ids) < set(studies) <= set(whole) and larger.exists):
@@ -78,12 +81,12 @@ class Saved:
             larger.forget()
 
     def begin(self, steps: int) -> None:
-        """The first note, unless there is a checkpoint to go on from: then what it says still holds."""
+        """Write the first note. If there is a checkpoint to resume from, the progress that is noted still holds."""
         blank = {} if self.exists else {"step": 0, "steps": steps, "saved": 0, "steady_seconds": 0.0}
         self.note(what="compiling", **blank)
 
     def note(self, **changed: Any) -> None:
-        """Write down what has changed."""
+        """Update the note with what has changed."""
         before = records.read_json(self.path) if self.path.exists() else {"compilations": 0, "compile_seconds": 0.0}
         worker = {"host": platform.node(), "process": os.getpid(), "time": time.time()}
         records.write_json(self.path, {"studies": self.ids, **before, **worker, **changed})
@@ -98,26 +101,27 @@ class Saved:
         checkpoint.remove(self.folder)
 
     def forget(self) -> None:
+        """Remove the checkpoint and the note."""
         self.remove()
         self.path.unlink(missing_ok=True)
 
 
 def cut_off(root: Path, ids: list[str]) -> list[list[str]]:
-    """The packs within these studies that were cut off and can go on, each with its studies."""
-    found: list[list[str]] = []
+    """The packs within these studies that were interrupted and can be resumed, each with its studies."""
+    packs: list[list[str]] = []
     noted: list[list[str]] = [note["studies"] for note in records.notes(root)]
     for studies in sorted(noted, key=len, reverse=True):
         if not set(studies) <= set(ids):
             continue
-        if Saved(root, studies).exists and not any(set(studies) & set(other) for other in found):
-            found.append(studies)
-        else:  # it left nothing to go on from: these studies start again
+        if Saved(root, studies).exists and not any(set(studies) & set(other) for other in packs):
+            packs.append(studies)
+        else:  # it left no checkpoint, so these studies start again
             Saved(root, studies).forget()
-    return found
+    return packs
 
 
 def tidy(root: Path, ids: list[str]) -> None:
-    """No note is left of a pack of these that came to nothing, because it was cut into parts."""
+    """Remove the notes of packs that were split before training."""
     for note in records.notes(root):
         if set(note["studies"]) <= set(ids) and note["what"] == "compiling":
             Saved(root, note["studies"]).forget()

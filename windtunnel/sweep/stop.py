@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C and SIGTERM end a run within seconds, with a checkpoint where there is one to make."""
+"""Stopping on request: Ctrl-C and SIGTERM end a run within seconds, after a checkpoint if a pack is training."""
 
 import os
 import signal
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 
 from windtunnel.errors import Interrupted
 
-GRACE = 5.0  # seconds for the work at hand to come to an end; a compilation may take longer and has nothing to lose
+GRACE = 5.0  # seconds to end cleanly; a compilation may need longer, but nothing is lost if it is killed
 
 
 class Stop:
-    """A flag that signals raise and work looks at whenever it can end cleanly.
+    """A flag that signals set, and that the run checks wherever it can end cleanly.
 
-    Python sees a signal only between two of its own instructions, and XLA may compile for a minute in one. So a second
-    thread waits for the signal itself: where the work has not ended after `GRACE` seconds, or at a second signal, it
-    ends the process at once. Nothing is lost by that but what came after the last checkpoint: files are written whole.
+    Python handles a signal only between two of its own instructions, and XLA may compile for a minute within one. So a
+    second thread waits for the signal too: if the run has not ended after `GRACE` seconds, or at a second signal, it
+    ends the process at once. Only the progress since the last checkpoint is lost, since files are written atomically.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Stop:
         return self.signal is not None
 
     def check(self) -> None:
-        """Raise `Interrupted` where somebody asked."""
+        """Raise `Interrupted` if a signal has come."""
         if self.signal is not None:
             raise Interrupted(self.signal)
 
@@ -39,8 +39,8 @@ class Stop:
     def listening(
         self, leave: Callable[[], None] = lambda: None, signals: Iterable[int] = (signal.SIGINT, signal.SIGTERM)
     ) -> Iterator[None]:
-        """Signals raise the flag, here inside. `leave` is called before the process ends at once."""
-        if threading.current_thread() is not threading.main_thread():  # only that one may listen
+        """Within this context, signals set the flag. `leave` is called where the process is ended at once."""
+        if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
             yield
             return
         reader, writer = os.pipe()
@@ -51,12 +51,12 @@ class Stop:
         ended = threading.Event()
 
         def watch() -> None:
-            heard = 0
-            while number := os.read(reader, 1)[0]:  # 0: it is over
+            received = 0
+            while number := os.read(reader, 1)[0]:  # a zero byte ends the thread
                 if number not in wanted:
                     continue
-                heard += 1
-                if heard == 1:
+                received += 1
+                if received == 1:
                     threading.Thread(target=lambda: ended.wait(GRACE) or self._end(number, leave), daemon=True).start()
                 else:
                     self._end(number, leave)

@@ -1,5 +1,6 @@
-"""What a tunnel can say of itself to instruments, beside its posterior: which hypotheses its tokens stand for, and how
-fast beliefs converge. Instruments ask the tunnel (`Tunnel.token_weights`, `frame`, `law`, …), never its type.
+"""What instruments can ask of a tunnel beside its posterior: which hypotheses its tokens represent, and how fast
+beliefs converge. Instruments call the tunnel's methods (`Tunnel.token_weights`, `frame`, `law`, …) and never check its
+type.
 """
 
 import math
@@ -12,15 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-SETTLED, UNSETTLED = 3.0, 0.5  # n × Chernoff information from which on few hypotheses are told apart; up to which not
+SETTLED, UNSETTLED = 3.0, 0.5  # n × Chernoff information from which on hypotheses are distinguished; up to which not
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["label_BT", "codes_BTd"], meta_fields=["what", "count", "own"])
 @dataclass(frozen=True)
 class Frame:
-    """The hypotheses that keys should tell apart. `label_BT` is the hypothesis of each token, one of `count`, −1 where
-    it stands for none. With `own`, hypotheses belong to a sequence (its stored pairs); else they are the same in all,
-    and each has many tokens. `codes_BTd` are the directions that the data themselves give to hypotheses, where they do.
+    """The hypotheses that keys should distinguish. `label_BT` is the hypothesis of each token, one of `count`; −1 where
+    a token represents none. With `own`, every sequence has hypotheses of its own (its stored pairs); otherwise they are
+    the same in all sequences, and each has many tokens. `codes_BTd` are vectors that the data give to hypotheses, if
+    any.
     """
 
     what: str
@@ -31,16 +33,17 @@ class Frame:
 
 
 class Law(NamedTuple):
-    """How fast exact inference converges. `rate` is what theory says. `kind`:
+    """How fast exact inference converges. `rate` is the theoretical rate of the law. `kind`:
 
-    `few`: hypotheses are few and far apart. The excess of the predictive's entropy over its limit is e^{−nC} but for
-    powers of n, C the Chernoff information (nats an observation) between the closest two that are possible.
-    `smooth`: a smooth family of d parameters (or a grid too fine to be told apart). The excess is d/(2n) nats: `rate`
+    `few`: hypotheses are few and far apart. The excess of the predictive's entropy over its limit falls as e^{−nC}, up
+    to powers of n, where C is the Chernoff information (nats per observation) between the two closest hypotheses.
+    `smooth`: a smooth family of d parameters (or a grid too fine to be resolved). The excess is d/(2n) nats; the rate
     is d.
-    `crossover`: between the two, at these lengths; C is given and nothing is expected.
-    `count`: equally likely outcomes are counted: H = log₂(their number), so entropy on that has slope 1.
-    `forgetting`: what came w observations before matters e^{−γw}: γ ≥ 2 ln(1/|λ₂|) nats an observation, λ₂ the second
-    eigenvalue of the transition matrix: KL is quadratic in what is left, and evidence only adds to forgetting.
+    `crossover`: between the two, at these lengths. The rate is C, but the excess need not follow it.
+    `count`: outcomes are equally likely, so H = log₂(their number), and entropy against that has slope 1.
+    `forgetting`: the influence of a symbol w observations back falls as e^{−γw}, γ ≥ 2 ln(1/|λ₂|) nats per observation,
+    λ₂ the second eigenvalue of the transition matrix: KL is quadratic in the remaining difference of beliefs, and
+    evidence can only reduce that further.
     """
 
     kind: str
@@ -49,12 +52,12 @@ class Law(NamedTuple):
 
 
 def symbols(inputs: Array, count: int) -> Frame:
-    """Each symbol is a hypothesis; marks are none."""
+    """Each symbol is a hypothesis; tokens from `count` on (starts and marks) represent none."""
     return Frame("symbols", jnp.where(inputs < count, inputs, -1), count)
 
 
 def evenly(counts_BPT: Array) -> Array:
-    """Log-weights that are alike where `counts_BPT` is true; a row of −∞ where it nowhere is."""
+    """Equal log-weights where `counts_BPT` is true; a row of −∞ where it is true nowhere."""
     total_BP1 = jnp.sum(counts_BPT, axis=-1, keepdims=True)
     return jnp.where(counts_BPT, -jnp.log(jnp.maximum(total_BP1, 1).astype(float)), -jnp.inf)
 
@@ -63,10 +66,10 @@ def chernoff(p_V: np.ndarray, q_V: np.ndarray) -> float:
     """C = −min_{0≤λ≤1} ln Σ_v p_v^λ q_v^{1−λ}, nats."""
     from scipy.optimize import minimize_scalar
 
-    found = minimize_scalar(
+    optimum = minimize_scalar(
         lambda x: math.log(np.sum(p_V**x * q_V ** (1 - x))), bounds=(0, 1), method="bounded", options={"xatol": 1e-9}
     )
-    return -float(found.fun)
+    return -float(optimum.fun)
 
 
 def binary_entropy_bits(p: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What every tunnel promises. A tunnel knows no model: it makes sequences and says what exact inference would say."""
+"""The contract of tunnels. A tunnel knows no model: it draws sequences and computes the exact predictive for them."""
 
 import math
 from collections.abc import Callable
@@ -23,26 +23,26 @@ class Batch(NamedTuple):
 
     inputs: Array  # int32[B, T], or float32[B, T, F]
     outcome_BP: Array  # int32: the outcome drawn at each observation
-    weight_BP: Array  # float32: 1 where the prediction counts, 0 where it does not
+    weight_BP: Array  # float32: 1 where the prediction is scored, 0 where it is not
 
 
 class Tunnel:
     """The contract. Observations count from 1, positions `at` are their indices from 0.
 
     Static facts: `features` F (0 when inputs are tokens), `vocabulary` (0 when inputs are features), `outcomes` V,
-    `capacity` (the longest possible sequence in observations, None where there is no end), `hypotheses` (an exact
-    int, or inf) and `hypothesis`, what they are in a word. Where a field sets how many there are, `size` is its name
-    and `count` the function from one to the other: then `tunnel.hypotheses=…` is another way to set it. `limit_bits`
-    is the closed form, where one is known, of the limit of the exact predictive's mean entropy. `recursive`: the
-    posterior after an observation is made from the one before it, and from no table of counts.
+    `capacity` (the longest possible sequence in observations, None if there is no limit), `hypotheses` (their exact
+    number, or inf) and `hypothesis` (a word for one of them). If a field determines the number of hypotheses, `size` is
+    its name and `count` the function from the field to the number, so that users can set `tunnel.hypotheses=…` instead.
+    `limit_bits` is the limit of the exact predictive's mean entropy, where a closed form is known. `recursive`: the
+    posterior after an observation is computed from the posterior before it, not from a table of counts.
     """
 
     hypothesis: str
     recursive: ClassVar[bool] = False
-    weighs_far: ClassVar[bool] = True  # whether `token_weights` can be had far past the horizon, in time
+    weighs_far: ClassVar[bool] = True  # whether `token_weights` is fast enough far past the horizon
     size: ClassVar[str | None] = None
     count: ClassVar[Callable[[int], int]]
-    pool: int | None = None  # the number of hypotheses that the data come from, where that is not all (`finite.py`)
+    pool: int | None = None  # the number of hypotheses in the pool that the data come from, if any (`finite.py`)
 
     @property
     def name(self) -> str:
@@ -70,12 +70,12 @@ class Tunnel:
 
     @property
     def conflict(self) -> str | None:
-        """What is wrong between fields that are each valid, as `key=value: …`; None where all is well."""
+        """What is wrong between fields that are valid each by itself, as `key=value: …`; None if nothing is."""
         return None
 
     @property
     def lag_prior(self) -> Prior | None:
-        """The prior over how many observations back the answer lies, where that is what is to be inferred."""
+        """The prior over the lag (how many observations back the answer lies), if the lag is to be inferred."""
         return None
 
     @property
@@ -84,12 +84,12 @@ class Tunnel:
 
     @property
     def outcome_tokens(self) -> np.ndarray | None:
-        """int[V]: the token that shows each outcome once it is known; None where sequences never show it."""
+        """int[V]: the token by which sequences show each outcome afterwards; None where they never do."""
         return None
 
     @property
     def start(self) -> int | None:
-        """The token that stands before the first observation, where there is one."""
+        """The token before the first observation, if there is one."""
         return None
 
     @property
@@ -106,11 +106,11 @@ class Tunnel:
         return np.arange(observations)
 
     def words(self, inputs: np.ndarray) -> list[str]:
-        """What each token of one sequence (int[T] or float[T, F]) says, for people, as the last one sees it."""
+        """A label for each token of one sequence (int[T] or float[T, F]), for people; relative to the last token."""
         return [str(token) if inputs.ndim == 1 else "" for token in inputs]
 
     def prepare(self, observations: int) -> Tables:
-        """What is computed once per study, outside the step loop, for sequences of at most so many observations."""
+        """The tables that are computed once per study, outside the step loop, for at most `observations`."""
         return ()
 
     def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
@@ -122,7 +122,7 @@ class Tunnel:
         raise NotImplementedError
 
     def log_full_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
-        """[B, P, V]: of the reasoner that knows the prior and not the pool, where there is one."""
+        """[B, P, V]: the predictive of the reasoner that knows the prior but not the pool, if there is a pool."""
         return self.log_predictive(tables, batch, at)
 
     def log_posterior(self, tables: Tables, batch: Batch, at: Array) -> Array:
@@ -130,34 +130,53 @@ class Tunnel:
         raise NotImplementedError
 
     def log_mixture(self, tables: Tables, batch: Batch, at: Array) -> Array:
-        """[B, P, V]: log Σ_h P(h | seen) p(v | h), where hypotheses can be listed: `log_predictive`, by another way."""
+        """[B, P, V]: log Σ_h P(h | seen) p(v | h), if hypotheses can be listed: `log_predictive` computed
+        another way.
+        """
         raise NotImplementedError
 
     def log_last(self, tables: Tables, batch: Batch, at: Array, window: int) -> Array:
-        """[B, P, V]: of a reasoner that sees the last `window` observations only, marginalising over the others."""
+        """[B, P, V]: the predictive of a reasoner that sees only the last `window` observations, marginalising the
+        rest.
+        """
         raise NotImplementedError
 
     def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
-        """{name: [B, P, V]}: what a reasoner with less would say, exact for what it sees and marginalising the rest.
+        """{name: [B, P, V]}: the predictives of reasoners that see less: exact for what they see, marginalising the
+        rest.
 
-        `prior` has seen nothing, `last-w` the last w observations (w = 1, 2, 4, … and `last-horizon`); some tunnels
-        add `content-only` and `position-only`.
+        `prior` has seen nothing, `last-w` the last w observations (`windows`); some tunnels add `content-only` and
+        `position-only`.
         """
-        seen = {"prior": 0, **windows(horizon)}
+        seen = {"prior": 0, **self.windows(horizon)}
         return {name: self.log_last(tables, batch, at, w) for name, w in seen.items()}
+
+    def windows(self, horizon: int) -> dict[str, int]:
+        """The windows w of the reasoners that see less: powers of two below the horizon, and the horizon itself. They
+        are `last-w` where `log_last` is exact for what it sees. Where that has no closed form they are `cut-w`, which
+        take their window for a sequence of its own: their KL bounds that of `last-w` from above, and so the headroom.
+        """
+        kind = "last" if self.marginalises else "cut"
+        powers = [2**i for i in range(horizon.bit_length()) if 2**i < horizon]
+        return {**{f"{kind}-{w}": w for w in powers}, f"{kind}-horizon": horizon}
+
+    @property
+    def marginalises(self) -> bool:
+        """Whether `log_last` sums over all that could have come before its window."""
+        return True
 
     def token_weights(self, tables: Tables, batch: Batch, at: Array) -> Array | None:
         """[B, P, T]: the log-weight that exact inference gives to each token at the observations `at`; a row of −∞
-        where no token counts yet; None where the posterior is no weighing of tokens. What attention should look like.
+        where no token matters yet. Attention is compared with it. None if the posterior is not a weighting of tokens.
         """
         return None
 
     def frame(self, tables: Tables, batch: Batch) -> Frame | None:
-        """The hypotheses that keys should tell apart; None where tokens are points of a continuum."""
+        """The hypotheses that keys should distinguish; None where tokens are points of a continuum."""
         return None
 
     def log_domains(self, tables: Tables, batch: Batch, at: Array) -> Array | None:
-        """[B, P, K]: the log-posterior over the domains of a mixed prompt; None where there are none."""
+        """[B, P, K]: the log-posterior over the K domains of a mixed prompt; None where there are none."""
         return None
 
     def law(self, observations: int) -> Law | None:
@@ -165,23 +184,19 @@ class Tunnel:
         return None
 
     def excess_bits(self, seen: np.ndarray) -> np.ndarray | None:
-        """E[H(predictive)] over its limit (bits) after so many observations, where that has a closed form."""
+        """E[H(predictive)] minus its limit (bits) after `seen` observations, if that has a closed form."""
         return None
 
     def exchanged(self, batch: Batch, order: Array) -> Batch | None:
-        """The batch in which hypothesis j has the key of `order[j]`, where sequences show the keys of hypotheses."""
+        """The batch in which hypothesis j has the key of `order[j]`, if inputs contain the keys of hypotheses."""
         return None
 
 
 def uniform(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
-    """Uniform draws from [0, 1). Drawn flat: over a short last axis XLA unrolls the generator, seconds of compiling."""
+    """Uniform draws from [0, 1), drawn flat: XLA unrolls the generator over a short last axis, and compiles for
+    seconds.
+    """
     return jax.lax.optimization_barrier(jax.random.uniform(key, (math.prod(shape),), dtype)).reshape(shape)
-
-
-def windows(horizon: int) -> dict[str, int]:
-    """The windows w of the `last-w` baselines: powers of two below the horizon, and the horizon itself."""
-    powers = [2**i for i in range(horizon.bit_length()) if 2**i < horizon]
-    return {**{f"last-{w}": w for w in powers}, "last-horizon": horizon}
 
 
 def log_uniform(allowed: Array) -> Array:
@@ -191,5 +206,5 @@ def log_uniform(allowed: Array) -> Array:
 
 
 def uniform_log_predictive(batch: int, at: Array, outcomes: int) -> Array:
-    """[B, P, V] of log 1/V."""
+    """[B, P, V]: log 1/V everywhere."""
     return jnp.full((batch, at.shape[0], outcomes), -jnp.log(float(outcomes)))

@@ -1,4 +1,7 @@
-"""`bijection` (accumulate): a secret permutation, shown pair by pair. After paper I of the wind-tunnel trilogy."""
+"""`bijection` (accumulate): a hidden bijection, shown pair by pair. After paper I of the wind-tunnel trilogy.
+
+In the shapes of this file, K is the pairs that are inputs.
+"""
 
 from typing import Annotated, Literal
 
@@ -23,9 +26,9 @@ class Bijection(Pairs):
 
         p(π(x_k) = v | past) = 1 / (V − k + 1) for each value not yet used, 0 for the others;  H = log₂(V − k + 1).
 
-    Entropy is then a function of position, and a model could get it right by counting. Two variants take content and
-    position apart: with `replacement` keys are drawn anew each time (a key seen before has a known value, the others
-    share what is unused), and with `random_start` a random number of blanks come first (they are not scored).
+    Entropy is then a function of position, and a model could predict it by counting. Two variants separate content from
+    position: with `replacement` each key is drawn independently (the value of a key seen before is known, other keys
+    have the unused values), and with `random_start` a random number of blanks come first (they are not scored).
 
     Keys are tokens 0 … V−1, values tokens V … 2V−1, a blank is 2V. With V = 3, the sequence `2 4 0 3` says π(2) = 1
     and π(0) = 0; predicting π(0) at the token `0` leaves values {0, 2}: one bit.
@@ -58,12 +61,12 @@ class Bijection(Pairs):
             key_P = jax.random.permutation(key_keys, self.symbols)[:observations]
         value_P = hypothesis[key_P]
         start = jax.random.randint(key_start, (), 0, observations) if self.random_start else 0
-        shown_P = jnp.arange(observations) >= start
-        pair_P2 = jnp.where(shown_P[:, None], jnp.stack([key_P, value_P + self.symbols], axis=1), 2 * self.symbols)
-        return Batch(pair_P2.reshape(-1)[:-1], value_P, shown_P.astype(jnp.result_type(float)))
+        visible_P = jnp.arange(observations) >= start
+        pair_P2 = jnp.where(visible_P[:, None], jnp.stack([key_P, value_P + self.symbols], axis=1), 2 * self.symbols)
+        return Batch(pair_P2.reshape(-1)[:-1], value_P, visible_P.astype(jnp.result_type(float)))
 
     def log_channel(self, hypotheses: Array, batch: Batch, at: Array) -> Array:
-        """[B, P, H, V]: a bijection leaves no choice."""
+        """[B, P, H, V]: 0 for the one value that a bijection allows, −∞ for the others."""
         value_BPH = self._values(hypotheses, batch)[:, at]
         return jnp.where(jax.nn.one_hot(value_BPH, self.symbols, dtype=bool), 0.0, -jnp.inf)
 
@@ -71,11 +74,11 @@ class Bijection(Pairs):
         return jnp.where(self._values(hypotheses, batch) == batch.outcome_BP[:, :, None], 0.0, -jnp.inf)
 
     def _values(self, hypotheses: Array, batch: Batch) -> Array:
-        """[B, T, H]: what each bijection has at each key."""
+        """[B, T, H]: the value of each key under each bijection."""
         return jnp.moveaxis(hypotheses[:, batch.inputs[:, 0::2]], 0, -1)
 
     def token_weights(self, tables: FiniteTables, batch: Batch, at: Array) -> Array:
-        """The value that the key had before; where it had none, the values that are eliminated, all alike."""
+        """The value that the key had before; if it had none, the values that are eliminated, equally."""
         inputs, token_P = batch.inputs, jnp.asarray(self.scored(batch.outcome_BP.shape[1]))[at]
         tokens = jnp.arange(inputs.shape[1])
         is_value_BT = (tokens % 2 == 1)[None] & (inputs >= self.symbols) & (inputs < 2 * self.symbols)
@@ -94,16 +97,16 @@ class Bijection(Pairs):
         return self._last(batch, at, window)
 
     def _last(self, batch: Batch, at: Array, window: int) -> Array:
-        """[B, P, V]: what the key had in the window; else any value that none had there."""
+        """[B, P, V]: the value that the key had in the window; else uniform over the values not used in the window."""
         key_BT, value_BK = self.split(batch)
         back_PK = at[:, None] - jnp.arange(value_BK.shape[1])[None]
         seen_BPK = ((back_PK > 0) & (back_PK <= window))[None]
         same_BPK = key_BT[:, at][:, :, None] == key_BT[:, None, :-1]
-        value_BKV = jax.nn.one_hot(value_BK, self.symbols)  # of a blank: nothing
+        value_BKV = jax.nn.one_hot(value_BK, self.symbols)  # a blank gives a row of zeros
 
-        def shown(pair_BPK: Array) -> Array:
+        def occurs(pair_BPK: Array) -> Array:
             return jnp.einsum("bpk,bkv->bpv", pair_BPK.astype(value_BKV.dtype), value_BKV) > 0
 
-        used_BPV, known_BPV = shown(jnp.broadcast_to(seen_BPK, same_BPK.shape)), shown(seen_BPK & same_BPK)
+        used_BPV, known_BPV = occurs(jnp.broadcast_to(seen_BPK, same_BPK.shape)), occurs(seen_BPK & same_BPK)
         is_known_BP1 = jnp.any(known_BPV, axis=-1, keepdims=True)
         return log_uniform(jnp.where(is_known_BP1, known_BPV, ~used_BPV))

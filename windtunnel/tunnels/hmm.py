@@ -1,4 +1,7 @@
-"""`hmm` (transport): follow a hidden state through a Markov chain that is known, from noisy symbols."""
+"""`hmm` (transport): follow a hidden state through a Markov chain that is known, from noisy symbols.
+
+In the shapes of this file, S is the hidden states and O the symbols; in `token_weights`, O is the observations.
+"""
 
 import math
 from typing import Annotated, Literal, NamedTuple
@@ -17,6 +20,7 @@ from windtunnel.tunnels.answers import Frame, Law
 from windtunnel.tunnels.base import Batch, Tunnel, uniform, uniform_log_predictive
 
 FLOOR = 5  # the smallest entry of a header of tokens, in hundredths
+GRAIN = 2**14  # the whole that gaps of a row are parts of, before they are hundredths
 MESS3 = {"x": 0.05, "a": 0.85}
 
 Mixing = Annotated[float, Field(ge=0, le=0.99), Knob]
@@ -29,31 +33,31 @@ class Chain(NamedTuple):
     emission: Array
 
 
-Known = Chain | tuple[()]  # the chain that is fixed, where one is
+Known = Chain | tuple[()]  # the fixed chain, if there is one
 
 
 @spec
 class Hmm(Tunnel):
-    """z_1 is uniform over S states, z_{t+1} ~ T[z_t], and each state shows a symbol o_t ~ E[z_t]. With the `target`
-    `state`, predict z_t at o_t; with `symbol`, predict o_t before it is shown. The forward filter is exact:
+    """z_1 is uniform over S states, z_{t+1} ~ T[z_t], and each state emits a symbol o_t ~ E[z_t]. With `target=state`,
+    predict z_t at o_t; with `target=symbol`, predict o_t before it is shown. The forward filter is exact:
 
         P(z_t = j | o_<t) = Σ_i P(z_{t−1} = i | o_<t) T_ij,      P(z_t = j | o_≤t) ∝ P(z_t = j | o_<t) E_j(o_t),
         p(o_t = v | o_<t) = Σ_j P(z_t = j | o_<t) E_j(v).
 
-    Rows of T and E are Dirichlet(1). They forget fast (|λ₂| of T is 0.38 in the mean, and the last four symbols say all
-    but 0.0003 bits), so `mixing` λ makes T = λI + (1−λ)1πᵀ, π ~ Dirichlet(1), whose |λ₂| is λ exactly. Or they are the
-    `preset` Mess3 with x = 0.05, a = 0.85 (Marzen & Crutchfield 2017; Shai et al. 2024): it emits on edges,
-    T^(o)_ij = T_ij E_j(o), which is emission by the state that is reached.
+    Rows of T and E are Dirichlet(1). Such chains forget fast: |λ₂| of T is 0.38 in the mean, and the last four symbols
+    carry all but 0.0003 bits of the information. So `mixing` λ makes T = λI + (1−λ)1πᵀ, π ~ Dirichlet(1), whose |λ₂| is
+    exactly λ. Or T and E are those of the `preset` Mess3 with x = 0.05, a = 0.85 (Marzen & Crutchfield 2017; Shai et
+    al. 2024), which emits on edges: T^(o)_ij = T_ij E_j(o), that is, the state that is reached emits.
 
-    A start comes before the symbols: only z_1 is uniform, and a model without absolute positions must know that it is
-    there. How it learns T and E is `parameters`. `features`: each token is the symbol one-hot, log E_j(o_t), T and E,
-    the start no symbol. `fixed`: they are drawn once, from `parameters_seed`, and never shown; symbols are the tokens
-    0 … O−1, the start is O. `tokens`: the start is a header `trans` T `emit` E `obs`, an entry a token; entries are at
-    least 0.05 and in hundredths, rows sum to 1.00, and these rows are the truth (so |λ₂| ≤ 1 − 0.05 S). Hundredths are
-    the tokens O … O+100, and then come the three marks.
+    A start comes before the symbols, because only z_1 is uniform and a model without absolute positions has to
+    recognise it. `parameters` says how the model learns T and E. `features`: each token is the symbol one-hot, log
+    E_j(o_t), T and E; the start has no symbol. `fixed`: T and E are drawn once, from `parameters_seed`, and never
+    shown; symbols are the tokens 0 … O−1, the start is O. `tokens`: the start is a header `trans` T `emit` E `obs` with
+    a token for each entry. Entries are at least 0.05 and in hundredths, rows sum to 1.00, and the data are drawn from
+    these rounded rows (so |λ₂| ≤ 1 − 0.05 S). Hundredths are the tokens O … O+100, followed by the three marks.
 
-    With Mess3 and the symbols 0 0: P(z_1) = (.85, .075, .075) at the first, then P(z_2 | o_1) = (.7725, .11375, .11375)
-    and P(z_2 | o_1 o_2) = (.9747, .0127, .0127).
+    With Mess3 and the symbols 0 0: P(z_1 | o_1) = (.85, .075, .075), then P(z_2 | o_1) = (.7725, .11375, .11375) and
+    P(z_2 | o_1 o_2) = (.9747, .0127, .0127).
     """
 
     name: Literal["hmm"] = "hmm"
@@ -98,7 +102,7 @@ class Hmm(Tunnel):
 
     @property
     def _blind(self) -> int:
-        """1 where an outcome is predicted a token before its symbol, 0 where at its symbol."""
+        """1 if an outcome is predicted one token before its symbol, 0 if at its symbol."""
         return int(self.target == "symbol")
 
     @property
@@ -124,11 +128,11 @@ class Hmm(Tunnel):
         return self.header - self._blind + np.arange(observations)
 
     def prepare(self, observations: int) -> Known:
-        """The chain [1, …] that is `fixed`."""
+        """The fixed chain [1, …], or nothing."""
         return self._draw(jax.random.key(self.parameters_seed), 1) if self.parameters == "fixed" else ()
 
     def _draw(self, key: Array, count: int) -> Chain:
-        """`count` chains from the prior. In float32 whatever the precision, so that a fixed chain is the same chain."""
+        """`count` chains from the prior. Always in float32, so that a fixed chain does not depend on the precision."""
         if self.preset == "mess3":
             x, a, same = MESS3["x"], MESS3["a"], jnp.eye(3, dtype=bool)[None]
             return broadcast(Chain(jnp.where(same, 1 - 2 * x, x), jnp.where(same, a, (1 - a) / 2)), count)
@@ -137,15 +141,26 @@ class Hmm(Tunnel):
         transition, emission = normalised(entries[..., : self.states]), normalised(entries[..., self.states :])
         if self.mixing is not None:
             transition = self.mixing * jnp.eye(self.states)[None] + (1 - self.mixing) * transition[:, :1]
-        if self.parameters == "tokens":
-            transition, emission = hundredths(transition) / 100, hundredths(emission) / 100
         return Chain(transition, emission)
+
+    def _draw_hundredths(self, key: Array, count: int) -> Chain:
+        """`count` chains from the prior, in hundredths. Dirichlet(1) rows are the gaps between uniform cuts."""
+
+        def rows(key: Array, width: int) -> Array:
+            flat = jax.random.randint(key, (count * self.states * (width - 1),), 0, GRAIN + 1)
+            cuts = jnp.sort(flat.reshape(count, self.states, width - 1), axis=-1)
+            gaps = jnp.diff(jnp.pad(cuts, ((0, 0), (0, 0), (1, 0))), axis=-1)
+            return hundredths(jnp.concatenate([gaps, GRAIN - cuts[..., -1:]], axis=-1))
+
+        key_transition, key_emission = jax.random.split(key)
+        return Chain(rows(key_transition, self.states) / 100, rows(key_emission, self.symbols) / 100)
 
     def sample(self, key: Array, tables: Known, batch: int, observations: int) -> Batch:
         key_chain, key_path = jax.random.split(key)
-        chain = broadcast(tables, batch) if isinstance(tables, Chain) else self._draw(key_chain, batch)
+        draw = self._draw_hundredths if self.parameters == "tokens" else self._draw
+        chain = broadcast(tables, batch) if isinstance(tables, Chain) else draw(key_chain, batch)
         level_BT2 = uniform(key_path, (batch, observations, 2))
-        # What would follow each state and what each would show; then only a walk through a table is sequential.
+        # Draw the successor and the symbol of every state beforehand: then only a walk through a table is sequential.
         next_TBS = jnp.moveaxis(draws(chain.transition, level_BT2[..., 0]), 1, 0)
 
         def step(state_B: Array, next_BS: Array) -> tuple[Array, Array]:
@@ -159,26 +174,28 @@ class Hmm(Tunnel):
         return Batch(self._show(chain, symbol_BT), outcome_BT, jnp.ones(outcome_BT.shape))
 
     def _show(self, chain: Chain, symbol_BT: Array) -> Array:
-        """The inputs."""
+        """The inputs of these chains and symbols."""
         batch, observations = symbol_BT.shape
-        shown_BT = symbol_BT[:, : observations - self._blind]
+        visible_BT = symbol_BT[:, : observations - self._blind]
         if self.parameters == "tokens":
             rows = [jnp.round(100 * rows).astype(jnp.int32).reshape(batch, -1) for rows in chain]
             marks = [jnp.full((batch, 1), 101 + mark, jnp.int32) for mark in range(3)]
             header = jnp.concatenate([marks[0], rows[0], marks[1], rows[1], marks[2]], axis=1)
-            return jnp.concatenate([self.symbols + header, shown_BT], axis=1)
-        shown_BT = jnp.pad(shown_BT, ((0, 0), (1, 0)), constant_values=self.symbols)
+            return jnp.concatenate([self.symbols + header, visible_BT], axis=1)
+        visible_BT = jnp.pad(visible_BT, ((0, 0), (1, 0)), constant_values=self.symbols)
         if self.parameters == "fixed":
-            return shown_BT
+            return visible_BT
         entries_B1F = jnp.concatenate([rows.reshape(batch, 1, -1) for rows in chain], axis=2)
-        entries_BTF = jnp.broadcast_to(entries_B1F, (*shown_BT.shape, self._entries))
-        symbol_BTO = jax.nn.one_hot(shown_BT, self.symbols)
+        entries_BTF = jnp.broadcast_to(entries_B1F, (*visible_BT.shape, self._entries))
+        symbol_BTO = jax.nn.one_hot(visible_BT, self.symbols)
         log_emission_BSO = jnp.log(jnp.maximum(chain.emission, jnp.finfo(entries_BTF.dtype).tiny))
-        log_shown_BTS = jnp.einsum("bto,bso->bts", symbol_BTO, log_emission_BSO)
-        return jnp.concatenate([symbol_BTO, log_shown_BTS, entries_BTF], axis=2)
+        log_likelihood_BTS = jnp.einsum("bto,bso->bts", symbol_BTO, log_emission_BSO)
+        return jnp.concatenate([symbol_BTO, log_likelihood_BTS, entries_BTF], axis=2)
 
     def _seen(self, tables: Known, batch: Batch) -> tuple[Chain, Array]:
-        """The chain, and log P(o_t | z_t) [B, T, S] of every symbol that is in the inputs, 0 of one that is not."""
+        """The chain, and log P(o_t | z_t) [B, T, S] for every symbol in the inputs; 0 for the last if it is no
+        input.
+        """
         inputs, split, symbol_BT = batch.inputs, self.states**2, batch.inputs[:, self.header :]
         if isinstance(tables, Chain):
             chain = broadcast(tables, len(inputs))
@@ -194,17 +211,17 @@ class Hmm(Tunnel):
         return chain, jnp.pad(log_evidence_BTS, ((0, 0), (0, self._blind), (0, 0)))
 
     def _chain(self, transition_BF: Array, emission_BF: Array) -> Chain:
-        """From flattened rows."""
+        """The chain with these flattened rows."""
         return Chain(
             transition_BF.reshape(-1, self.states, self.states), emission_BF.reshape(-1, self.states, self.symbols)
         )
 
     def _with_target(self, log_state_BPS: Array, log_evidence_BTS: Array, at: Array) -> Array:
-        """[B, P, S]: from P(z_t | o_<t) to P(z_t | o_≤t) where the symbol is seen when the outcome is predicted."""
+        """[B, P, S]: P(z_t | o_≤t) from P(z_t | o_<t), if o_t is seen when the outcome is predicted; else unchanged."""
         return log_state_BPS if self._blind else jax.nn.log_softmax(log_state_BPS + log_evidence_BTS[:, at])
 
     def _predict(self, log_state_BPS: Array, chain: Chain) -> Array:
-        """[B, P, V]: the outcome, when the states have these probabilities."""
+        """[B, P, V]: the log-probability of each outcome, from those of the states."""
         if self.target == "state":
             return log_state_BPS
         return logsumexp(log_state_BPS[..., None] + jnp.log(chain.emission)[:, None], axis=2)
@@ -219,39 +236,39 @@ class Hmm(Tunnel):
         return self._filter(tables, batch, at)[1]
 
     def token_weights(self, tables: Known, batch: Batch, at: Array) -> Array:
-        """Evidence weighed by recency: what is lost without it. w_ts ∝ KL(P(z_t | all seen) ‖ P(z_t | all but o_s))."""
+        """The influence of each symbol o_s on the belief: w_ts ∝ KL(P(z_t | all seen) ‖ P(z_t | all seen but o_s))."""
         observations = batch.outcome_BP.shape[1]
         chain, log_evidence_BOS = self._seen(tables, batch)
         log_evidence_BOS = log_evidence_BOS[:, :observations]
         log_transition_BSS = jnp.log(chain.transition)
 
         def belief(kept_O: Array) -> Array:
-            """[B, P, S]: the filter, with evidence where it is kept."""
+            """[B, P, S]: the filter's belief from the symbols in `kept_O` alone."""
             log_kept_BOS = jnp.where(kept_O[None, :, None], log_evidence_BOS, 0.0)
             return self._with_target(log_filter(log_transition_BSS, log_kept_BOS)[:, at], log_kept_BOS, at)
 
         log_all_BPS = belief(jnp.ones(observations, bool))
         log_less_OBPS = lax.map(belief, ~jnp.eye(observations, dtype=bool))
         lost_OBP = kl(log_all_BPS[None], log_less_OBPS)
-        # A symbol that is not yet seen changes nothing, but for rounding.
+        # A symbol that is not yet seen has no influence, except by rounding.
         seen_PO = jnp.arange(observations)[None] <= at[:, None] - self._blind
         lost_BPO = jnp.where(seen_PO[None], jnp.maximum(jnp.moveaxis(lost_OBP, 0, -1), 0.0), 0.0)
         log_share_BPO = jnp.log(lost_BPO) - jnp.log(jnp.sum(lost_BPO, axis=-1, keepdims=True))
         log_share_BPO = jnp.where(lost_BPO > 0, log_share_BPO, -jnp.inf)
         tokens = batch.inputs.shape[1]
         nothing_BPT = jnp.full((*log_share_BPO.shape[:2], tokens), -jnp.inf)
-        symbols = tokens - self.header  # in the inputs
+        symbols = tokens - self.header  # the number of symbols in the inputs
         return nothing_BPT.at[:, :, self.header :].set(log_share_BPO[..., :symbols])
 
     def frame(self, tables: Known, batch: Batch) -> Frame:
-        """The likeliest states."""
+        """Each token is labelled with the most probable state."""
         observations = batch.outcome_BP.shape[1]
         state_BP = jnp.argmax(self.log_posterior(tables, batch, jnp.arange(observations)), axis=-1)
         none_BT = jnp.full(batch.inputs.shape[:2], -1)
         return Frame("states", none_BT.at[:, self.scored(observations)].set(state_BP), self.states)
 
     def law(self, observations: int) -> Law | None:
-        """Known where the mixing is: λ itself; and of one fixed chain."""
+        """Known if |λ₂| is: it is `mixing`, or that of the fixed chain."""
         if self.mixing is not None:
             second = float(self.mixing)
         elif self.parameters == "fixed":
@@ -271,8 +288,9 @@ class Hmm(Tunnel):
         return logsumexp(log_state_BPS[..., None] + jnp.log(likelihood_BSV)[:, None], axis=2)
 
     def log_last(self, tables: Known, batch: Batch, at: Array, window: int) -> Array:
-        """Knows T and E and the last symbols: before them, the state is what the chain makes of its start. Who sees no
-        symbol does not know a T and E that the sequence brings with it either: then all outcomes are alike.
+        """A reasoner that knows T, E and the last symbols; before them, the state has the chain's marginal
+        distribution. With window 0 and parameters shown in the inputs, it sees neither T nor E: all outcomes are
+        equally likely.
         """
         if window == 0 and self.parameters != "fixed":
             return uniform_log_predictive(batch.inputs.shape[0], at, self.outcomes)
@@ -294,8 +312,8 @@ class Hmm(Tunnel):
 
 
 def log_filter(log_transition_BSS: Array, log_evidence_BTS: Array) -> Array:
-    """[B, T, S]: log P(z_t | o_<t), from log P(o_t | z_t) and a uniform start. Step by step: on a CPU that is five
-    times faster than products of blocks side by side, even for 32,000 observations (4 ms).
+    """[B, T, S]: log P(z_t | o_<t), from log P(o_t | z_t) and a uniform start. The scan is sequential: on a CPU that is
+    five times faster than a parallel scan over blocks, even for 32,000 observations (4 ms).
     """
 
     def step(log_state_B1S: Array, log_evidence_BS: Array) -> tuple[Array, Array]:
@@ -308,7 +326,7 @@ def log_filter(log_transition_BSS: Array, log_evidence_BTS: Array) -> Array:
 
 
 def advance(log_state_BPS: Array, log_evidence_BPS: Array, log_transition_BSS: Array) -> Array:
-    """[B, P, S]: see a symbol, then step."""
+    """[B, P, S]: condition on a symbol, then take a step of the chain."""
     log_seen_BPS = jax.nn.log_softmax(log_state_BPS + log_evidence_BPS)
     return logsumexp(log_seen_BPS[..., None] + log_transition_BSS[:, None], axis=2)
 
@@ -317,26 +335,32 @@ def normalised(weights: Array) -> Array:
     return weights / jnp.sum(weights, axis=-1, keepdims=True)
 
 
-def hundredths(probabilities: Array) -> Array:
-    """Rows as whole hundredths, none below the floor, that sum to 100: what is above the floor shares what the floor
-    leaves, and the hundredths lost to rounding down go to the largest remainders. No outcome is favoured.
+def hundredths(weights: Array) -> Array:
+    """Rows of whole weights that sum to GRAIN, as whole hundredths, none below the floor, that sum to 100: what is
+    above the floor shares what the floor leaves, and the hundredths lost to rounding down go to the largest remainders.
+    No outcome is favoured.
+
+    In whole numbers throughout: XLA computes a floor of floats once here and once there, and where it rounds otherwise
+    the second time a row sums to 101 (in 8 of 2,000 headers of three states, in float64, under jit).
     """
-    above = normalised(jnp.maximum(probabilities - FLOOR / 100, 0.0)) * (100 - FLOOR * probabilities.shape[-1])
-    whole = jnp.floor(above)
-    missing = 100 - jnp.sum(FLOOR + whole, axis=-1, keepdims=True)
-    rank = jnp.argsort(jnp.argsort(whole - above, axis=-1), axis=-1)  # of the remainders, the largest first
+    left = 100 - FLOOR * weights.shape[-1]
+    above = jnp.maximum(100 * weights - FLOOR * GRAIN, 0)
+    total = jnp.sum(above, axis=-1, keepdims=True)
+    whole, remainder = above * left // total, above * left % total
+    missing = left - jnp.sum(whole, axis=-1, keepdims=True)
+    rank = jnp.argsort(jnp.argsort(-remainder, axis=-1), axis=-1)  # of the remainders, the largest first
     return FLOOR + whole + (rank < missing)
 
 
 def draws(rows_BSV: Array, level_BT: Array) -> Array:
-    """int32[B, T, S]: what each row gives at each level, uniform in [0, 1): the inverse of its running sum."""
+    """int32[B, T, S]: a draw from each row by the inverse of its cumulative sum, at levels uniform in [0, 1)."""
     total_BSV = jnp.cumsum(rows_BSV, axis=-1)
     passed_BTSV = total_BSV[:, None] <= level_BT[..., None, None] * total_BSV[:, None, :, -1:]
     return jnp.sum(passed_BTSV, axis=-1, dtype=jnp.int32)
 
 
 def chosen(entries: Array, index: Array) -> Array:
-    """entries[…, index]: by a mask, since a gather of single numbers is slow."""
+    """entries[…, index], computed with a mask, since a gather of single numbers is slow."""
     is_index = jax.nn.one_hot(index, entries.shape[-1], dtype=bool)
     return jnp.sum(jnp.where(is_index, entries, 0), axis=-1, dtype=entries.dtype)
 

@@ -1,4 +1,8 @@
-"""`markov` (accumulate): the next symbol of a chain whose transitions are in the context. After Edelman et al. 2024."""
+"""`markov` (accumulate): the next symbol of a chain whose transitions are in the context. After Edelman et al. 2024.
+
+In the shapes of this file, C is the contexts, k the symbols, o the order, p the pairs of context and symbol, and S the
+transitions that are inputs.
+"""
 
 import functools
 from typing import Annotated, Literal
@@ -23,14 +27,14 @@ class Markov(Tunnel):
 
         p(c | past) = (a + n(b, c)) / (k a + n(b)),      P(x) = Π_b Γ(ka) / Γ(ka + n(b)) Π_c Γ(a + n(b, c)) / Γ(a).
 
-    The first symbols are uniform and not drawn from the stationary distribution (as in Edelman et al.), which would
-    tell something about the rows, and the rule would then be wrong. Nothing can be learnt about them: they are given.
+    The first symbols are uniform. Edelman et al. draw them from the stationary distribution, but that would carry
+    information about the rows, and the formula above would not be exact. They are not predicted.
 
-    A token is a symbol, after a start (k), and an observation a transition: the t-th is from tokens t+1 … t+order to
-    the symbol after. The start is what attention needs to know n(b): an average over tokens that are all alike, in a
-    sequence of one symbol, does not tell how many they are. With k = 2, a = 1 and order 1, `0 1 0 0` has seen 0→1,
-    1→0 and 0→0, so p(1) = (1 + 1) / (2 + 2). Of order 0 there is one context, and symbols are throws of one die of
-    unknown bias.
+    The tokens are a start (k) and then the symbols. An observation is a transition: the t-th is from tokens t+1 …
+    t+order to the next symbol. Attention needs the start to know n(b): in a sequence of one repeated symbol, an average
+    over identical tokens does not depend on their number. With k = 2, a = 1 and order 1, `0 1 0 0` shows 0→1, 1→0 and
+    0→0, so p(1) = (1 + 1) / (2 + 2). With order 0 there is one context, and symbols are throws of one die of unknown
+    bias.
     """
 
     name: Literal["markov"] = "markov"
@@ -72,9 +76,9 @@ class Markov(Tunnel):
         row_BCk = jax.random.dirichlet(key_rows, concentration_k, (batch, self.contexts))
         start_B = jax.random.randint(key_start, (batch,), 0, self.contexts)
         symbol_BP = self.chain(row_BCk, start_B, uniform(key_chain, (batch, observations)))
-        # The start, written in digits to the base k, is the first symbols.
-        place_o = self.symbols ** np.arange(self.order)[::-1]
-        first_Bo = start_B[:, None] // place_o[None] % self.symbols
+        # The digits of the first context, to the base k, are the first symbols.
+        digit_o = self.symbols ** np.arange(self.order)[::-1]
+        first_Bo = start_B[:, None] // digit_o[None] % self.symbols
         mark_B1 = jnp.full((batch, 1), self.symbols, jnp.int32)
         inputs = jnp.concatenate([mark_B1, first_Bo.astype(jnp.int32), symbol_BP[:, :-1]], axis=1)
         return Batch(inputs, symbol_BP, jnp.ones(symbol_BP.shape))
@@ -83,7 +87,7 @@ class Markov(Tunnel):
         """int32[B, P]: the symbols that follow under these rows, at these levels of their cumulative sums."""
         cumulative_BCk = jnp.cumsum(row_BCk, axis=-1)[..., :-1]  # without the last, so that rounding cannot pass it
         above_BPCk = level_BP[:, :, None, None] >= cumulative_BCk[:, None]
-        next_BPC = jnp.sum(above_BPCk, axis=-1, dtype=jnp.int32)  # what would follow every context
+        next_BPC = jnp.sum(above_BPCk, axis=-1, dtype=jnp.int32)  # the successor of every context
 
         def step(context: Array, next_C: Array) -> tuple[Array, Array]:
             symbol = next_C[context]
@@ -96,8 +100,7 @@ class Markov(Tunnel):
 
     def log_last(self, tables: tuple[()], batch: Batch, at: Array, window: int) -> Array:
         """Laplace's rule on the last transitions only: it takes its window for a sequence of its own, whose first
-        symbols are given. (That a symbol is there at all says a little about rows that led to it; that has no closed
-        form, and this reasoner does not use it.)
+        symbols are given (`marginalises`).
         """
         count_BTCk, context_BT = self._counts(batch)
         count_BPCk = count_BTCk[:, at] - count_BTCk[:, jnp.maximum(at - window, 0)]
@@ -106,7 +109,7 @@ class Markov(Tunnel):
         return jnp.log(weight_BPk) - jnp.log(jnp.sum(weight_BPk, axis=-1, keepdims=True))
 
     def token_weights(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
-        """The symbols that have followed the present context, all alike: the counts n(b, ·)."""
+        """The symbols that have followed the current context, equally: their shares are n(b, ·) / n(b)."""
         inputs, token_P = batch.inputs, jnp.asarray(self.scored(batch.outcome_BP.shape[1]))[at]
         tokens = jnp.arange(inputs.shape[1])
         same_BPT = ((tokens[None] > self.order) & (tokens[None] <= token_P[:, None]))[None]
@@ -121,8 +124,15 @@ class Markov(Tunnel):
     def law(self, observations: int) -> Law:
         return Law("smooth", float(self.contexts * (self.symbols - 1)), "parameters")
 
+    @property
+    def marginalises(self) -> bool:
+        """That a symbol is there at all says something about the rows that led to it: a sum over all that could have
+        come before, which has no closed form. Without a context there is nothing to sum.
+        """
+        return self.order == 0
+
     def _counts(self, batch: Batch) -> tuple[Array, Array]:
-        """n(b, c) before every observation, int32[B, T, C, k], and its context, int32[B, T]; read off the inputs."""
+        """n(b, c) before every observation, int32[B, T, C, k], and its context, int32[B, T]; from the inputs alone."""
         observations = batch.outcome_BP.shape[1]
         symbol_BT = batch.inputs[:, 1:]
         digits = [symbol_BT[:, i : i + observations] for i in range(self.order)]

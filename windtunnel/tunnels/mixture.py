@@ -1,4 +1,7 @@
-"""`mixture` (select): several tunnels in one stream, each sequence or segment from one of them, marked or not."""
+"""`mixture` (select): several tunnels in one stream, each sequence or segment from one of them, marked or not.
+
+In the shapes of this file, S is the segments of all sequences, D the domains, and T the tokens of a segment.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -12,26 +15,26 @@ from pydantic import Field
 from windtunnel.spec import Size, spec
 from windtunnel.tunnels import answers
 from windtunnel.tunnels.answers import Frame
-from windtunnel.tunnels.base import Batch, Tables, Tunnel, windows
+from windtunnel.tunnels.base import Batch, Tables, Tunnel
 from windtunnel.tunnels.markov import Markov
 from windtunnel.tunnels.recurrence import Recurrence
 from windtunnel.tunnels.urn import Urn
 
-Stream = Annotated[Markov | Recurrence | Urn, Field(discriminator="name")]  # what predicts the next symbol
+Stream = Annotated[Markov | Recurrence | Urn, Field(discriminator="name")]  # tunnels that predict the next symbol
 
 
 @spec
 class Mixture(Tunnel):
-    """A domain d is drawn uniformly for each `segment` of so many observations (null: the sequence is one segment), and
-    the segment is a fresh sequence of that domain. Domains share their symbols, so that a symbol may come from any.
+    """A domain d is drawn uniformly for each segment of `segment` observations (null: the sequence is one segment), and
+    the segment is a new sequence of that domain. Domains share their symbols, so any domain may have produced a symbol.
     With s the start of the segment,
 
         P(d | o_s … o_{t−1}) ∝ Π_{s≤r<t} p_d(o_r | o_s … o_{r−1}),     p(v) = Σ_d P(d | …) p_d(v | …).
 
-    The first token of a segment is V, the most symbols of any domain, or V + 1 + d where the domain is `marked`; then
-    come the symbols but the last. Symbols that a domain takes as given (the first of a chain) are uniform here. With a
-    chain of two symbols and a chain of four, unmarked: the first symbol is 0 with probability (½ + ¼)/2 = ⅜; when it
-    was 0, the chain of two is twice as likely as the other.
+    The first token of a segment is V, the largest number of symbols of any domain, or V + 1 + d if domains are
+    `marked`; the symbols follow, except the last. Symbols that a domain does not predict (the first ones of a chain)
+    are uniform here. With a chain of two symbols and a chain of four, unmarked: the first symbol is 0 with probability
+    (½ + ¼)/2 = ⅜; after a 0, the chain of two is twice as likely as the other.
     """
 
     name: Literal["mixture"] = "mixture"
@@ -76,11 +79,13 @@ class Mixture(Tunnel):
         key_domain, *keys = jax.random.split(key, 1 + len(self.domains))
         domain_S = jax.random.randint(key_domain, (segments,), 0, len(self.domains))
 
-        def symbols(domain: Any, key: Array, mine: Tables) -> Array:
-            drawn = domain.sample(key, mine, segments, max(1, length - given(domain)))
-            return jnp.concatenate([drawn.inputs[:, 1 : 1 + given(domain)], drawn.outcome_BP], axis=1)[:, :length]
+        def symbols(domain: Any, key: Array, domain_tables: Tables) -> Array:
+            sequences = domain.sample(key, domain_tables, segments, max(1, length - given(domain)))
+            return jnp.concatenate([sequences.inputs[:, 1 : 1 + given(domain)], sequences.outcome_BP], axis=1)[
+                :, :length
+            ]
 
-        symbol_DST = jnp.stack([symbols(*each) for each in zip(self.domains, keys, tables, strict=True)])
+        symbol_DST = jnp.stack([symbols(*arguments) for arguments in zip(self.domains, keys, tables, strict=True)])
         symbol_ST = jnp.take_along_axis(symbol_DST, domain_S[None, :, None], axis=0)[0].astype(jnp.int32)
         first_S = self.outcomes + (1 + domain_S if self.marked else jnp.zeros_like(domain_S))
         inputs_ST = jnp.concatenate([first_S[:, None].astype(jnp.int32), symbol_ST[:, :-1]], axis=1)
@@ -88,38 +93,40 @@ class Mixture(Tunnel):
         return Batch(inputs, outcome, jnp.ones(outcome.shape))
 
     def _segments(self, batch: Batch) -> Batch:
-        """The same symbols, a segment a row."""
+        """The same symbols with a row for each segment."""
         observations = batch.outcome_BP.shape[1]
         length = self._length(observations)
         padding = ((0, 0), (0, -observations % length))
         return Batch(*(jnp.pad(leaf, padding).reshape(-1, length) for leaf in batch))
 
-    def _says(self, domain: Any, tables: Tables, segments: Batch, window: int | None) -> Array:
+    def _log_predictive_of(self, domain: Any, tables: Tables, segments: Batch, window: int | None) -> Array:
         """[S, T, V]: log-predictive of each symbol in one domain, having seen the last `window` symbols (None: all)."""
-        # Symbols that the domain does not have rule it out; here they are replaced by one that it has.
+        # A symbol that the domain does not have rules it out (see the padding below). Here another symbol replaces it.
         symbol_ST = jnp.minimum(segments.outcome_BP, domain.outcomes - 1)
         lead, length = given(domain), symbol_ST.shape[1]
         blind = jnp.full((len(symbol_ST), length, domain.outcomes), -jnp.log(float(domain.outcomes)))
         if length > lead and (window is None or window >= lead):
             start = jnp.full_like(symbol_ST[:, :1], domain.outcomes)
             inputs = jnp.concatenate([start, symbol_ST[:, :-1]], axis=1)
-            mine = Batch(inputs, symbol_ST[:, lead:], segments.weight_BP[:, lead:])
+            scored_part = Batch(inputs, symbol_ST[:, lead:], segments.weight_BP[:, lead:])
             at = jnp.arange(length - lead)
             if window is None:
-                known = domain.log_predictive(tables, mine, at)
+                known = domain.log_predictive(tables, scored_part, at)
             else:
-                known = domain.log_last(tables, mine, at, window - lead)
+                known = domain.log_last(tables, scored_part, at, window - lead)
             blind = jnp.concatenate([blind[:, :lead], known], axis=1)
         lacking = ((0, 0), (0, 0), (0, self.outcomes - domain.outcomes))
         return jnp.pad(blind, lacking, constant_values=-jnp.inf)
 
-    def _all_say(self, tables: Tables, segments: Batch, window: int | None) -> Array:
-        """[D, S, T, V]"""
+    def _log_predictives(self, tables: Tables, segments: Batch, window: int | None) -> Array:
+        """[D, S, T, V]: the log-predictive of every domain."""
         pairs = zip(self.domains, tables, strict=True)
-        return jnp.stack([self._says(domain, mine, segments, window) for domain, mine in pairs])
+        return jnp.stack(
+            [self._log_predictive_of(domain, domain_tables, segments, window) for domain, domain_tables in pairs]
+        )
 
     def _log_prior(self, segments: Batch) -> Array:
-        """[D, S, 1]: uniform, or what the mark says."""
+        """[D, S, 1]: uniform, or certain of the marked domain."""
         domain_D11 = jnp.arange(len(self.domains))[:, None, None]
         mark_1S1 = segments.inputs[None, :, :1] - self.outcomes - 1
         if self.marked:
@@ -127,11 +134,13 @@ class Mixture(Tunnel):
         return jnp.full((len(self.domains), *mark_1S1.shape[1:]), -jnp.log(float(len(self.domains))))
 
     def _posterior(self, tables: Tables, batch: Batch) -> tuple[Array, Array]:
-        """[D, S, T] log-posterior over domains, and [D, S, T, V] what each says."""
+        """The log-posterior over domains [D, S, T], and the log-predictive of each [D, S, T, V]."""
         segments = self._segments(batch)
-        says_DSTV = self._all_say(tables, segments, None)
-        before_DST = jnp.cumsum(jnp.pad(drawn(says_DSTV, segments), ((0, 0), (0, 0), (1, 0)))[:, :, :-1], axis=-1)
-        return jax.nn.log_softmax(self._log_prior(segments) + before_DST, axis=0), says_DSTV
+        log_p_DSTV = self._log_predictives(tables, segments, None)
+        before_DST = jnp.cumsum(
+            jnp.pad(log_p_of_drawn(log_p_DSTV, segments), ((0, 0), (0, 0), (1, 0)))[:, :, :-1], axis=-1
+        )
+        return jax.nn.log_softmax(self._log_prior(segments) + before_DST, axis=0), log_p_DSTV
 
     def _at(self, x_STV: Array, batch: Batch, at: Array) -> Array:
         """From segments to the positions `at` of the sequences."""
@@ -144,51 +153,56 @@ class Mixture(Tunnel):
     def frame(self, tables: Tables, batch: Batch) -> Frame:
         return answers.symbols(batch.inputs, self.outcomes)
 
+    @property
+    def marginalises(self) -> bool:
+        return all(domain.marginalises for domain in self.domains)
+
     def log_domains(self, tables: Tables, batch: Batch, at: Array) -> Array:
         return self.log_posterior(tables, batch, at)
 
     def log_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
-        log_posterior_DST, says_DSTV = self._posterior(tables, batch)
-        return self._at(logsumexp(log_posterior_DST[..., None] + says_DSTV, axis=0), batch, at)
+        log_posterior_DST, log_p_DSTV = self._posterior(tables, batch)
+        return self._at(logsumexp(log_posterior_DST[..., None] + log_p_DSTV, axis=0), batch, at)
 
     def log_mixture(self, tables: Tables, batch: Batch, at: Array) -> Array:
-        """From the posterior at `at` alone."""
+        """Computed from `log_posterior` at the observations `at` alone."""
         segments = self._segments(batch)
-        says_SDTV = jnp.moveaxis(self._all_say(tables, segments, None), 0, 1)
-        says_BPVD = jnp.stack([self._at(says_SDTV[:, d], batch, at) for d in range(len(self.domains))], axis=-1)
-        return logsumexp(self.log_posterior(tables, batch, at)[:, :, None] + says_BPVD, axis=-1)
+        log_p_SDTV = jnp.moveaxis(self._log_predictives(tables, segments, None), 0, 1)
+        log_p_BPVD = jnp.stack([self._at(log_p_SDTV[:, d], batch, at) for d in range(len(self.domains))], axis=-1)
+        return logsumexp(self.log_posterior(tables, batch, at)[:, :, None] + log_p_BPVD, axis=-1)
 
     def log_last(self, tables: Tables, batch: Batch, at: Array, window: int) -> Array:
-        """Knows where segments begin, and their marks, but sees the last symbols only. What a window says of the domain
-        is a chain of what shorter ones say: log p_d(window) = Σ_{1≤i≤w} log p_d(o_{t−i} | the w−i symbols before it).
+        """A reasoner that knows where segments begin, and their marks, but sees the last symbols only. The evidence of
+        a window is a sum over shorter windows: log p_d(window) = Σ_{1≤i≤w} log p_d(o_{t−i} | the w−i symbols before
+        it).
         """
         return self._lasts(tables, batch, at, {"": window})[""]
 
     def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
-        return self._lasts(tables, batch, at, {"prior": 0, **windows(horizon)})
+        return self._lasts(tables, batch, at, {"prior": 0, **self.windows(horizon)})
 
     def _lasts(self, tables: Tables, batch: Batch, at: Array, windows: dict[str, int]) -> dict[str, Array]:
         segments = self._segments(batch)
         length = segments.inputs.shape[1]
         reach = min(max(windows.values()), length - 1)
-        says_DSTV = [self._all_say(tables, segments, window) for window in range(reach + 1)]
-        seen_DST = [drawn(says, segments) for says in says_DSTV]
+        log_p_DSTV = [self._log_predictives(tables, segments, window) for window in range(reach + 1)]
+        seen_DST = [log_p_of_drawn(log_p, segments) for log_p in log_p_DSTV]
 
         def last(window: int) -> Array:
             shifted_DST = [jnp.pad(seen_DST[window - i], ((0, 0), (0, 0), (i, 0)))[:, :, :length]
                            for i in range(1, window + 1)]  # fmt: skip
             log_posterior_DST = jax.nn.log_softmax(self._log_prior(segments) + sum(shifted_DST), axis=0)
-            return self._at(logsumexp(log_posterior_DST[..., None] + says_DSTV[window], axis=0), batch, at)
+            return self._at(logsumexp(log_posterior_DST[..., None] + log_p_DSTV[window], axis=0), batch, at)
 
         return {name: last(min(window, reach)) for name, window in windows.items()}
 
 
 def given(domain: Tunnel) -> int:
-    """How many symbols a domain takes as given: what comes after its start and before its first outcome."""
+    """The number of symbols between a domain's start and its first outcome, which it does not predict."""
     return domain.tokens(1) - 1
 
 
-def drawn(says_DSTV: Array, segments: Batch) -> Array:
-    """[D, S, T]: the log-probability of each symbol that came."""
-    is_symbol_1STV = jax.nn.one_hot(segments.outcome_BP, says_DSTV.shape[-1], dtype=bool)[None]
-    return jnp.sum(jnp.where(is_symbol_1STV, says_DSTV, 0.0), axis=-1)
+def log_p_of_drawn(log_p_DSTV: Array, segments: Batch) -> Array:
+    """[D, S, T]: the log-probability of each symbol that was drawn."""
+    is_symbol_1STV = jax.nn.one_hot(segments.outcome_BP, log_p_DSTV.shape[-1], dtype=bool)[None]
+    return jnp.sum(jnp.where(is_symbol_1STV, log_p_DSTV, 0.0), axis=-1)

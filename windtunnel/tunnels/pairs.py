@@ -1,4 +1,4 @@
-"""What tunnels of pairs share: a secret bijection of V symbols, shown as key, value, key, value, …"""
+"""What tunnels of pairs share: a hidden bijection of V symbols, shown as key, value, key, value, …"""
 
 import itertools
 import math
@@ -15,9 +15,11 @@ from windtunnel.tunnels.finite import Finite, FiniteTables
 
 
 class Pairs(Finite):
-    """Keys are tokens 0 … V−1, values tokens V … 2V−1; a value is predicted at its key, and the last is no input."""
+    """Keys are tokens 0 … V−1, values tokens V … 2V−1. A value is predicted at its key; the last value is not an
+    input.
+    """
 
-    enumerable: ClassVar[int]  # the most symbols for which `support` writes all V! bijections out
+    enumerable: ClassVar[int]  # the most symbols for which `support` lists all V! bijections
 
     size = "symbols"
     count = staticmethod(math.factorial)
@@ -64,7 +66,7 @@ class Pairs(Finite):
         return batch.inputs[:, 0::2], batch.inputs[:, 1::2] - self.symbols
 
     def frame(self, tables: FiniteTables, batch: Batch) -> Frame:
-        """Hypotheses are about keys: each symbol that is a key."""
+        """Hypotheses assign values to keys, so every key is labelled with its symbol."""
         inputs = batch.inputs
         is_key_BT = (jnp.arange(inputs.shape[1]) % 2 == 0)[None] & (inputs < self.symbols)
         return Frame("keys", jnp.where(is_key_BT, inputs, -1), self.symbols)

@@ -1,4 +1,8 @@
-"""`permutation` (accumulate under noise): a secret permutation near the identity, shown by pairs that may be wrong."""
+"""`permutation` (accumulate under noise): a hidden permutation near the identity, shown by pairs that may be wrong.
+
+In the shapes of this file, N is matrices or draws side by side, R the rows of a matrix, C the sets of k columns, and x
+the V² possible pairs.
+"""
 
 import itertools
 import math
@@ -16,7 +20,7 @@ from pydantic import Field
 from windtunnel.priors import GeneralizedGaussian, Prior
 from windtunnel.spec import Noise, spec
 from windtunnel.tunnels.answers import Law
-from windtunnel.tunnels.base import Batch, uniform, windows
+from windtunnel.tunnels.base import Batch, uniform
 from windtunnel.tunnels.finite import FiniteTables
 from windtunnel.tunnels.pairs import Pairs
 
@@ -47,7 +51,7 @@ class Permutation(Pairs):
 
     @property
     def limit_bits(self) -> float | None:
-        """In the end π is known and the noise remains: H₂(ε) + ε log₂(V−1)."""
+        """In the limit π is known and only the noise remains: H₂(ε) + ε log₂(V−1)."""
         noise, other = float(self.noise), float(self.noise) / (self.symbols - 1)
         return -(1 - noise) * math.log2(1 - noise) - (noise * math.log2(other) if noise > 0 else 0.0)
 
@@ -57,7 +61,9 @@ class Permutation(Pairs):
         return self.prior.log_density(jnp.abs(symbol_V[:, None] - symbol_V[None]))
 
     def tabulate(self, observations: int) -> list[Array]:
-        """[C, k] for k = 1 … V: for each set of k values that keys 0 … k−1 have, cumulative, which one has key k−1."""
+        """[C, k] for k = 1 … V: if keys 0 … k−1 have the values of a set of k, the cumulative distribution over which
+        of them key k−1 has.
+        """
         cumulative = []
         for terms in fill(self._log_prior()[:, :, None]):
             total_Ck = jnp.cumsum(jax.nn.softmax(jnp.concatenate(terms, axis=1), axis=1), axis=1)
@@ -65,8 +71,8 @@ class Permutation(Pairs):
         return cumulative
 
     def draw(self, key: Array, own: list[Array], count: int) -> Array:
-        """int[count, V], exactly from the prior: the last key's value first, then the others from what it leaves."""
-        # From float32 always: the pool is the same in any precision.
+        """int[count, V], exactly from the prior: the value of the last key first, then those of the keys before it."""
+        # Always drawn in float32, so that the pool does not depend on the precision.
         level_VN = jax.random.uniform(key, (self.symbols * count,), jnp.float32).reshape(self.symbols, count)
         set_N, value_NV = jnp.zeros(count, jnp.int32), []
         for (before_kC, column_kC), cumulative_Ck, level_N in reversed(
@@ -86,7 +92,7 @@ class Permutation(Pairs):
         return Batch(pair_P2.reshape(-1)[:-1], value_P, jnp.ones(observations))
 
     def _channel(self, same: Array) -> Array:
-        """log p(y | π), by whether y is π(x)."""
+        """log p(y | π), from whether y is π(x)."""
         return jnp.where(same, jnp.log1p(-self.noise), jnp.log(self.noise / (self.symbols - 1)))
 
     def log_channel(self, hypotheses: Array, batch: Batch, at: Array) -> Array:
@@ -101,8 +107,8 @@ class Permutation(Pairs):
         return self._last(batch, at, batch.outcome_BP.shape[1])
 
     def law(self, observations: int) -> Law:
-        """The closest differ by a transposition, which shows at two of V keys. With ρ = Σ_v √(p_v q_v) at such a key,
-        by symmetry C = −ln(1 − (2/V)(1 − ρ)).
+        """The closest permutations differ by a transposition, which is visible at two of V keys. With ρ = Σ_v √(p_v
+        q_v) at such a key, C = −ln(1 − (2/V)(1 − ρ)) by symmetry.
         """
         V, noise = self.symbols, float(self.noise)
         overlap = 2 * math.sqrt((1 - noise) * noise / (V - 1)) + (V - 2) * noise / (V - 1)
@@ -110,27 +116,29 @@ class Permutation(Pairs):
 
     def baselines(self, tables: FiniteTables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
         """`last-w` has the counts of its window, `prior` none: it knows the key that is asked."""
-        seen = {"prior": 0, **windows(horizon)}
+        if self.pool is not None:
+            return super().baselines(tables, batch, at, horizon)
+        seen = {"prior": 0, **self.windows(horizon)}
         log_p_WBPV = lax.map(lambda w: self._last(batch, at, w), jnp.asarray(list(seen.values())))
         return dict(zip(seen, log_p_WBPV, strict=True))
 
     def _last(self, batch: Batch, at: Array, window: Array | int) -> Array:
-        """[B, P, V]: of a reasoner that sees the last `window` pairs and the key."""
+        """[B, P, V]: the predictive of a reasoner that sees the last `window` pairs and the current key."""
         key_BT, value_BK = self.split(batch)
         (B, P), V = (key_BT.shape[0], at.shape[0]), self.symbols
         pair_BKx = jax.nn.one_hot(key_BT[:, :-1] * V + value_BK, V * V, dtype=jnp.int32)
         total_BTx = jnp.cumsum(jnp.pad(pair_BKx, ((0, 0), (1, 0), (0, 0))), axis=1)
         seen_BPx = total_BTx[:, at] - total_BTx[:, jnp.maximum(at - window, 0)]
-        seen_VVN = jnp.moveaxis(seen_BPx.reshape(B * P, V, V), 0, -1)  # what is long comes last: the fastest on a CPU
-        # Against the value seen most often, so that what matters is near 0 and without noise nothing is 0 · ∞.
+        seen_VVN = jnp.moveaxis(seen_BPx.reshape(B * P, V, V), 0, -1)  # the long axis last is fastest on a CPU
+        # Relative to the value seen most often: the large weights are then near 1, and without noise nothing is 0 · ∞.
         behind_VVN = jnp.max(seen_VVN, axis=1, keepdims=True) - seen_VVN
         log_odds = jnp.log(self.noise / ((1 - self.noise) * (V - 1)))
         log_weight_VVN = self._log_prior()[:, :, None] + jnp.where(behind_VVN > 0, behind_VVN * log_odds, 0.0)
-        # The row of the key that is asked, and all others in order.
+        # The row of the current key, and all other rows in order.
         row_V1N, asked_1N = jnp.arange(V)[:, None, None], key_BT[:, at].reshape(1, -1)
         asked_VN = jnp.sum(jnp.where(row_V1N == asked_1N[None], log_weight_VVN, 0.0), axis=0)
         others_RVN = jnp.where(row_V1N[:-1] < asked_1N[None], log_weight_VVN[:-1], log_weight_VVN[1:])
-        log_rest_VN = log_sum(fill(others_RVN)[-1])[::-1]  # in this order of sets, the v-th from behind lacks v
+        log_rest_VN = log_sum(fill(others_RVN)[-1])[::-1]  # the v-th set from the end lacks v
         log_marginal_VN = jax.nn.log_softmax(asked_VN + log_rest_VN, axis=0)
         log_kept, log_other = jnp.log1p(-self.noise * V / (V - 1)), jnp.log(self.noise / (V - 1))
         return jnp.logaddexp(log_marginal_VN + log_kept, log_other).T.reshape(B, P, V)
@@ -138,8 +146,8 @@ class Permutation(Pairs):
 
 @cache
 def subsets(columns: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For k = 1 … V, of the C sets of k columns in lexicographic order: `before` int[k, C], the set (of size k−1) that
-    is left when its j-th column is taken out, and `column` int[k, C], which column that is.
+    """For k = 1 … V, of the C sets of k columns in lexicographic order: `before` int[k, C], the index of the set of
+    size k−1 without the j-th column, and `column` int[k, C], that column.
     """
     sizes = [list(itertools.combinations(range(columns), k)) for k in range(columns + 1)]
     index = {chosen: i for size in sizes for i, chosen in enumerate(size)}
@@ -150,9 +158,9 @@ def subsets(columns: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def fill(log_weight_RVN: Array) -> list[list[Array]]:
-    """For k = 1 … R, k arrays [C, N]: log of Σ Π_i w_iσ(i) over all σ by which rows 0 … k−1 fill each set of k columns
-    and the last row takes its j-th column. N matrices at a time. Log space, for all the weight may lie on a way that
-    each row by itself finds impossible.
+    """For k = 1 … R, k arrays [C, N]: log of Σ Π_i w_iσ(i) over all assignments σ of rows 0 … k−1 to the columns of
+    each set of k columns in which the last row has the j-th column; for N matrices at once. In log space, because all
+    the weight may be on an assignment that is negligible for each row by itself.
     """
     rows, columns, matrices = log_weight_RVN.shape
     log_ways_CN, steps = jnp.zeros((1, matrices), log_weight_RVN.dtype), []
@@ -167,10 +175,10 @@ def fill(log_weight_RVN: Array) -> list[list[Array]]:
 
 
 def apart(function: Callable[..., Array], *arguments: Array) -> Array:
-    """function(*arguments), with its arguments and result as arrays in memory. Else XLA computes an argument anew for
-    every term that gathers from it; on a CPU it keeps no `optimization_barrier`, but it does not look into branches.
+    """function(*arguments), with its arguments and result as arrays in memory. Otherwise XLA recomputes an argument for
+    every term that gathers from it. On a CPU it ignores `optimization_barrier`, but it does not fuse across branches.
     """
-    always = arguments[0].ravel()[0] < jnp.inf  # of a log-weight, which XLA does not know
+    always = arguments[0].ravel()[0] < jnp.inf  # true for every log-weight, but XLA cannot know that
     otherwise = jax.eval_shape(function, *arguments)
     return lax.cond(always, function, lambda *_: jnp.full(otherwise.shape, jnp.nan, otherwise.dtype), *arguments)
 

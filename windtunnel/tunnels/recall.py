@@ -1,4 +1,7 @@
-"""`recall` (bind): look a value up by a noisy cue, when the prior says how far back the pair lies."""
+"""`recall` (bind): look a value up by a noisy cue, with a prior over how far back the pair lies.
+
+In the shapes of this file, b is the bits of a key, and W the pairs of a window.
+"""
 
 import string
 from collections.abc import Callable
@@ -17,13 +20,13 @@ from windtunnel.spec import Noise, spec
 from windtunnel.tunnels.answers import Frame
 from windtunnel.tunnels.base import Batch, Tunnel, uniform, uniform_log_predictive
 
-BLOCK = 2**21  # how many (position, pair) are weighed at once
+BLOCK = 2**21  # the number of (position, pair) combinations that are weighed at once
 
 
 @spec
 class Recall(Tunnel):
-    """Observation t stores a pair (key k_t ∈ {±1}^b, value v_t) and asks a cue: the key of a stored pair j ≤ t, each
-    bit flipped with probability ε, where the lag t − j is drawn from the prior over the pairs that exist.
+    """Observation t stores a pair (key k_t ∈ {±1}^b, value v_t) and shows a cue: the key of a stored pair j ≤ t, each
+    bit flipped with probability ε, where the lag t − j is drawn from the prior, restricted to the pairs that exist.
     Predict v_j. With m_j the number of bits in which cue and key agree,
 
         P(j | cue) ∝ prior(t − j) (1−ε)^m_j ε^(b−m_j),      p(v) = Σ_j P(j | cue) 1[v_j = v].
@@ -32,7 +35,7 @@ class Recall(Tunnel):
     One observation is one token of 2b + V features: the key's bits, the value one-hot, the cue's bits. Keys may
     collide; the posterior counts every pair that has the key.
 
-    The hypotheses are the 2^b cues; those alive at observation t are the t stored pairs, and `log_posterior` is over
+    The hypotheses are the 2^b cues; only the t stored pairs are possible at observation t, and `log_posterior` is over
     them. With b = 2, ε = 0 and keys ++ then +−, the cue ++ at t = 2 leaves j = 1: the value of the first pair.
     """
 
@@ -64,7 +67,7 @@ class Recall(Tunnel):
         level_BT = drawn[..., 1]
         bit_BTb = jnp.where(drawn[..., 2 : 2 + self.bits] < 0.5, -1.0, 1.0)
         flip_BTb = jnp.where(drawn[..., 2 + self.bits :] < self.noise, -1.0, 1.0)
-        # A lag from the prior, cut off at the pairs that exist: the inverse of its cumulative sum.
+        # A lag from the prior, truncated to the pairs that exist, by the inverse of its cumulative sum.
         lag_T = self.prior.log_density(jnp.arange(observations, dtype=bit_BTb.dtype))
         cumulative_T = jnp.cumsum(jnp.exp(lag_T - jnp.max(lag_T)))
         time_1T = jnp.arange(observations)[None]
@@ -84,37 +87,37 @@ class Recall(Tunnel):
         return [f"{names[value]} {agree}" for value, agree in zip(value_TV.argmax(axis=1), agree_T, strict=True)]
 
     def _split(self, batch: Batch) -> tuple[Array, Array, Array]:
-        """Keys [B,T,b], one-hot values [B,T,V] and cues [B,T,b], read off the inputs."""
+        """Keys [B, T, b], one-hot values [B, T, V] and cues [B, T, b] of the inputs."""
         b, v = self.bits, self.symbols
         return batch.inputs[..., :b], batch.inputs[..., b : b + v], batch.inputs[..., b + v :]
 
     def _log_likelihood(self, match: Array) -> Array:
-        """log of (1−ε)^m ε^(b−m), the probability of a cue if it came from a pair with whose key m bits agree; these
-        come as the sum over bits of ±1, b − 2(b − m).
+        """log of (1−ε)^m ε^(b−m), the probability of a cue given a pair with whose key m bits agree. `match` is the
+        inner product of cue and key, 2m − b.
         """
         match = (self.bits + match) / 2
         return xlog1py(match, -self.noise) + xlogy(self.bits - match, self.noise)
 
     def _log_content(self, batch: Batch, at: Array) -> Array:
-        """[B, P, T]: log-likelihood of each pair, for the cue asked at `at`."""
+        """[B, P, T]: log-likelihood of each pair, for the cue at `at`."""
         key_BTb, _, cue_BTb = self._split(batch)
         return self._log_likelihood(jnp.einsum("bpi,bti->bpt", cue_BTb[:, at], key_BTb))
 
     def _log_prior(self, batch: Batch, at: Array) -> Array:
-        """[P, T]: log-prior, not normalised, of each pair at the positions `at`; −inf for pairs still to come."""
+        """[P, T]: log-prior, not normalised, of each pair at the positions `at`; −inf for later pairs."""
         lag_PT = at[:, None] - jnp.arange(batch.inputs.shape[1])[None]
         return jnp.where(lag_PT >= 0, self._log_prior_of_lags(batch)[jnp.maximum(lag_PT, 0)], -jnp.inf)
 
     def _log_prior_of_lags(self, batch: Batch) -> Array:
-        """[T]"""
+        """[T]: log-prior, not normalised, of each lag."""
         return self.prior.log_density(jnp.arange(batch.inputs.shape[1], dtype=jnp.result_type(float)))
 
     def log_posterior(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
-        """[B, P, T]: over the stored pairs, the hypotheses that are alive; −inf for those still to come."""
+        """[B, P, T]: over the stored pairs, the only possible hypotheses; −inf for later pairs."""
         return jax.nn.log_softmax(self._log_content(batch, at) + self._log_prior(batch, at)[None], axis=-1)
 
     def token_weights(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
-        """The posterior itself: a token is a pair."""
+        """The posterior itself, since every token is a pair."""
         return self.log_posterior(tables, batch, at)
 
     def frame(self, tables: tuple[()], batch: Batch) -> Frame:
@@ -127,16 +130,16 @@ class Recall(Tunnel):
         return batch._replace(inputs=jnp.concatenate([key_BTb[:, order], value_BTV, cue_BTb], axis=-1))
 
     def log_predictive(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
-        return in_turn(lambda at: self._predict(self.log_posterior(tables, batch, at), batch), batch, at)
+        return by_blocks(lambda at: self._predict(self.log_posterior(tables, batch, at), batch), batch, at)
 
     def log_mixture(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
         _, value_BTV, _ = self._split(batch)
-        log_value_B1TV = jnp.where(value_BTV > 0, 0.0, -jnp.inf)[:, None]  # a pair leaves no choice
+        log_value_B1TV = jnp.where(value_BTV > 0, 0.0, -jnp.inf)[:, None]  # a pair determines its value
         return logsumexp(self.log_posterior(tables, batch, at)[..., None] + log_value_B1TV, axis=2)
 
     def log_last(self, tables: tuple[()], batch: Batch, at: Array, window: int) -> Array:
-        """Sees the cue and the last pairs. Under a pair that it does not see, the cue is uniform over 2^b and the value
-        uniform over V.
+        """A reasoner that sees the cue and the last pairs. Given a pair that it does not see, the cue is uniform over
+        2^b and the value uniform over V.
         """
         log_prior_T = self._log_prior_of_lags(batch)
         lag_T = jnp.arange(len(log_prior_T))
@@ -156,11 +159,11 @@ class Recall(Tunnel):
 
         log_joint_BPV = log_unseen_BPV
         if window:
-            log_joint_BPV = jnp.logaddexp(in_turn(seen, batch, at), log_unseen_BPV)
+            log_joint_BPV = jnp.logaddexp(by_blocks(seen, batch, at), log_unseen_BPV)
         return jax.nn.log_softmax(log_joint_BPV, axis=-1)
 
     def baselines(self, tables: tuple[()], batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
-        """`content-only` does not know the order of the pairs, `position-only` not the cue."""
+        """`content-only` does not know the order of the pairs, `position-only` does not know the cue."""
 
         def content(at: Array) -> Array:
             stored_PT = jnp.arange(batch.inputs.shape[1])[None] <= at[:, None]
@@ -173,14 +176,14 @@ class Recall(Tunnel):
 
         return {
             **super().baselines(tables, batch, at, horizon),
-            "content-only": in_turn(content, batch, at),
-            "position-only": in_turn(position, batch, at),
+            "content-only": by_blocks(content, batch, at),
+            "position-only": by_blocks(position, batch, at),
         }
 
     def _predict(self, log_weight_BPT: Array, batch: Batch) -> Array:
         """[B, P, V]: log Σ_j exp(log_weight_j) 1[v_j = v], from log-weights over the pairs."""
         _, value_BTV, _ = self._split(batch)
-        # Each value is shifted by its own largest weight, so that none underflows; one exponential a pair.
+        # Each value is shifted by its own largest weight, so that none underflows with one exponential per pair.
         is_value_BVT = jnp.moveaxis(value_BTV, 1, 2) > 0
         top_BPV = jnp.max(jnp.where(is_value_BVT[:, None], log_weight_BPT[:, :, None], -jnp.inf), axis=-1)
         shift_BPV = jnp.where(jnp.isfinite(top_BPV), top_BPV, 0.0)
@@ -190,8 +193,8 @@ class Recall(Tunnel):
         return jnp.log(total_BPV) + shift_BPV
 
 
-def in_turn(answer: Callable[[Array], Any], batch: Batch, at: Array) -> Any:
-    """`answer(at)` [B, P, …], a few positions at a time: memory is linear in the number of pairs."""
+def by_blocks(answer: Callable[[Array], Any], batch: Batch, at: Array) -> Any:
+    """`answer(at)` [B, P, …], for a few positions at a time, so that memory is linear in the number of pairs."""
     size = max(1, BLOCK // (batch.inputs.shape[0] * batch.inputs.shape[1]))
     if len(at) <= size:
         return answer(at)

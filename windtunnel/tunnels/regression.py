@@ -1,4 +1,7 @@
-"""`regression` (accumulate): linear regression in context. After Garg et al. 2022 and Raventós et al. 2023."""
+"""`regression` (accumulate): linear regression in context. After Garg et al. 2022 and Raventós et al. 2023.
+
+In the shapes of this file, d is the dimension of x, and W the windows.
+"""
 
 import math
 from statistics import NormalDist
@@ -13,7 +16,7 @@ from pydantic import Field
 
 from windtunnel.spec import Positive, spec
 from windtunnel.tunnels.answers import Law
-from windtunnel.tunnels.base import Batch, uniform, uniform_log_predictive, windows
+from windtunnel.tunnels.base import Batch, uniform, uniform_log_predictive
 from windtunnel.tunnels.finite import Finite, FiniteTables
 
 CELLS = 64
@@ -22,18 +25,18 @@ EDGE = np.asarray([-np.inf, *(NormalDist().inv_cdf(cell / CELLS) for cell in ran
 
 @spec
 class Regression(Finite):
-    """w ~ N(0, I_d) holds for a sequence x₁ y₁ x₂ y₂ … of x_t ~ N(0, I_d) and y_t = w·x_t + σ n_t, n_t ~ N(0, 1).
+    """Each sequence x₁ y₁ x₂ y₂ … has one w ~ N(0, I_d), with x_t ~ N(0, I_d) and y_t = w·x_t + σ n_t, n_t ~ N(0, 1).
 
-    Predict y at each x. With X, Y the pairs before it, the exact answer is ridge regression (its variance has σ²):
+    Predict y at each x. With X, Y the pairs before it, the exact predictive is that of ridge regression:
 
         y | x, X, Y ~ N(x·μ, xᵀΣx + σ²),      Σ = (I + XᵀX/σ²)⁻¹,      μ = Σ XᵀY/σ².
 
-    From a pool of M vectors it is a mixture of N(w_m·x, σ²), each weighted by the density of Y under w_m (Raventós
-    et al. call it dMMSE). What is seen is y itself; what is predicted is the cell that it falls in, of 64 that are
-    equiprobable under N(0, |x|² + σ²), what is known of y before anything else is.
+    For a pool of M vectors it is a mixture of N(w_m·x, σ²), each weighted by the density of Y under w_m (Raventós et
+    al. call it dMMSE). The inputs contain y itself; the outcome is the cell that contains y, one of 64 cells that are
+    equiprobable under N(0, |x|² + σ²), the distribution of y before any pair is seen.
 
-    Observation t is two tokens of d + 2 features: x_t, 0, 1, then 0 … 0, y_t, 0: the last feature asks. With d = 1 and
-    σ = 1, after the pair x = 1, y = 2: μ = 1, Σ = ½, and at x = 2 the answer is N(2, 3) over cells of N(0, 5).
+    Observation t is two tokens of d + 2 features: x_t, 0, 1, then 0 … 0, y_t, 0; the last feature marks a query. With d
+    = 1 and σ = 1, after the pair x = 1, y = 2: μ = 1, Σ = ½, and at x = 2 the answer is N(2, 3) over cells of N(0, 5).
     """
 
     name: Literal["regression"] = "regression"
@@ -64,27 +67,27 @@ class Regression(Finite):
         x_Pd = drawn[:, :-1]
         y_P = jnp.sum(x_Pd * hypothesis[None], axis=-1) + self.sigma * drawn[:, -1]
         zero_P1 = jnp.zeros((observations, 1))
-        asks_PF = jnp.concatenate([x_Pd, zero_P1, zero_P1 + 1], axis=1)
-        tells_PF = jnp.concatenate([jnp.zeros(x_Pd.shape), y_P[:, None], zero_P1], axis=1)
-        inputs = jnp.stack([asks_PF, tells_PF], axis=1).reshape(2 * observations, -1)[:-1]
+        query_PF = jnp.concatenate([x_Pd, zero_P1, zero_P1 + 1], axis=1)
+        answer_PF = jnp.concatenate([jnp.zeros(x_Pd.shape), y_P[:, None], zero_P1], axis=1)
+        inputs = jnp.stack([query_PF, answer_PF], axis=1).reshape(2 * observations, -1)[:-1]
         cell_P = jnp.sum(y_P[:, None] > self._scale(x_Pd)[:, None] * EDGE[None, 1:-1], axis=-1)
         return Batch(inputs, cell_P.astype(jnp.int32), jnp.ones(observations))
 
     def _split(self, batch: Batch) -> tuple[Array, Array]:
-        """x [B, T, d] and y [B, T], read off the inputs; the last y, which is not there, as 0."""
+        """x [B, T, d] and y [B, T] of the inputs, with 0 for the last y, which is not an input."""
         x_BTd, y_BT = batch.inputs[:, 0::2, : self.dimension], batch.inputs[:, 1::2, self.dimension]
         return x_BTd, jnp.pad(y_BT, ((0, 0), (0, 1)))
 
     def _scale(self, x: Array) -> Array:
-        """√(|x|² + σ²), the standard deviation of y before anything is seen."""
+        """√(|x|² + σ²), the standard deviation of y before any pair is seen."""
         return jnp.sqrt(jnp.sum(jnp.square(x), axis=-1) + jnp.square(self.sigma))
 
     def _log_cells(self, mean: Array, variance: Array, x: Array) -> Array:
-        """[…, V]: log-mass of the cells at x under N(mean, variance σ²)."""
+        """[…, V]: log-mass of the cells at x under N(mean, variance · σ²)."""
         return log_cells(mean, self.sigma * jnp.sqrt(variance), self._scale(x))
 
     def _means(self, hypotheses: Array, x_BPd: Array) -> Array:
-        """[B, P, H]: w·x, without the matrix units of a GPU: they would round it."""
+        """[B, P, H]: w·x, not as a matrix product, which a GPU would compute in reduced precision."""
         return jnp.sum(x_BPd[:, :, None] * hypotheses[None, None], axis=-1)
 
     def log_channel(self, hypotheses: Array, batch: Batch, at: Array) -> Array:
@@ -109,25 +112,27 @@ class Regression(Finite):
             return belief, (mean_B, variance_B)
 
         start = nothing_seen(self.dimension, self.sigma, y_BT.shape[:1])
-        _, said_TB = jax.lax.scan(step, start, (jnp.moveaxis(x_BTd, 1, 0), y_BT.T))
-        mean_BP, variance_BP = (said.T[:, at] for said in said_TB)
+        _, moments_TB = jax.lax.scan(step, start, (jnp.moveaxis(x_BTd, 1, 0), y_BT.T))
+        mean_BP, variance_BP = (moment_TB.T[:, at] for moment_TB in moments_TB)
         return self._log_cells(mean_BP, variance_BP, x_BTd[:, at])
 
     def baselines(self, tables: FiniteTables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
         """`last-w` is ridge regression on the last w pairs. Order is nothing to it, so one pass back has every w."""
+        if self.pool is not None:
+            return super().baselines(tables, batch, at, horizon)
         x_BTd, y_BT = self._split(batch)
         x_BPd = x_BTd[:, at]
 
         def step(belief: Belief, lag: Array) -> tuple[Belief, tuple[Array, Array]]:
-            there_P, before_P = jnp.maximum(at - lag, 0), at >= lag
-            # Where there is no such pair, x = 0 says nothing.
-            belief, _, _ = absorb(belief, jnp.where(before_P[None, :, None], x_BTd[:, there_P], 0), y_BT[:, there_P])
+            pair_P, before_P = jnp.maximum(at - lag, 0), at >= lag
+            # If there is no such pair, x = 0 carries no information.
+            belief, _, _ = absorb(belief, jnp.where(before_P[None, :, None], x_BTd[:, pair_P], 0), y_BT[:, pair_P])
             _, mean_BP, variance_BP = absorb(belief, x_BPd, jnp.zeros(x_BPd.shape[:2]))
             return belief, (mean_BP, variance_BP)
 
         start = nothing_seen(self.dimension, self.sigma, x_BPd.shape[:2])
         _, (mean_WBP, variance_WBP) = jax.lax.scan(step, start, 1 + jnp.arange(horizon))
-        names, sizes = zip(*windows(horizon).items(), strict=True)
+        names, sizes = zip(*self.windows(horizon).items(), strict=True)
         last_W = np.asarray(sizes) - 1
         seen_WBPV = self._log_cells(mean_WBP[last_W], variance_WBP[last_W], x_BPd[None])
         seen = {name: seen_WBPV[i] for i, name in enumerate(names)}
@@ -135,13 +140,13 @@ class Regression(Finite):
 
 
 class Belief(NamedTuple):
-    """What pairs say of w, as a factored precision: σ² Σ⁻¹ = RᵀDR with unit upper triangular R, and R μ = θ.
+    """The posterior of w, as a factored precision: σ² Σ⁻¹ = RᵀDR with unit upper triangular R, and R μ = θ.
 
-    Lists over the d rows, of numbers for every example: compiled to one loop, without small matrices.
+    Each field is a list over the d rows, with an array over examples for each number: XLA compiles this to one loop.
     """
 
     D: list[Array]
-    R: list[list[Array]]  # row i: what is right of the diagonal
+    R: list[list[Array]]  # row i: the entries to the right of the diagonal
     theta: list[Array]
 
 
@@ -154,18 +159,18 @@ def nothing_seen(dimension: int, sigma: Array | float, shape: tuple[int, ...]) -
 
 
 def absorb(belief: Belief, x: Array, y: Array) -> tuple[Belief, Array, Array]:
-    """Add pairs x [..., d], y [...]; also the mean and the variance/σ² of y that the belief had before.
+    """Add pairs x [..., d], y [...]; also return the mean and the variance/σ² that the belief gave to y before.
 
-    Gentleman's Givens rotations without square roots (1973): row by row, the weight p (1 at first) of what is new,
+    Gentleman's Givens rotations without square roots (1973). The new pair has the weight p, 1 at first; for each row
 
         D' = D + p x_i²,   s = p x_i / D',   p' = p D / D',   x_k' = x_k − x_i R_ik,   R_ik' = R_ik + s x_k',
 
-    and the same of y and θ. Nothing positive is ever made by subtraction, so that float32 bears any σ and any length,
-    where XᵀX loses σ². What the rotations take off y is x·μ, and the weight that is left is σ² / (xᵀΣx + σ²).
+    and the same for y and θ. No positive number is computed by subtraction, so float32 is accurate for any σ and any
+    length, where XᵀX would lose σ². The rotations subtract x·μ from y, and the final p is σ² / (xᵀΣx + σ²).
     """
     x_d = [x[..., i] for i in range(len(belief.D))]
     mean, weight = jnp.zeros(y.shape), jnp.ones(y.shape)
-    made = Belief([], [], [])
+    updated = Belief([], [], [])
     for D, R, theta in zip(*belief, strict=True):
         first, *rest = x_d
         larger = D + weight * first * first
@@ -173,16 +178,16 @@ def absorb(belief: Belief, x: Array, y: Array) -> tuple[Belief, Array, Array]:
         weight = weight * (D / larger)
         mean = mean + first * theta
         x_d = [x_k - first * R_k for x_k, R_k in zip(rest, R, strict=True)]
-        made.D.append(larger)
-        made.R.append([R_k + gain * x_k for x_k, R_k in zip(x_d, R, strict=True)])
-        made.theta.append(theta + gain * (y - mean))
-    return made, mean, 1 / weight
+        updated.D.append(larger)
+        updated.R.append([R_k + gain * x_k for x_k, R_k in zip(x_d, R, strict=True)])
+        updated.theta.append(theta + gain * (y - mean))
+    return updated, mean, 1 / weight
 
 
 def log_cells(mean: Array, deviation: Array, scale: Array) -> Array:
     """[…, V]: log P(cell) under N(mean, deviation²), for the cells that are equiprobable under N(0, scale²).
 
-    Differences of the tail Φ(−|z|) on the cell's own side of the mean, in log space: no cell is lost, however far.
+    Differences of the tail Φ(−|z|) on the cell's side of the mean, in log space, so that far cells do not underflow.
     """
     z = (scale[..., None] * EDGE.reshape(*[1] * scale.ndim, -1) - mean[..., None]) / deviation[..., None]
     tail = log_ndtr(-jnp.abs(z))
@@ -194,6 +199,6 @@ def log_cells(mean: Array, deviation: Array, scale: Array) -> Array:
 
 
 def normal(key: Array, shape: tuple[int, ...]) -> Array:
-    """Draws from N(0, 1), of 23 bits in either precision: so that a pool is the same in both."""
+    """Draws from N(0, 1), from 23 random bits in either precision, so that a pool is the same in both."""
     level = uniform(key, shape, jnp.float32).astype(jnp.result_type(float))
     return math.sqrt(2) * jax.lax.erf_inv(2 * level - (1 - 2**-23))

@@ -1,4 +1,7 @@
-"""`urn` (accumulate): a bias on a grid, learned from the draws that it makes; what has been seen is two counts."""
+"""`urn` (accumulate): a bias on a grid, learned from its draws; two counts are a sufficient statistic.
+
+In the shapes of this file, K is pairs of counts, N the blocks of W hypotheses, and S the possible numbers of ones.
+"""
 
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -17,13 +20,13 @@ from windtunnel.tunnels.base import Batch
 from windtunnel.tunnels.finite import Finite, FiniteTables
 
 START = 2  # the first token, before anything has been drawn
-TABULATED = 1024  # the most observations seen for which predictives are tabulated: 4 MB
-BLOCK = 2**20  # how many (counts, hypothesis) pairs are held at once
+TABULATED = 1024  # predictives are tabulated up to so many observations: 4 MB
+BLOCK = 2**20  # the number of (counts, hypothesis) pairs in memory at once
 
 
 class UrnTables(NamedTuple):
-    """`cumulative_H` is the running sum of the prior. `log_odds_TT` is the predictive's log p(1) / p(0), nats, when n
-    draws have been seen, s of them 1, at [n, s ≤ n]; `pool_TT` is the same of the reasoner that knows the pool.
+    """`cumulative_H` is the cumulative prior. `log_odds_TT` at [n, s ≤ n] is the predictive's log p(1) / p(0), nats,
+    after n draws, s of them 1; `pool_TT` is the same for the reasoner that knows the pool.
     """
 
     cumulative_H: Array
@@ -33,13 +36,13 @@ class UrnTables(NamedTuple):
 
 @spec
 class Urn(Finite):
-    """θ_h = (h + ½)/N is one of N `hypotheses`, of which the prior knows the distance from the centre in percent,
-    100 |θ_h − ½|. Draws are 1 with probability θ_h, and each is flipped with probability ε: q_h = θ_h(1−ε) + (1−θ_h)ε.
-    Predict the next draw. When n have been seen, s of them 1,
+    """θ_h = (h + ½)/N is one of N `hypotheses`; the prior is over its distance from the centre in percent, 100 |θ_h −
+    ½|. Draws are 1 with probability θ_h, and each is flipped with probability ε: q_h = θ_h(1−ε) + (1−θ_h)ε. Predict the
+    next draw. After n draws, s of them 1,
 
         p(1 | n, s) = Σ_h P(h) q_h^(s+1) (1−q_h)^(n−s) / Σ_h P(h) q_h^s (1−q_h)^(n−s).
 
-    Order does not matter: one attention head that weighs all draws alike has all there is to know. With a fine grid,
+    Order does not matter: one attention head with equal weights on all draws has all the information. With a fine grid,
     the uniform prior and no noise this is Laplace's rule, (s + 1)/(n + 2).
 
     Token t is draw t−1, token 0 is a start (2). With N = 2 and ε = 0, θ is ¼ or ¾; after one draw, a 1, the next is 1
@@ -72,11 +75,13 @@ class Urn(Finite):
     def support(self) -> tuple[Array, Array]:
         hypothesis_H = jnp.arange(self.hypotheses)
         percent_H = jnp.abs(2 * hypothesis_H + 1 - self.hypotheses) * (50 / self.hypotheses)
-        density_H = lax.optimization_barrier(self.prior.log_density(percent_H))  # else XLA sums it up while compiling
+        density_H = lax.optimization_barrier(
+            self.prior.log_density(percent_H)
+        )  # else XLA folds the sum while compiling
         return hypothesis_H, jax.nn.log_softmax(density_H)
 
     def _channel(self, hypotheses: Array) -> Array:
-        """[H, V]: 1 − q_h and q_h. Neither is 0, whatever the noise."""
+        """[H, V]: 1 − q_h and q_h. Neither is 0 for any noise."""
         zero_H, one_H = (self.hypotheses - hypotheses - 0.5) / self.hypotheses, (hypotheses + 0.5) / self.hypotheses
         clean_HV, flipped_HV = jnp.stack([zero_H, one_H], axis=-1), jnp.stack([one_H, zero_H], axis=-1)
         return clean_HV * (1 - self.noise) + flipped_HV * self.noise
@@ -95,7 +100,9 @@ class Urn(Finite):
         return tables._replace(own=tables.own._replace(pool_TT=pool_TT))
 
     def draw(self, key: Array, own: UrnTables, count: int) -> Array:
-        """int[count]: the inverse of the running sum. From float32 always: the pool is the same in any precision."""
+        """int[count]: by the inverse of the cumulative prior. In float32, so that the pool is the same in any
+        precision.
+        """
         level = jax.random.uniform(key, (count,), jnp.float32) * own.cumulative_H[-1]
         return jnp.searchsorted(own.cumulative_H, level, side="right").astype(jnp.int32)
 
@@ -105,7 +112,7 @@ class Urn(Finite):
         return Batch(inputs_T, outcome_T, jnp.ones(observations))
 
     def log_channel(self, hypotheses: Array, batch: Batch, at: Array) -> Array:
-        """[B, P, H, V]: the same everywhere."""
+        """[B, P, H, V]: the same at every position."""
         log_channel_HV = jnp.log(self._channel(hypotheses))
         return jnp.broadcast_to(log_channel_HV, (batch.inputs.shape[0], at.shape[0], *log_channel_HV.shape))
 
@@ -124,11 +131,11 @@ class Urn(Finite):
         return self._predict(own.log_odds_TT, self.support(), batch, at, batch.inputs.shape[1])
 
     def log_last(self, tables: FiniteTables, batch: Batch, at: Array, window: int) -> Array:
-        """What is not seen sums to one under every hypothesis, so only the window's counts matter."""
+        """Draws that are not seen sum to one under every hypothesis, so only the window's counts matter."""
         return self._predict(tables.own.log_odds_TT, self.support(), batch, at, window)
 
     def token_weights(self, tables: FiniteTables, batch: Batch, at: Array) -> Array:
-        """Order does not matter: all draws alike."""
+        """Order does not matter, so all draws have equal weight."""
         tokens = jnp.arange(batch.inputs.shape[1])
         seen_PT = (tokens[None] <= at[:, None]) & (tokens[None] > 0)
         return answers.evenly(jnp.broadcast_to(seen_PT[None], (len(batch.inputs), *seen_PT.shape)))
@@ -151,7 +158,7 @@ class Urn(Finite):
         return Law("crossover", closest, "nats an observation")
 
     def excess_bits(self, seen: np.ndarray) -> np.ndarray:
-        """E[H(predictive after n draws)] − E_h[H(q_h)], bits, for every n in `seen`: the sum over counts, not a sample.
+        """E[H(predictive after n draws)] − E_h[H(q_h)], bits, for every n in `seen`, as an exact sum over counts.
 
         It is the mutual information between the next draw and the hypothesis, given the draws before it.
         """
@@ -178,12 +185,12 @@ class Urn(Finite):
         return theta_H * (1 - float(self.noise)) + (1 - theta_H) * float(self.noise)
 
     def _seen(self, batch: Batch, at: Array, window: int) -> Array:
-        """int[B, P, V]: how often each outcome came among the last `window` draws before `at`."""
+        """int[B, P, V]: the count of each outcome among the last `window` draws before `at`."""
         total_BTV = jnp.cumsum(jax.nn.one_hot(batch.inputs, 2, dtype=jnp.int32), axis=1, dtype=jnp.int32)
-        return total_BTV[:, at] - total_BTV[:, jnp.maximum(at - window, 0)]  # at 0 is the start, which is no outcome
+        return total_BTV[:, at] - total_BTV[:, jnp.maximum(at - window, 0)]  # token 0 is the start, not a draw
 
     def _predict(self, log_odds_TT: Array, candidates: Any, batch: Batch, at: Array, window: int) -> Array:
-        """[B, P, V]: of a reasoner with these candidates and the last `window` draws; the table is theirs."""
+        """[B, P, V]: the predictive of a reasoner with these candidates, their table and the last `window` draws."""
         seen_BPV = self._seen(batch, at, window)
         if min(window, batch.inputs.shape[1] - 1) < len(log_odds_TT):
             log_odds_BP = log_odds_TT[jnp.sum(seen_BPV, axis=-1), seen_BPV[..., 1]]
@@ -195,14 +202,16 @@ class Urn(Finite):
 
 
 def log_joint(log_prior_H: Array, channel_HV: Array, seen_KV: Array) -> Array:
-    """[K, H]: log P(h) Π_v p(v | h)^seen_v, of K pairs of counts."""
+    """[K, H]: log P(h) Π_v p(v | h)^seen_v, for K pairs of counts."""
     log_0_H, log_1_H = jnp.log(channel_HV[:, 0]), jnp.log(channel_HV[:, 1])
     seen_KV = seen_KV.astype(log_prior_H.dtype)
     return log_prior_H[None] + seen_KV[:, :1] * log_0_H[None] + seen_KV[:, 1:] * log_1_H[None]
 
 
 def log_odds(log_prior_H: Array, channel_HV: Array, seen_KV: Array) -> Array:
-    """[K]: log p(1) / p(0) after K pairs of counts. Hypotheses come in blocks: memory does not grow with H."""
+    """[K]: log p(1) / p(0) for K pairs of counts. Hypotheses are summed in blocks, so that memory does not grow with
+    H.
+    """
     hypotheses, pairs = len(log_prior_H), len(seen_KV)
     width = min(hypotheses, max(1, BLOCK // pairs))
     short = -hypotheses % width
@@ -226,24 +235,24 @@ def log_odds(log_prior_H: Array, channel_HV: Array, seen_KV: Array) -> Array:
 
 
 def table(log_prior_H: Array, channel_HV: Array, most: int) -> Array:
-    """[n, s]: log p(1) / p(0) for all n ≤ `most`. Only the rows `most`, ½ `most`, ¼ `most`, … ask the hypotheses. The
-    others follow from the row below, because 0 then 1 is as likely as 1 then 0, whatever came before:
+    """[n, s]: log p(1) / p(0) for all n ≤ `most`. Only the rows `most`, ½ `most`, ¼ `most`, … are computed as sums over
+    hypotheses. Each other row follows from the row n+1, because 0 then 1 is as likely as 1 then 0 after any draws:
 
         (1 − p(1 | n, s)) p(1 | n+1, s) = p(1 | n, s) (1 − p(1 | n+1, s+1)).
 
-    One row would be enough, but for rounding: what row m has of it comes to row n up to m/n times as large.
+    One row would suffice without rounding: a rounding error of row m is up to m/n times as large in row n.
     """
-    asked = [most >> i for i in range(most.bit_length() + 1)]
-    n_K = np.concatenate([np.full(n + 1, n) for n in asked])
-    s_K = np.concatenate([np.arange(n + 1) for n in asked])
+    computed = [most >> i for i in range(most.bit_length() + 1)]
+    n_K = np.concatenate([np.full(n + 1, n) for n in computed])
+    s_K = np.concatenate([np.arange(n + 1) for n in computed])
     log_odds_K = log_odds(log_prior_H, channel_HV, jnp.asarray(np.stack([n_K - s_K, s_K], axis=-1)))
     answer_TT = jnp.zeros((most + 1, most + 1)).at[n_K, s_K].set(log_odds_K)
 
     def fill(below_T: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
-        answer_T, is_asked = row
+        answer_T, is_computed = row
         next_T = jnp.append(below_T[1:], below_T[-1:])  # entries with s > n mean nothing, but stay finite
-        row_T = jnp.where(is_asked, answer_T, jax.nn.log_sigmoid(below_T) - jax.nn.log_sigmoid(-next_T))
+        row_T = jnp.where(is_computed, answer_T, jax.nn.log_sigmoid(below_T) - jax.nn.log_sigmoid(-next_T))
         return row_T, row_T
 
-    is_asked_T = jnp.isin(jnp.arange(most + 1), np.asarray(asked))
-    return lax.scan(fill, answer_TT[-1], (answer_TT, is_asked_T), reverse=True)[1]
+    is_computed_T = jnp.isin(jnp.arange(most + 1), np.asarray(computed))
+    return lax.scan(fill, answer_TT[-1], (answer_TT, is_computed_T), reverse=True)[1]

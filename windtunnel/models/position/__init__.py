@@ -1,9 +1,9 @@
 """Positional priors: what attention believes about distance before it looks at the content.
 
 A position has four methods, and each prior overrides those it needs: where tokens are (`positions`), what is added to
-their embedding (`embed`), how queries and keys are turned (`rotate`), and the log-prior added to the attention score
-(`bias`). Numbers that are fixed are knobs; what is learned lies in `learned`, one set a layer, made by `parameters`,
-started from knobs, trained without weight decay. `docs/positions.md` has them all in a table.
+their embedding (`embed`), how queries and keys are rotated (`rotate`), and the log-prior added to the attention score
+(`bias`). Fixed numbers are knobs. Learned ones are in `learned`, one set for each layer: `parameters` makes them, from
+knobs, and they are trained without weight decay. `docs/positions.md` lists all positions in a table.
 """
 
 from typing import Annotated, Any, Literal
@@ -64,10 +64,10 @@ class PerLayer(Position):
     name: Literal["per_layer"] = "per_layer"
 
     def bound(self, width: int, length: int) -> Any:
-        return PerLayer(layers=tuple(one.bound(width, length) for one in self.layers))
+        return PerLayer(layers=tuple(position.bound(width, length) for position in self.layers))
 
     def conflict(self, head: int, length: int) -> str | None:
-        conflicts = ((i, one.conflict(head, length)) for i, one in enumerate(self.layers))
+        conflicts = ((i, position.conflict(head, length)) for i, position in enumerate(self.layers))
         return next((f".layers.{i}{conflict}" for i, conflict in conflicts if conflict is not None), None)
 
 
@@ -76,5 +76,7 @@ AnyPosition = Annotated[Position, POSITIONS]
 
 
 def per_layer(position: AnyPosition, layers: int) -> tuple[Single, ...]:
-    """One position for each layer. A single one embeds only at the bottom; `PerLayer` ones wherever they stand."""
+    """One position for each layer. A single position adds to the embedding once; those of a `PerLayer` add at each
+    layer.
+    """
     return position.layers if isinstance(position, PerLayer) else (position,) * layers

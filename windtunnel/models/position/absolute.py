@@ -1,4 +1,4 @@
-"""Absolute positions: what is added to a token's embedding says where it stands, or could have stood."""
+"""Absolute positions: a vector that is added to a token's embedding says where the token is."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,10 +15,10 @@ from windtunnel.spec import Size, spec
 
 @spec
 class Learned(Position):
-    """Absolute positions, an embedding each, learned. The table ends at `length` tokens (null: at the horizon).
+    """A learned embedding for each absolute position. The table has `length` entries (null: as many as the horizon).
 
     `past` says what a token past the table gets: `clip`, the last entry; `wrap`, the table from its start again;
-    `zero`, nothing. There is no right answer, which is why the choice is a field and in the record.
+    `zero`, nothing. No choice is right, which is why it is a field and part of the record.
     """
 
     name: Literal["learned"] = "learned"
@@ -37,8 +37,8 @@ class Learned(Position):
 
 @spec
 class Sinusoidal(Position):
-    """Absolute positions, fixed: channel 2i of token t gets sin(t / 10000^(2i/D)), channel 2i + 1 the cosine of that.
-    Vaswani et al. 2017.
+    """Fixed absolute positions: channel 2i of token t gets sin(t / 10000^(2i/D)), channel 2i + 1 the cosine of the same
+    angle. Vaswani et al. 2017.
     """
 
     name: Literal["sinusoidal"] = "sinusoidal"
@@ -49,7 +49,7 @@ class Sinusoidal(Position):
 
 @spec
 class Waves(Sinusoidal):
-    """Sinusoids of a known width D; not a choice of its own."""
+    """Sinusoids of a known width D. Users choose `Sinusoidal`, whose `bound` makes this."""
 
     width: Size
 
@@ -61,9 +61,9 @@ class Waves(Sinusoidal):
 
 @spec
 class Randomised(Position):
-    """Tokens stand at T different places of a longer range, in order, so that no place in it is new. While training
-    they are drawn anew at each step, uniformly; in evaluation token t stands at ⌊t · range / T⌋. The `inner` position
-    says what is done with the places. Ruoss et al. 2023.
+    """T tokens get T different positions of a longer range, in order, so that evaluation meets no untrained position.
+    In training the positions are drawn uniformly at each step; in evaluation token t is at ⌊t · range / T⌋. The `inner`
+    position uses them. Ruoss et al. 2023.
     """
 
     name: Literal["randomised"] = "randomised"
@@ -90,7 +90,7 @@ class Randomised(Position):
     def positions(self, key: Array | None, length: int) -> Array:
         if key is None:
             return jnp.asarray(np.arange(length, dtype=np.int64) * self.range // length, jnp.int32)
-        # the places of the largest of as many draws: a hundred times faster than to shuffle them all
+        # The indices of the largest of uniform draws are a random subset: a hundred times faster than a shuffle.
         return jnp.sort(jax.lax.top_k(jax.random.uniform(key, (self.range,)), length)[1])
 
     def embed(self, learned: Parameters, positions: Array) -> Array | None:

@@ -1,6 +1,6 @@
 """Additive positions: log-priors over distance d, added to the attention score. softmax(a + b) is the normalised
-product of softmax(a) and softmax(b): content is the likelihood, position the prior. Here those with a formula of a few
-numbers; `learned_bias.py` has those that learn the shape itself.
+product of softmax(a) and softmax(b): content is the likelihood, position the prior. This file has the priors with a
+formula of a few numbers; `learned_bias.py` has the priors whose shape is learned.
 """
 
 from typing import Literal
@@ -13,7 +13,7 @@ from windtunnel.priors import generalized_gaussian
 from windtunnel.spec import Positive, spec
 
 EPSILON = 1e-3  # BAM's ε: keeps |d|^β and its gradients finite at d = 0
-LARGEST = 60.0  # of BAM's exponent: a steep β then ends at −e^60, below which float32 would come to −∞ and NaN
+LARGEST = 60.0  # bound on BAM's exponent: the log-prior is at least −e^60, since −∞ in float32 would lead to NaN
 
 
 @spec
@@ -37,8 +37,8 @@ class Alibi(Position):
 
 @spec
 class GeneralizedGaussian(Position):
-    """log p(d) = −(d/α_h)^β: the tunnel's own family, so β can be matched. β is fixed; the scale α starts at `scale`
-    and is learned per head, or fixed.
+    """log p(d) = −(d/α_h)^β: the family of the tunnels' priors, so a study can give both the same β. β is fixed; the
+    scale α starts at `scale` and is learned per head, or fixed.
     """
 
     name: Literal["generalized_gaussian"] = "generalized_gaussian"
@@ -79,11 +79,11 @@ class Gaussian(Position):
 
 @spec
 class Bam(Position):
-    """log p(d) = −e^θα (|d − μ| + ε)^θβ, μ = e^θμ − e^−θμ, per head and layer, without bounds: β < 0 masks what is near
-    μ and is flat far away. Bianchessi et al. 2025.
+    """log p(d) = −e^θα (|d − μ| + ε)^θβ, μ = e^θμ − e^−θμ, per head and layer. θβ has no bounds: θβ < 0 masks distances
+    near μ and is flat far away. Bianchessi et al. 2025.
 
-    All start at μ = 0, and α, β at `uniform` (θα = θβ = 0, a constant) or `alibi` (θβ = 1, θα = log m_h). `learn` names
-    those that are learned; the others stay at their start.
+    μ starts at 0; θα and θβ start at `uniform` (θα = θβ = 0, a constant prior) or at `alibi` (θβ = 1, θα = log m_h).
+    `learn` names the parameters that are learned; the others keep their initial values.
     """
 
     name: Literal["bam"] = "bam"
@@ -114,8 +114,8 @@ class Bam(Position):
 
 @spec
 class Kerple(Position):
-    """log p(d) = −r₁ ln(1 + r₂ d), so p(d) = (1 + r₂ d)^−r₁: a power law. r₁, r₂ > 0 are learned per head, from 1.
-    The logarithmic KERPLE of Chi et al. 2022; their power variant is BAM with 0 < β ≤ 2.
+    """log p(d) = −r₁ ln(1 + r₂ d), so p(d) = (1 + r₂ d)^−r₁: a power law. r₁, r₂ > 0 are learned per head and start at
+    1. The logarithmic KERPLE of Chi et al. 2022; their power variant is BAM with 0 < β ≤ 2.
     """
 
     name: Literal["kerple"] = "kerple"

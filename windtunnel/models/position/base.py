@@ -1,53 +1,53 @@
-"""What every positional prior is, by contract."""
+"""The contract of positional priors."""
 
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
-Parameters = dict[str, Array]  # what is learned of a layer's positional prior
+Parameters = dict[str, Array]  # the learned parameters of a layer's positional prior
 
 
 class Position:
-    """The contract, and the position that knows nothing."""
+    """The contract. Its defaults use no position at all."""
 
     @property
     def name(self) -> str:
         raise NotImplementedError
 
-    stationary = False  # whether its bias depends on distance alone, so that one row of it says all
+    stationary = False  # whether the bias depends on distance alone, so that one row of it determines all others
 
     @property
     def has_bias(self) -> bool:
-        """Whether it adds something to the score."""
+        """Whether the position adds something to the score."""
         return type(self).bias is not Position.bias
 
     def bound(self, width: int, length: int) -> Any:
-        """The position inside a model of width D trained on `length` tokens: itself, unless it must know of these."""
+        """The position for a model of width D trained on `length` tokens: itself, unless it needs these numbers."""
         return self
 
     def conflict(self, head: int, length: int) -> str | None:
-        """What is wrong with it for heads of width `head` that are evaluated on `length` tokens, as it goes on after
-        the position's key: `=rope: …` or `.range=…: …`; None where all is well.
+        """Why the position does not work with heads of width `head` evaluated on `length` tokens; None if it does. The
+        text follows the position's key in the message: `=rope: …` or `.range=…: …`.
         """
         return None
 
     def parameters(self, key: Array, heads: int, width: int, length: int) -> Parameters:
-        """What is learned, at its start, for a layer of N heads and width D trained on `length` tokens."""
+        """The initial parameters for a layer of N heads and width D trained on `length` tokens."""
         return {}
 
     def positions(self, key: Array | None, length: int) -> Array:
-        """[T], or [T, …] of what `embed`, `rotate` and `bias` must know: where the tokens are. `key` is given while
-        training and None in evaluation.
+        """[T], or [T, …]: the positions of the tokens, in the form that `embed`, `rotate` and `bias` take. `key` is
+        given in training and None in evaluation.
         """
         return jnp.arange(length)
 
     def embed(self, learned: Parameters, positions: Array) -> Array | None:
-        """[T, D]: added to the embeddings, or None."""
+        """[T, D], added to the embeddings; or None."""
         return None
 
     def rotate(self, learned: Parameters, x: Array, positions: Array) -> Array:
-        """[B, N, T, d] → [B, N, T, d]: queries as attention sees them."""
+        """[B, N, T, d] → [B, N, T, d]: the queries that attention uses."""
         return x
 
     def rotate_keys(self, learned: Parameters, x: Array, positions: Array) -> Array:

@@ -9,14 +9,15 @@ from jaxtyping import Array
 from windtunnel.models.position.base import Parameters, Position, distance
 from windtunnel.spec import spec
 
-BUCKETS, EXACT, FARTHEST = 32, 16, 128  # T5's, for causal attention
-UNITS = 32  # of FIRE's network
+BUCKETS, EXACT, FARTHEST = 32, 16, 128  # the values of T5's decoder, whose attention is causal
+UNITS = 32  # U, the hidden units of FIRE's network
 
 
 @spec
 class T5(Position):
-    """log p(d) = b_h(bucket of d), b learned per head, from 0. The first 16 of the 32 buckets hold a distance each, the
-    others are evenly spaced in log d up to 128, and the last holds all that is beyond. Raffel et al. 2020.
+    """log p(d) = b_h(bucket of d), b learned per head, from 0. Each of the first 16 of the 32 buckets holds one
+    distance. The others are evenly spaced in log d up to 128, and the last holds every larger distance too. Raffel et
+    al. 2020.
     """
 
     name: Literal["t5"] = "t5"
@@ -39,10 +40,10 @@ def buckets(distance: Array) -> Array:
 
 @spec
 class Fire(Position):
-    """log p(i, d) = f_h(ψ(d) / ψ(max(i, L))) for the query i, ψ(x) = ln(cx + 1): a prior over the *share* of what was
-    seen, in logarithms, so no input is ever larger than 1. f is a network of one layer of 32 ReLU units; it, c > 0 and
-    the threshold L > 0 are learned, one set a layer, c from 0.1 and L from a quarter of the training length. The
-    network's last layer has no constant, which a softmax would not see. Li et al. 2024.
+    """log p(i, d) = f_h(ψ(d) / ψ(max(i, L))) for the query i, ψ(x) = ln(cx + 1): a prior over distance as a *share* of
+    the visible length, both on a logarithmic scale, so that no input of f exceeds 1. f is a network with one hidden
+    layer of 32 ReLU units. f, c > 0 and the threshold L > 0 are learned in each layer; c starts at 0.1 and L at a
+    quarter of the training length. The output of f has no constant term, since a softmax ignores it. Li et al. 2024.
     """
 
     name: Literal["fire"] = "fire"
@@ -63,7 +64,7 @@ class Fire(Position):
         share_QK = jnp.log1p(c * distance(query_at, key_at)) / farthest_Q[:, None]
 
         def of_head(readout_U: Array) -> Array:
-            # Unit by unit: one fused loop. As a matrix product [Q, K, U] × [U, N] it is 200 times slower on a CPU.
+            # A sum over units, which XLA fuses. A matrix product [Q, K, U] × [U, N] is 200 times slower on a CPU.
             units = zip(learned["slope"], learned["offset"], readout_U, strict=True)
             return sum((w * jax.nn.relu(share_QK * slope + offset) for slope, offset, w in units), jnp.zeros(()))
 

@@ -10,8 +10,8 @@ from jax.sharding import PartitionSpec as P
 from optax.contrib import MuonDimensionNumbers, muon
 
 from windtunnel import config
+from windtunnel.matrices import hidden, stacked, unstacked
 from windtunnel.optimizers import optimizer
-from windtunnel.stacks import hidden, stacked, unstacked
 
 TRAIN = config.Train(steps=10, warmup=0.0, learning_rate=0.1, weight_decay=0.1)
 

@@ -8,24 +8,24 @@ import pytest
 from tests.composed import tiny
 from windtunnel import records
 from windtunnel.errors import BadInput
-from windtunnel.sweep.facts import Point
-from windtunnel.sweep.place import fixed_part, place, swept, write_sweep
+from windtunnel.sweep.folder import fixed_part, folder_for, swept, write_sweep
+from windtunnel.sweep.point import Point
 
 
 @cache
-def one(*overrides):
+def composed(*overrides):
     return tiny(*overrides)
 
 
 def studies(*overrides, seeds=(0, 1)):
-    return [dataclasses.replace(one(*overrides), seed=seed) for seed in seeds]
+    return [dataclasses.replace(composed(*overrides), seed=seed) for seed in seeds]
 
 
-def written(root, made, **overrides):
+def written(root, studies_written, **overrides):
     """The folder that these studies go to, once they are written down there."""
-    fixed = fixed_part(made)
-    there = place(root, made, fixed, force=False)
-    points = [Point(study, {"seed": str(study.seed), **overrides}) for study in made]
+    fixed = fixed_part(studies_written)
+    there = folder_for(root, studies_written, fixed, force=False)
+    points = [Point(study, {"seed": str(study.seed), **overrides}) for study in studies_written]
     there.mkdir(parents=True, exist_ok=True)
     write_sweep(there, points, fixed)
     return there
@@ -37,7 +37,7 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("tunnel.noise=0.2", r"tunnel\.noise=0\.2: .*trial holds a sweep with tunnel\.noise=0\.1"),
         ("evaluate.reach=8", r"evaluate\.reach=8\.0: .*trial holds a sweep with evaluate\.reach=4\.0"),
@@ -45,9 +45,9 @@ def root(tmp_path):
         ("position=alibi", r"position\.name=alibi: .*trial holds a sweep with position\.name=generalized_gaussian"),
     ],
 )
-def test_another_sweep_is_refused_and_the_difference_named(root, change, said):
+def test_another_sweep_is_refused_and_the_difference_named(root, change, message):
     """A changed horizon or reach has other bins: it is another sweep too."""
-    with pytest.raises(BadInput, match=rf"{said}; --force starts afresh in trial-2, or give another runs=…$"):
+    with pytest.raises(BadInput, match=rf"{message}; --force starts afresh in trial-2, or give another runs=…$"):
         written(root, studies(change))
 
 
@@ -68,30 +68,30 @@ def test_to_sweep_what_was_fixed_is_another_sweep_unless_it_holds_the_first(root
 
 def test_force_begins_a_folder_and_later_commands_find_theirs(root):
     same, other = studies(), studies("tunnel.noise=0.2")
-    assert place(root, other, fixed_part(other), force=True).name == "trial-2"
+    assert folder_for(root, other, fixed_part(other), force=True).name == "trial-2"
     (root.parent / "trial-2").mkdir()
     assert written(root, other).name == "trial-2", "the one that is empty"
     assert written(root, same) == root and written(root, other).name == "trial-2"
-    assert place(root, same, fixed_part(same), force=True).name == "trial-3"
-    assert place(root.parent / "new", same, fixed_part(same), force=True).name == "new"
+    assert folder_for(root, same, fixed_part(same), force=True).name == "trial-3"
+    assert folder_for(root.parent / "new", same, fixed_part(same), force=True).name == "new"
 
 
 def test_a_single_study_goes_on_where_it_was_begun_last(tmp_path):
     (study,) = studies(seeds=(0,))
     root = tmp_path / "single"
-    assert place(root, [study], None, force=False) == root
+    assert folder_for(root, [study], None, force=False) == root
     (root / Point(study).id).mkdir(parents=True)
-    assert place(root, [study], None, force=True).name == "single-2"
+    assert folder_for(root, [study], None, force=True).name == "single-2"
     (tmp_path / "single-2" / Point(study).id).mkdir(parents=True)
-    assert place(root, [study], None, force=False).name == "single-2"
-    assert place(root, studies(seeds=(1,)), None, force=False) == root
+    assert folder_for(root, [study], None, force=False).name == "single-2"
+    assert folder_for(root, studies(seeds=(1,)), None, force=False) == root
 
 
 def test_what_was_swept_before_is_known_of_later_points(root):
     """Else a table would show the new points under no noise at all."""
     written(root, [*studies(), *studies("tunnel.noise=0.2")], **{"tunnel.noise": "0.2"})
-    made = studies(seeds=(5, 6))
-    points = swept(root, made, [{"seed": "5"}, {"seed": "6"}])
+    later = studies(seeds=(5, 6))
+    points = swept(root, later, [{"seed": "5"}, {"seed": "6"}])
     assert [point.overrides for point in points] == [
         {"seed": "5", "tunnel.noise": "0.1"},
         {"seed": "6", "tunnel.noise": "0.1"},

@@ -1,7 +1,8 @@
-"""Where the records of a sweep lie: a folder holds one sweep, and refuses another."""
+"""The folder of a sweep. A folder holds the records of one sweep, and refuses another."""
 
 import shlex
 import sys
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,44 +11,45 @@ from windtunnel import records
 from windtunnel.config import Study, study_id
 from windtunnel.errors import BadInput
 from windtunnel.records.claims import locked
+from windtunnel.records.twins import MARK
 from windtunnel.spec import plain
-from windtunnel.sweep.facts import Point
 from windtunnel.sweep.packs import group
+from windtunnel.sweep.point import Point
 
 
 def numbered(root: Path) -> list[Path]:
-    """The folder of a name, and those that `--force` began after it: `smoke`, `smoke-2`, …, as many as there are."""
-    made = [root]
+    """`root` and the existing folders that `--force` began after it: `smoke`, `smoke-2`, `smoke-3`, …"""
+    folders = [root]
     for number in count(2):
         following = root.with_name(f"{root.name}-{number}")
         if not following.exists():
-            return made
-        made.append(following)
+            return folders
+        folders.append(following)
     raise AssertionError
 
 
-def place(root: Path, studies: list[Study], fixed: dict[str, Any] | None, force: bool) -> Path:
-    """The folder for these studies: a new one if asked to `force`, else the newest that holds this sweep or nothing.
+def folder_for(root: Path, studies: list[Study], fixed: dict[str, Any] | None, force: bool) -> Path:
+    """The folder for these studies: with `force` a new one, else the newest that is empty or holds the same sweep.
 
-    `fixed` is what all points of a sweep share (None: this is no sweep, and the newest is one that holds the study).
-    Where every folder holds another sweep, the difference to the last is bad input.
+    `fixed` is what all points of a sweep share. It is None for a single study, whose folder is the newest that holds
+    this study. If every folder holds another sweep, `BadInput` names the difference from the newest.
     """
-    there = numbered(root)
+    folders = numbered(root)
     if force:
-        return root.with_name(f"{root.name}-{len(there) + 1}") if root.exists() else root
+        return root.with_name(f"{root.name}-{len(folders) + 1}") if root.exists() else root
     if fixed is None:
-        return next((folder for folder in reversed(there) if (folder / study_id(studies[0])).exists()), root)
-    differing = {folder: difference(folder, studies, fixed) for folder in there}
-    same = [folder for folder in there if differing[folder] is None]
+        return next((folder for folder in reversed(folders) if (folder / study_id(studies[0])).exists()), root)
+    differing = {folder: difference(folder, studies, fixed) for folder in folders}
+    same = [folder for folder in folders if differing[folder] is None]
     if not same:
         raise BadInput(
-            f"{differing[there[-1]]}; --force starts afresh in {root.name}-{len(there) + 1}, or give another runs=…"
+            f"{differing[folders[-1]]}; --force starts afresh in {root.name}-{len(folders) + 1}, or give another runs=…"
         )
     return same[-1]
 
 
 def difference(root: Path, studies: list[Study], fixed: dict[str, Any]) -> str | None:
-    """In what the sweep of a folder differs from this one, outside of what is swept; None where it does not."""
+    """How the sweep in a folder differs from this one in what is not swept; None where it does not differ."""
     path = root / "sweep.json"
     if not path.exists():
         return None
@@ -56,7 +58,7 @@ def difference(root: Path, studies: list[Study], fixed: dict[str, Any]) -> str |
         if fixed[key] != before["fixed"][key]:
             return f"{key}={fixed[key]}: {root} holds a sweep with {key}={before['fixed'][key]}"
     swept = sorted(set(before["fixed"]) - set(fixed))
-    if swept and not {point["study_id"] for point in before["points"]} <= {study_id(one) for one in studies}:
+    if swept and not {point["study_id"] for point in before["points"]} <= {study_id(study) for study in studies}:
         return f"{swept[0]}: is swept here; {root} holds a sweep with {swept[0]}={before['fixed'][swept[0]]}"
     return None
 
@@ -68,7 +70,7 @@ def fixed_part(studies: list[Study]) -> dict[str, Any]:
 
 
 def swept(root: Path, studies: list[Study], overrides: list[dict[str, str]]) -> list[Point]:
-    """The points: studies, each with what is swept here, or was when this folder's sweep got its other points."""
+    """The points: each study with the value of every key that is swept now or was swept by earlier calls."""
     varying = [key for key in overrides[0] if len({given[key] for given in overrides}) > 1]
     before = records.overrides(root).values() if (root / "sweep.json").exists() else []
     keys = list(dict.fromkeys([*varying, *(key for given in before for key in given)]))
@@ -79,12 +81,25 @@ def swept(root: Path, studies: list[Study], overrides: list[dict[str, str]]) -> 
     return points
 
 
+def twins(points: list[Point]) -> list[Point]:
+    """Every study once more at half the steps, with a schedule of its own, but for those that the sweep has already."""
+    made: dict[str, Point] = {}
+    for point in points:
+        steps = point.study.train.steps
+        if steps % 2:
+            raise BadInput(f"train.steps={steps}: has no half for +twin=half; give an even number")
+        study = replace(point.study, train=replace(point.study.train, steps=steps // 2))
+        made.setdefault(study_id(study), Point(study, {**point.overrides, MARK: "half"}))
+    return [twin for name, twin in made.items() if name not in {point.id for point in points}]
+
+
 def write_sweep(root: Path, points: list[Point], fixed: dict[str, Any], question: str | None = None) -> None:
-    """`sweep.json`: question, what was typed, all points (those of earlier calls too), the packs, the fixed part."""
-    typed = [shlex.join(["windtunnel", "run", *sys.argv[1:]])] if sys.argv[0] == "windtunnel" else []  # not from Python
+    """`sweep.json`: the question, the commands, all points (of earlier calls too), the packs, the fixed part."""
+    # A run that was started from Python has no command.
+    typed = [shlex.join(["windtunnel", "run", *sys.argv[1:]])] if sys.argv[0] == "windtunnel" else []
     with locked(root):
         differs = difference(root, [point.study for point in points], fixed)
-        if differs:  # another process was first
+        if differs:  # another process wrote its sweep here after we chose the folder
             raise BadInput(differs)
         path = root / "sweep.json"
         before = records.read_json(path) if path.exists() else {"points": [], "fixed": fixed}
