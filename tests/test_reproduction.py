@@ -1,13 +1,13 @@
-"""What `make reproduce` says of a claim, and that what it runs can be run."""
+"""The verdicts of `make reproduce` on published results, and the sweeps that it runs."""
 
 import json
 
 import pytest
 import yaml
 
-from reproduction.claim import Claim
-from reproduction.claims import STUDIES
 from reproduction.measures import column, faster
+from reproduction.published import Published
+from reproduction.studies import STUDIES
 from tests.composed import study
 from tests.documented import HERE
 from windtunnel.records.statistics import Interval
@@ -31,17 +31,19 @@ def at(mean, spread=1.1):
     ],
 )
 def test_a_claim_holds_where_the_whole_interval_does(posterior, sample, said):
-    at_most = Claim("", "", None, lambda root, rows: None, bound=1.0, because="why")
+    at_most = Published("", "", None, lambda root, rows: None, bound=1.0, because="why")
     assert at_most.verdict(posterior, sample, None) == said
     swap = [of and Interval(1 / of.mean, 1 / of.high, 1 / of.low, of.n) for of in (posterior, sample)]
-    at_least = Claim("", "", None, lambda root, rows: None, bound=1.0, at_most=False, because="why")
+    at_least = Published("", "", None, lambda root, rows: None, bound=1.0, at_most=False, because="why")
     assert at_least.verdict(*swap, None) == said
 
 
 def test_what_a_trivial_reasoner_does_too_is_said():
-    claim = Claim("", "", 0.9, lambda root, rows: None, bound=1.0)
-    assert claim.verdict(at(0.5), at(0.5), claim.trivial_of([])) == "**reproduced**, and so does the trivial one"
-    assert claim.verdict(at(0.5), at(0.5), 1.1) == "**reproduced**"
+    published = Published("", "", 0.9, lambda root, rows: None, bound=1.0)
+    assert (
+        published.verdict(at(0.5), at(0.5), published.trivial_of([])) == "**reproduced**, and so does the trivial one"
+    )
+    assert published.verdict(at(0.5), at(0.5), 1.1) == "**reproduced**"
 
 
 @pytest.mark.parametrize("made", STUDIES, ids=lambda made: made.name)

@@ -1,4 +1,4 @@
-"""Configurations as the command line composes them, for Python: Hydra, and then the door."""
+"""Configurations composed by Hydra and validated by `config.door`, as on the command line, for use from Python."""
 
 import re
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from windtunnel.presets import folder
 
 
 def compose(overrides: Sequence[str] = ()) -> tuple[Study, Settings]:
-    """The study that these overrides make of the default one; `BadInput` in one line where they do not."""
+    """The default study with these overrides, and its settings; `BadInput` in one line if they are not valid."""
     return door(plain(overrides))
 
 
 def plain(overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The composed configuration as the door takes it."""
+    """The composed configuration as `config.door` takes it."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -30,16 +30,16 @@ def plain(overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
-    """A composed configuration without what is Hydra's own.
+    """A composed configuration without Hydra's own settings.
 
-    The presets of tunnels name a position for the models that have one. Where the model has none, such a position is
-    left out; one that is among the `overrides` stays, and the door refuses it.
+    The presets of tunnels name a position for the models that take one. If the model takes none, that position is left
+    out; a position among the `overrides` stays, and `config.door` refuses it.
     """
     from omegaconf import OmegaConf
 
     plain: Any = OmegaConf.to_container(config, resolve=True)
     plain.pop("hydra", None)
-    asked = any(re.match(r"[+~]*position\b", override) for override in overrides)
-    if not asked and not takes_position(plain["model"]["name"]):
+    typed = any(re.match(r"[+~]*position\b", override) for override in overrides)
+    if not typed and not takes_position(plain["model"]["name"]):
         plain["position"] = None
     return plain

@@ -1,4 +1,4 @@
-"""The rows of an accelerator: packs of 1, 8, 64 and 512 studies, in float32 and with products in bfloat16."""
+"""The table for an accelerator: packs of 1, 8, 64 and 512 studies, in float32 and with products in bfloat16."""
 
 import time
 from statistics import median
@@ -16,7 +16,7 @@ HEAD = ["pack", "products in", "model-steps/s", "KL after 600 steps, bits"]
 
 
 def accelerator() -> list[list[str]]:
-    """Lines of a table; none where JAX finds no GPU or TPU."""
+    """The lines of the table; none if JAX finds no GPU or TPU."""
     if jax.default_backend() == "cpu":
         return []
     lines = []
@@ -30,7 +30,7 @@ def accelerator() -> list[list[str]]:
 
 
 def measure(size: int) -> tuple[float, float]:
-    """Model-steps a second (median over calls), and the mean KL over the last steps and the pack."""
+    """Model-steps per second (median over calls), and the mean KL over the last steps and the pack."""
     program = Program([compose([*SMALL.overrides, f"train.steps={STEPS}", f"seed={seed}"])[0] for seed in range(size)])
     state, kl_bits = program.advance(program.start(), CALL)
     seconds = []

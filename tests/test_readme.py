@@ -1,4 +1,4 @@
-"""What the README claims, trained and judged for real; and the wheel, where nothing else is installed. All slow."""
+"""The README's numbers, trained and judged in full; and the wheel, in an empty environment. All slow."""
 
 import csv
 import os
