@@ -143,6 +143,7 @@ def row(folder: Path) -> Json:
     if (folder / "study.json").exists():
         record = read_json(folder / "study.json")  # what was swept goes by the name that was typed
         made = {**flatten(record.get("study", {})), **record["facts"], **record["overrides"], **made}
+        made |= {"external": record["external"]} if "external" in record else {}
     if state == "done":
         made |= read_json(folder / "result.json")
     return made

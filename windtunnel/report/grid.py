@@ -73,6 +73,8 @@ def _chosen(groups: list[Group]) -> list[Column]:
             Column("critical length", lambda group, _: length(*group.critical_length), "critical_length", wide=True),
             Column("ratio", ratio, "extrapolation_ratio"),
         ]
+    if any_has("other_mass"):
+        columns.append(_column("other mass", "other_mass"))
     if any_has("kl_bits_full"):
         columns += [_column("KL to the pool", "kl_bits"), _column("KL to the prior", "kl_bits_full")]
     return columns

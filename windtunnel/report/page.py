@@ -138,6 +138,8 @@ def absent(root: Path, groups: list[Group], found: list[tuple[Picture, str]]) ->
     if waiting:
         said.append(f"{waiting} of {sum(len(group.rows) for group in groups)} studies are not done yet")
     names = {picture.name.split("-")[0] for picture, _ in found}
+    if all("external" in row for group in groups for row in group.rows):
+        return [*said, "what is inside of the models: they are from outside, and only what they predict is known"]
     hints = {
         "priors": "no learned prior beside the true one: the data have none over lags, or no model an additive one",
         "attention": "no example sequence: judge again (`windtunnel evaluate`) to write one",
@@ -176,6 +178,10 @@ def _fields(place: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def command(root: Path, groups: list[Group], sweep: dict[str, Any]) -> str:
     """What makes these records again, field by field: of records that do not say what was typed."""
+    outside = [row for group in groups for row in group.rows if "external" in row]
+    if outside:
+        words = [f"name={row['model']} seed={row['seed']}" for row in outside]
+        return "\n".join(f"windtunnel judge PROBLEM PREDICTIONS {word}" for word in words)
     keys = {key: list(dict.fromkeys(point["overrides"][key] for point in sweep["points"] if key in point["overrides"]))
             for key in swept_keys(root)} if sweep else {}  # fmt: skip
     fixed = sweep.get("fixed") or _fields(root.parent, groups[0].rows)
