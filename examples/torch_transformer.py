@@ -73,7 +73,7 @@ def train(model: nn.Module, batches, steps: int, learning_rate: float) -> None:
         """Of the rate: up along a line, then down to zero along a cosine."""
         if step < warmup:
             return step / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
     for _, batch in zip(range(steps), batches, strict=False):

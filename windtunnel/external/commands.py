@@ -7,7 +7,7 @@ from typing import Any
 
 import pydantic
 
-from windtunnel.errors import BadInput, no_such
+from windtunnel.errors import BadInput
 
 EXPORT = ("to", "train", "answers", "text", "text.symbols", "text.separator", "text.start")
 JUDGE = ("name", "seed", "runs", "plugins")
@@ -49,7 +49,7 @@ def judge(folder: Path, file: Path, words: list[str]) -> None:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or key not in JUDGE:
-            raise BadInput(f"{word}: {no_such(key, list(JUDGE))}")
+            raise BadInput(f"{word}: no such word; valid: {', '.join(f'{known}=…' for known in JUDGE)}")
         given[key] = value
     if not given.get("name"):
         raise BadInput("name: missing; say what to call the model, as in name=mine")

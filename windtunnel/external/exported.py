@@ -128,9 +128,7 @@ def read(folder: Path, plugins: tuple[str, ...] = ()) -> Posed:
     kinds = {"id": str, "problem": dict, "batch": int, "plugins": list, "sequences": str}
     wrong = [key for key, kind in kinds.items() if not isinstance(about.get(key), kind)]
     if wrong:
-        raise BadInput(
-            f"{path}: {wrong[0]}={about.get(wrong[0])}: should be a {kinds[wrong[0]].__name__}; export it again"
-        )
+        raise BadInput(f"{path}: {wrong[0]}: missing, or no {kinds[wrong[0]].__name__}; export the problem again")
     named = {Path(name).name for name in plugins}  # the file may lie elsewhere than where the problem was exported
     unnamed = [name for name in about["plugins"] if Path(name).name not in named]
     if unnamed:

@@ -74,7 +74,9 @@ def _chosen(groups: list[Group]) -> list[Column]:
             Column("ratio", ratio, "extrapolation_ratio"),
         ]
     if any_has("other_mass"):
-        columns.append(_column("other mass", "other_mass"))
+        columns.append(
+            Column("other mass", lambda group, _: number(group.interval("other_mass").mean), "other_mass", wide=True)
+        )
     if any_has("kl_bits_full"):
         columns += [_column("KL to the pool", "kl_bits"), _column("KL to the prior", "kl_bits_full")]
     return columns
