@@ -39,6 +39,15 @@ architectures: .venv/ready ## six architectures at equal parameters (an hour), i
 	$(BIN)/windtunnel run +sweep=architectures_hmm
 	$(BIN)/python scripts/architectures.py
 
+external: .venv/ready ## models from outside beside native ones (five minutes), into docs/external.md
+	$(BIN)/pip install -q -e '.[external]'
+	$(BIN)/windtunnel run +sweep=external_native
+	$(BIN)/python examples/torch_transformer.py tunnel=die evaluate.reach=8 --seeds 3
+	$(BIN)/windtunnel export tunnel=die evaluate.reach=8 train=1000 to=runs/die
+	$(BIN)/python examples/llama.py runs/die --seeds 3
+	for seed in 0 1 2; do $(BIN)/windtunnel judge runs/die runs/die/predictions-$$seed.npz name=llama seed=$$seed; done
+	$(BIN)/python scripts/external.py
+
 reproduce: .venv/ready ## the published claims at a size for two cores (half an hour), into docs/reproduction.md
 	$(BIN)/python scripts/reproduce.py
 
@@ -56,4 +65,4 @@ clean: ## remove what make made, but not the records in runs/
 	$(BIN)/pip install -q -e '.[report,test,dev]'
 	touch $@
 
-.PHONY: help run test test-slow check bench figures tunnels extrapolation architectures reproduce reproduce-paper wheel clean
+.PHONY: help run test test-slow check bench figures tunnels extrapolation architectures external reproduce reproduce-paper wheel clean
