@@ -4,7 +4,7 @@ from pathlib import Path
 
 from page import fill, table
 from windtunnel.records.groups import Group, gather
-from windtunnel.report.numbers import number, ratio, shown
+from windtunnel.report.numbers import lengths, number, with_interval
 
 ROOTS, DOC = [Path("runs/external_native"), Path("runs/external")], Path("docs/external.md")
 MODELS = {
@@ -20,9 +20,9 @@ def line(name: str, group: Group) -> list[str]:
     return [
         name,
         str(len(group.done)),
-        shown(group.interval("kl_bits")),
-        shown(group.interval("kl_bits_past")),
-        ratio(group),
+        with_interval(group.interval("kl_bits")),
+        with_interval(group.interval("kl_bits_past")),
+        lengths(group, "extrapolation_ratio"),
         number(group.interval("other_mass").mean),
         group.verdict,
     ]
