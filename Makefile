@@ -30,6 +30,23 @@ tunnels: .venv/ready ## what every tunnel's preset reaches: trains them all (for
 	$(BIN)/windtunnel run +sweep=tunnels
 	$(BIN)/python scripts/tunnels.py
 
+verdicts: .venv/ready ## the rules of a verdict on planted models (seconds), into docs/verdicts.md
+	$(BIN)/python scripts/verdicts.py
+
+recovery: .venv/ready ## is the data's own prior found? (twenty minutes) into docs/recovery.md
+	$(BIN)/windtunnel run +sweep=recovery
+	$(BIN)/python scripts/recovery.py runs/recovery
+
+instruments: run ## what the instruments see (half an hour), into docs/instruments.md
+	for sweep in convergence em em_adaptive; do $(BIN)/windtunnel run +sweep=$$sweep || exit 1; done
+	$(BIN)/windtunnel run probe.every=50
+	for sweep in extrapolation convergence; do $(BIN)/windtunnel probe runs/$$sweep || exit 1; done
+	$(BIN)/python scripts/instruments.py
+
+docs-figures: ## every figure of README and docs/ again: hours; what was cut off goes on where it was
+	for page in run figures tunnels verdicts external recovery instruments extrapolation architectures reproduce bench; do \
+	  $(MAKE) $$page || exit 1; done
+
 extrapolation: .venv/ready ## every position on every primitive, to 500 horizons (an hour), into docs/extrapolation.md
 	$(BIN)/windtunnel run +sweep=extrapolation_full
 	$(BIN)/python scripts/extrapolation.py
@@ -65,4 +82,4 @@ clean: ## remove what make made, but not the records in runs/
 	$(BIN)/pip install -q -e '.[report,test,dev]'
 	touch $@
 
-.PHONY: help run test test-slow check bench figures tunnels extrapolation architectures external reproduce reproduce-paper wheel clean
+.PHONY: help run test test-slow check bench figures tunnels verdicts recovery instruments docs-figures extrapolation architectures external reproduce reproduce-paper wheel clean
