@@ -5,8 +5,8 @@ from functools import cache
 from windtunnel.external import Posed, pose
 
 URN = (
-    "tunnel=urn tunnel.hypotheses=10 train.horizon=8 train.batch=4 evaluate.reach=2 evaluate.examples=32 "
-    "evaluate.tolerance=0.001"
+    "tunnel=urn tunnel.hypotheses=10 train.horizon=8 train.batch=4 evaluate.reach=2 evaluate.examples=64 "
+    "evaluate.tolerance=5e-4"
 ).split()
 
 

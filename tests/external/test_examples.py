@@ -57,7 +57,7 @@ def test_a_llama_is_trained_and_judged_through_files_alone(examples, tmp_path):
     export([*URN, f"to={folder}", "train=40"])
     llama.main([str(folder), "--steps", "40", "--seeds", "1"])
     with np.load(folder / "predictions-0.npz") as answer:
-        assert answer["log_q"].shape == (32, 16, 2) and (answer["other_mass"] > 0).all()
+        assert answer["log_q"].shape == (64, 16, 2) and (answer["other_mass"] > 0).all()
         np.testing.assert_allclose(np.exp(answer["log_q"]).sum(-1) + answer["other_mass"], 1, atol=1e-12)
     judge(folder, folder / "predictions-0.npz", ["name=llama", f"runs={tmp_path}"])
     (path,) = (tmp_path / "external").glob("*-llama-*/result.json")

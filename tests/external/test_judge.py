@@ -41,7 +41,7 @@ def test_exact_answers_from_the_file_are_exact(folder, tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
 def test_logits_are_judged_up_to_a_constant_of_each_prediction(folder, tmp_path, kind):
-    exact, constant = urn().exact.log_predictive, np.random.default_rng(0).uniform(-5, 5, (32, 16, 1))
+    exact, constant = urn().exact.log_predictive, np.random.default_rng(0).uniform(-5, 5, (64, 16, 1))
     result = answer(folder, tmp_path, logits=(exact + constant).astype(kind))
     assert abs(result["kl_bits"]) < (1e-4 if kind == "float16" else 1e-7) and result["verdict"] == "extrapolates"
 
@@ -49,7 +49,7 @@ def test_logits_are_judged_up_to_a_constant_of_each_prediction(folder, tmp_path,
 def test_the_verdict_is_that_of_the_comparator(tmp_path):
     """Of a model that is wrong, in every number, though its record went through a file."""
     posed, random = urn(), np.random.default_rng(1)
-    log_q = np.log(random.dirichlet([5, 5], (32, 16)))
+    log_q = np.log(random.dirichlet([5, 5], (64, 16)))
     result = posed.judge(log_q, "wrong", runs=tmp_path)
     expected, _ = verdict(posed.problem, posed.exact, log_q)
     assert result["kl_bits"] > 0.01 and result["verdict"] == "fails in range"
@@ -89,7 +89,7 @@ def test_the_mass_on_anything_else_is_reported_and_what_is_left_renormalised(fol
     result = answer(folder, tmp_path, log_q=exact + np.log(0.75), other_mass=other)
     assert result["other_mass"] == result["other_mass_past"] == 0.25 and abs(result["kl_bits"]) < 1e-7
     assert result["other_mass_se"] == 0 and "0.25 of its probability is on anything but" in capsys.readouterr().out
-    inside = np.where(np.arange(16) < 8, 0.5, 0.1)[None].repeat(32, axis=0)
+    inside = np.where(np.arange(16) < 8, 0.5, 0.1)[None].repeat(64, axis=0)
     result = answer(folder, tmp_path, "two", log_q=exact + np.log1p(-inside)[..., None], other_mass=inside)
     assert (result["other_mass"], result["other_mass_past"]) == (pytest.approx(0.5), pytest.approx(0.1))
 
@@ -116,7 +116,7 @@ def test_answers_can_be_left_out_and_a_problem_replaced(tmp_path):
     export([*words, "answers=false", "train=0"])
     assert sorted(path.name for path in (tmp_path / "x").iterdir()) == ["evaluation.npz", "problem.json"]
     with np.load(tmp_path / "x" / "evaluation.npz") as asked:
-        assert "log_exact" not in asked and asked["outcome"].shape == (32, 16)
+        assert "log_exact" not in asked and asked["outcome"].shape == (64, 16)
     text = (tmp_path / "x" / "problem.json").read_text()
     assert "log_exact" not in json.loads(text)["arrays"]["evaluation.npz"]
 

@@ -45,8 +45,8 @@ ID = urn().problem.id
 GIVEN = {
     "id": (lambda: {"id": "0123456789", "log_q": log_q()}, f"answers the problem 0123456789, and this one is {ID}"),
     "no id": (lambda: {"log_q": log_q()}, f"has no id; add id='{ID}'"),
-    "shape": (lambda: {"id": ID, "log_q": log_q()[:, 1:]}, "log_q has shape [32, 15, 2]; should be [32, 16, 2]"),
-    "axes": (lambda: {"id": ID, "logits": log_q().transpose(1, 0, 2)}, "logits has shape [16, 32, 2]"),
+    "shape": (lambda: {"id": ID, "log_q": log_q()[:, 1:]}, "log_q has shape [64, 15, 2]; should be [64, 16, 2]"),
+    "axes": (lambda: {"id": ID, "logits": log_q().transpose(1, 0, 2)}, "logits has shape [16, 64, 2]"),
     "order": (
         lambda: {"id": ID, "log_q": log_q()[..., ::-1]},
         "outcomes seem to be in another order: with the columns [1, 0] KL falls from",
@@ -69,18 +69,18 @@ GIVEN = {
     ),
     "logits as log_q": (lambda: {"id": ID, "log_q": log_q() + 900}, "the largest deviation is inf"),
     "sum with others": (
-        lambda: {"id": ID, "log_q": log_q(), "other_mass": np.full((32, 16), 0.1)},
+        lambda: {"id": ID, "log_q": log_q(), "other_mass": np.full((64, 16), 0.1)},
         "log_q: with other_mass they should sum to one; the largest deviation is 0.1",
     ),
     "other mass": (
-        lambda: {"id": ID, "log_q": log_q(), "other_mass": np.full((32, 16), -0.1)},
-        "other_mass should be [32, 16] probabilities",
+        lambda: {"id": ID, "log_q": log_q(), "other_mass": np.full((64, 16), -0.1)},
+        "other_mass should be [64, 16] probabilities",
     ),
     "other shape": (
         lambda: {"id": ID, "log_q": log_q(), "other_mass": np.zeros(16)},
-        "other_mass should be [32, 16] probabilities",
+        "other_mass should be [64, 16] probabilities",
     ),
-    "integers": (lambda: {"id": ID, "logits": np.ones((32, 16, 2), int)}, "logits is int64; should be floats"),
+    "integers": (lambda: {"id": ID, "logits": np.ones((64, 16, 2), int)}, "logits is int64; should be floats"),
     "both": (
         lambda: {"id": ID, "log_q": log_q(), "logits": log_q()},
         "holds id, log_q, logits; give one of log_q (nats) and logits",
@@ -102,7 +102,7 @@ def test_predictions_that_cannot_be_judged(folder, tmp_path, kind):
 def test_an_order_that_the_exact_answers_do_not_contradict_is_no_error(tmp_path):
     """A model that is wrong, but not by its order, and one that knows nothing."""
     random = np.random.default_rng(0)
-    for name, values in (("noise", random.normal(size=(32, 16, 2)) * 3), ("nothing", np.zeros((32, 16, 2)))):
+    for name, values in (("noise", random.normal(size=(64, 16, 2)) * 3), ("nothing", np.zeros((64, 16, 2)))):
         assert urn().judge(values, name, logits=True, runs=tmp_path)["kl_bits"] > 0.05
 
 

@@ -57,6 +57,7 @@ def judge(folder: Path, file: Path, words: list[str]) -> None:
     if not seed.isdigit():
         raise BadInput(f"seed={seed}: should be a whole number, not negative")
     plugins = tuple(part for part in given.get("plugins", "").strip("[]").split(",") if part)
+    from windtunnel import records
     from windtunnel.external.predictions import judge as hold_against
     from windtunnel.progress import console
     from windtunnel.report.tables import verdict
@@ -67,6 +68,8 @@ def judge(folder: Path, file: Path, words: list[str]) -> None:
     out.print(table)
     out.print(facts, markup=False)
     taken = {"log_q": "log-probabilities (nats)", "logits": "logits, and normalised"}[kind]
+    if records.read_json(where / "result.json")["open"]:
+        out.print("open: a file cannot grow; export more sequences, as in evaluate.examples=512", markup=False)
     out.print(f"took {taken}; record in {where}", markup=False)
 
 
