@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.documented import HERE
+from tests.documented import HERE, blocks
 from tests.external.posed import URN, urn
 from windtunnel import records
 from windtunnel.external.commands import export, judge
@@ -25,13 +25,10 @@ def test_the_torch_transformer_learns_and_is_judged(examples, tmp_path):
     pytest.importorskip("torch")
     import torch_transformer
 
-    options = ["train.batch=32", "--learning-rate", "0.01", "--runs", str(tmp_path)]
-    untrained, trained = (
-        torch_transformer.main([*URN, *options, "--name", name, "--steps", steps])[0]
-        for name, steps in (("none", "1"), ("some", "100"))
-    )
-    assert trained["kl_bits"] < 0.5 * untrained["kl_bits"]
-    assert len(list((tmp_path / "external").glob("*/result.json"))) == 2
+    words = [*URN, "train.batch=32", "--learning-rate", "0.01", "--steps", "100", "--runs", str(tmp_path)]
+    (verdict,) = torch_transformer.main(words)
+    assert verdict["kl_bits"] < 0.5 * verdict["baselines"]["prior"]["kl_bits"]
+    assert len(list((tmp_path / "external").glob("urn-torch-seed0-*/result.json"))) == 1
 
 
 def test_the_torch_transformer_takes_features_and_is_causal(examples):
@@ -64,6 +61,29 @@ def test_a_llama_is_trained_and_judged_through_files_alone(examples, tmp_path):
     result = records.read_json(path)
     assert 0 < result["other_mass"] < 0.2 and result["kl_bits"] < result["baselines"]["prior"]["kl_bits"] + 0.1
     assert result["headroom_bits_past"] > 0 and urn().problem.id == str(np.load(folder / "predictions-0.npz")["id"])
+
+
+def test_a_language_model_reads_prompts_in_context(tmp_path, monkeypatch, capsys):
+    """The code of docs/external.md, with a tokenizer of these words and a Llama of random initialisation."""
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    monkeypatch.chdir(tmp_path)
+    export([*URN, "text=true", "to=die_text"])
+    words = ["start", " A", " B", " and", " then"]
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=" and")
+    )
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex(r" ?\w+"), "isolated")
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained("model")
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=5, **small)).save_pretrained("model")
+    (code,) = (block for block in blocks(HERE / "docs" / "external.md", "python") if "AutoTokenizer" in block)
+    capsys.readouterr()
+    exec(code.replace('"…"', '"model"'), {})
+    judge(tmp_path / "die_text", tmp_path / "predictions.npz", ["name=lm", f"runs={tmp_path}"])
+    (path,) = (tmp_path / "external").glob("*-lm-*/result.json")
+    assert 0.4 < records.read_json(path)["other_mass"] < 0.8, "three of five words are no outcomes"
+    assert "of its probability is on anything but the outcomes" in capsys.readouterr().out
 
 
 def run(folder, *words):

@@ -14,12 +14,12 @@ from windtunnel.load import read_study
 from windtunnel.records.groups import gather, swept_keys
 from windtunnel.report import page, tables
 
-NATIVE = ("model.width=8", "model.hidden=8", "train.steps=2", "position=uniform,rope", "seed=0,1")
+NATIVE = ("model.width=8", "model.hidden=8", "train.steps=2", "position=uniform", "seed=0,1")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Four native studies, one of whose keys was typed in another way, and two of a model from outside."""
+    """Two native studies, one of whose keys was typed in another way, and two of a model from outside."""
     runs = tmp_path_factory.mktemp("runs")
     patch = pytest.MonkeyPatch()
     patch.setattr(sys, "argv", ["windtunnel"])
@@ -39,22 +39,22 @@ def native(runs):
 
 def test_they_are_of_one_problem(runs):
     groups = gather([native(runs), runs / "external"])
-    assert [group.key["model"] for group in groups] == ["transformer", "transformer", "last4"]
+    assert [group.key["model"] for group in groups] == ["transformer", "last4"]
     assert len({group.problem for group in groups}) == 1
-    assert [len(group.done) for group in groups] == [2, 2, 2]
+    assert [len(group.done) for group in groups] == [2, 2]
 
 
 def test_tables_show_them_in_one_line_each_however_wide(runs, capsys, monkeypatch):
     for width in ("80", "160"):
         monkeypatch.setattr("windtunnel.progress.PIPED_WIDTH", int(width))
         tables.show([native(runs), runs / "external"])
-        lines = capsys.readouterr().out.splitlines()
+        _, *lines, _ = capsys.readouterr().out.splitlines()  # without the title and the answer
         assert max(map(len, lines)) <= int(width)
-        assert any("last4" in line and "external" in line for line in lines)
+    assert any("last4" in line and "external" in line for line in lines)
     tables.show([native(runs), runs / "external"], form="csv")
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    assert [row["model"] for row in rows] == ["transformer", "transformer", "last4"]
-    assert float(rows[2]["kl_bits"]) == pytest.approx(urn_kl("last-4"), rel=1e-4)
+    assert [row["model"] for row in rows] == ["transformer", "last4"]
+    assert float(rows[1]["kl_bits"]) == pytest.approx(urn_kl("last-4"), rel=1e-4)
 
 
 def urn_kl(name):
