@@ -8,8 +8,8 @@ import numpy as np
 
 import page
 from windtunnel import records
-from windtunnel.records.groups import Group, gather
-from windtunnel.report.numbers import length, number, ratio, with_interval
+from windtunnel.records.groups import CENSORED, Group, gather
+from windtunnel.report.numbers import lengths, number, with_interval
 
 ROOT, DOC, FIGURE = Path("runs/extrapolation_full"), Path("docs/extrapolation.md"), Path("docs/extrapolation_full.svg")
 TITLES = {
@@ -39,7 +39,7 @@ def table(groups: list[Group]) -> str:
     for group in groups:
         if group.done:
             cells = [with_interval(group.interval("kl_bits")), with_interval(group.interval("kl_bits_past")),
-                     length(*group.critical_length), ratio(group), group.verdict]  # fmt: skip
+                     *(lengths(group, name) for name in CENSORED), group.verdict]  # fmt: skip
             lines.append([f"`{group.key['position']}`", *cells])
     return page.table(HEAD, lines, range(1, len(HEAD) - 1))
 

@@ -1,5 +1,6 @@
 """The comparator against planted truth."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from windtunnel import compare as c
 from windtunnel.problem import Evaluate, Exact, Problem
 from windtunnel.tunnels import Hmm, Recall
 
-HORIZON, LENGTH, EXAMPLES, OUTCOMES = 32, 1024, 40, 5
+HORIZON, LENGTH, EXAMPLES, OUTCOMES = 32, 1024, 64, 5
 
 
 @pytest.fixture
@@ -34,10 +35,11 @@ def mixed_in(log_p, share):
     return np.log((1 - share)[None, :, None] * np.exp(log_p) + share[None, :, None] / OUTCOMES)
 
 
-def judged(problem, log_p, log_q, baselines=None):
+def judged(problem, log_p, log_q, baselines=None, more=None):
     baselines = baselines or {"prior": uniform_log(log_p), "last-horizon": uniform_log(log_p)}
     weight = np.ones(log_p.shape[:2])
-    return c.verdict(problem, Exact(log_p, None, baselines, None, weight), log_q)
+    outcome = np.argmax(log_p, axis=-1)
+    return c.verdict(problem, Exact(log_p, None, baselines, outcome, weight), log_q, more)
 
 
 def test_the_exact_posterior_is_at_zero(problem, log_p):
@@ -77,7 +79,7 @@ def test_equal_entropies_hide_a_wrong_posterior_but_kl_does_not():
     assert found["kl_bits"][0, 0] > 1
 
 
-@pytest.mark.parametrize("critical", [48, 100, 333])
+@pytest.mark.parametrize("critical", [200, 500])
 def test_a_planted_decay_gives_back_its_critical_length(problem, log_p, critical):
     """The share of noise grows with length so that the expected KL crosses τ at a known place."""
     position = np.concatenate([np.asarray(b.scored, float) for b in problem.bins.each])
@@ -87,23 +89,43 @@ def test_a_planted_decay_gives_back_its_critical_length(problem, log_p, critical
     share = np.interp(0.01, list(kl_of_share.values()), list(kl_of_share)) * (position / critical) ** 2
     numbers, _ = judged(problem, log_p, mixed_in(log_p, np.minimum(share, 0.9)))
     assert not numbers["censored"]
-    # To within a bin on either side: an eighth of an octave, and the allowance of two standard errors.
-    assert numbers["critical_length"] == pytest.approx(critical, rel=0.2)
+    # To within what is open: 64 sequences leave bins near τ undecided.
+    assert numbers["critical_length_low"] <= critical * 1.1
+    assert critical * 0.9 <= numbers["critical_length_high"] <= critical * 1.5
     assert numbers["extrapolation_ratio"] == numbers["critical_length"] / HORIZON
     assert numbers["verdict"] == "extrapolates in part"
 
 
-def test_what_fails_in_range_has_no_critical_length(problem, log_p):
-    numbers, _ = judged(problem, log_p, uniform_log(log_p))
-    assert numbers["verdict"] == "fails in range"
-    assert numbers["critical_length"] is None and numbers["censored"] is None
+def test_more_sequences_decide_bins_and_change_no_mean(problem, log_p):
+    shares = np.linspace(0.01, 0.2, 20)
+    everywhere = [c.kl_bits(log_p, mixed_in(log_p, np.full(len(problem.bins.at), s))).mean() for s in shares]
+    share = np.where(problem.bins.past_P > 0, np.interp(0.0085, everywhere, shares), 0.0)  # near τ
+    log_q = mixed_in(log_p, share)
+    few, curves = judged(problem, log_p, log_q)
+    kl_BP = np.tile(c.kl_bits(log_p, log_q), (30, 1))
+    many, same = judged(problem, log_p, log_q, more=c.More(kl_BP, np.ones(kl_BP.shape)))
+    assert few["open"] and not many["open"] and many["sequences"] == 31 * EXAMPLES
+    changed = {key for key in few if few[key] != many[key]}
+    assert changed <= {"open", "sequences", "unseen_share", "verdict", "censored", "extrapolation_ratio",
+                       "critical_length", "critical_length_low", "critical_length_high"}  # fmt: skip
+    for name in curves.keys() - {"state"}:
+        np.testing.assert_array_equal(curves[name], same[name])
 
 
-def test_what_stops_at_the_horizon(problem, log_p):
-    share = np.where(problem.bins.past_P > 0, 0.5, 0.0)
-    numbers, _ = judged(problem, log_p, mixed_in(log_p, share))
-    assert numbers["critical_length"] == HORIZON and numbers["extrapolation_ratio"] == 1
-    assert numbers["verdict"] == "stops near the horizon"
+def test_the_worst_bin_in_range_stands_beside_the_mean(problem, log_p):
+    share = np.where(problem.bins.number_P == 2, 0.5, 0.0)
+    numbers, curves = judged(problem, log_p, mixed_in(log_p, share))
+    worst = problem.bins.each[2]
+    assert numbers["worst_bin"] == f"{worst.first}–{worst.last}" and numbers["worst_bin_bits"] == curves["kl_bits"][2]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none_leave_valid_json(problem, log_p, value):
+    log_q = log_p.copy()
+    log_q[3, -1] = value
+    numbers, _ = judged(problem, log_p, log_q)
+    json.dumps(numbers, allow_nan=False)
+    assert numbers["verdict"] == "extrapolates in part" and numbers["kl_bits_past"] is None
 
 
 def test_without_headroom_the_verdict_is_vacuous(problem, log_p):
@@ -153,7 +175,8 @@ def test_equivalent_memory_is_the_smallest_window_as_good_as_the_model():
 def entropy_curves(problem, exact, model):
     position = np.sqrt([b.first * b.last for b in problem.bins.each])
     first, last = (np.asarray([getattr(b, name) for b in problem.bins.each]) for name in ("first", "last"))
-    return {"first": first, "last": last, "entropy_bits_exact": exact(position), "entropy_bits": model(position)}
+    curves = {"first": first, "last": last, "entropy_bits_exact": exact(position), "entropy_bits": model(position)}
+    return {**curves, "entropy_bits_se": np.full(len(first), 1e-3), "entropy_bits_exact_se": np.full(len(first), 1e-3)}
 
 
 def test_convergence_length_of_a_planted_curve(problem):
@@ -164,11 +187,17 @@ def test_convergence_length_of_a_planted_curve(problem):
     assert found["convergence_length"] == pytest.approx(200, rel=0.1)
     from_last_octave = c.convergence(curves, 0.01, None)
     assert from_last_octave["convergence_length_exact"] == pytest.approx(100, rel=0.2)
+    assert found["convergence"] == from_last_octave["convergence"] == "converged"
+    curves["entropy_bits_se"][5] = 0.02
+    unsure = c.convergence(curves, 0.01, 1.0)
+    assert unsure["convergence"] == "not resolved" and unsure["convergence_length"] is None
+    assert unsure["convergence_length_exact"] == found["convergence_length_exact"]
 
 
 def test_what_still_moves_has_not_converged(problem):
     curves = entropy_curves(problem, lambda n: np.log2(n), lambda n: np.log2(n))
-    assert c.convergence(curves, 0.01, None) == {"convergence_length": None, "convergence_length_exact": None}
+    assert c.convergence(curves, 0.01, None) == {
+        "convergence_length": None, "convergence_length_exact": None, "convergence": "not converged"}  # fmt: skip
 
 
 @pytest.mark.parametrize(("like", "recursing"), [("last-4", False), ("last-8", False), ("last-16", True)])

@@ -1,4 +1,8 @@
-"""Which observations are scored and how they are binned: 8 bins an octave, never across the horizon."""
+"""Which observations are scored and how they are binned: 8 bins an octave, never across the horizon.
+
+Bins are set by the horizon and the length alone, not by how many sequences there are: sequences can be added, and the
+bins stay what they are.
+"""
 
 from functools import cache
 from typing import NamedTuple
@@ -6,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 PER_OCTAVE = 8
-PER_BIN = 8  # observations scored per bin, or more where needed to reach SAMPLES
-SAMPLES = 256  # examples × observations in a bin, at the least
+PER_BIN = 8  # observations scored per bin
+FEWEST = 4  # observations in a bin: narrower ones are joined
+SAMPLES = 256  # weighted samples in a bin, at the least: with fewer it decides nothing
 
 
 class Bin(NamedTuple):
@@ -47,29 +52,34 @@ class Bins(NamedTuple):
         return np.asarray(shares)[self.number_P]
 
     @property
+    def inside(self) -> list[int]:
+        """The bins within the horizon."""
+        return [i for i, b in enumerate(self.each) if b.last <= self.horizon]
+
+    @property
     def beyond(self) -> list[int]:
         """The bins past the horizon."""
         return [i for i, b in enumerate(self.each) if b.first > self.horizon]
 
 
 @cache
-def bins(horizon: int, length: int, examples: int) -> Bins:
-    """Bins from 1 to `length`, with an edge at the horizon. Narrow ones are joined until they hold enough samples.
+def bins(horizon: int, length: int) -> Bins:
+    """Bins from 1 to `length`, with an edge at the horizon. Narrow ones are joined until they hold enough observations.
 
     Within the horizon every observation is scored up to 64, so that the mean in range is over all of them.
     """
     octaves = np.log2(horizon)
     inside = horizon * 2 ** (-np.arange(int(np.ceil(octaves * PER_OCTAVE)), -1, -1) / PER_OCTAVE)
     beyond = horizon * 2 ** (np.arange(int(np.ceil(np.log2(length / horizon) * PER_OCTAVE)) + 1) / PER_OCTAVE)
-    most = max(PER_BIN, -(-SAMPLES // examples))
-    dense = horizon if horizon <= 64 else most
-    each = _binned(inside, 0, horizon, dense, examples) + _binned(beyond, horizon, length, most, examples)
-    return Bins(tuple(each), horizon)
+    dense = horizon if horizon <= 64 else PER_BIN
+    return Bins((*_binned(inside, 0, horizon, dense), *_binned(beyond, horizon, length, PER_BIN)), horizon)
 
 
-def _binned(edges: np.ndarray, after: int, until: int, most: int, examples: int) -> list[Bin]:
-    """Bins over (after, until] with these edges."""
-    found: list[Bin] = []
+def _binned(edges: np.ndarray, after: int, until: int, most: int) -> list[Bin]:
+    """Bins over (after, until] with these edges, each with at most so many scored observations from each edge to the
+    next.
+    """
+    binned: list[Bin] = []
     first, scored = after + 1, []
     for edge in np.minimum(np.floor(edges + 1e-9).astype(int), until):
         start = max(scored[-1] if scored else 0, first - 1)
@@ -77,12 +87,12 @@ def _binned(edges: np.ndarray, after: int, until: int, most: int, examples: int)
         if len(new) > most:
             new = np.unique(np.round(np.linspace(new[0], new[-1], most)).astype(int))
         scored += [int(observation) for observation in new]
-        if scored and len(scored) * examples >= SAMPLES and edge >= first:
-            found.append(Bin(first, int(edge), tuple(scored)))
+        if len(scored) >= FEWEST and edge >= first:
+            binned.append(Bin(first, int(edge), tuple(scored)))
             first, scored = int(edge) + 1, []
     if scored or first <= until:  # what is left is too little for a bin of its own
-        if found:
-            last = found.pop()
+        if binned:
+            last = binned.pop()
             first, scored = last.first, [*last.scored, *scored]
-        found.append(Bin(first, until, tuple(scored)))
-    return found
+        binned.append(Bin(first, until, tuple(scored)))
+    return binned

@@ -148,7 +148,7 @@ def run(arguments: list[str]) -> None:
         raise BadInput(f"{unknown[0]}: {no_such(unknown[0], sorted([*OWN, *FLAGS]))}")
     arguments = [f"{OWN[argument]}=true" if argument in OWN else argument for argument in arguments]
     modes = {"-m", "--multirun", "-c", "--cfg", "-i", "--info"}
-    launched = any(argument.startswith(("+sweep=", "hydra/launcher=")) for argument in arguments)
+    launched = any(argument.startswith(("+sweep=", "+twin=", "hydra/launcher=")) for argument in arguments)
     if launched and not modes & set(arguments):
         arguments = ["-m", *arguments]
     sys.argv = ["windtunnel", *arguments]

@@ -4,18 +4,18 @@ Plain numpy in float64. Log-probabilities come in as nats, everything goes out i
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from windtunnel.bins import Bins
+from windtunnel.decide import curve, decide, mean_and_error, outcome
 from windtunnel.information import entropy_bits, js_bits, kl_bits, total_variation
 from windtunnel.problem import Exact, Problem
 
 Numbers = dict[str, Any]
 Curves = dict[str, np.ndarray]
 
-PROVES = 10  # a bin proves something where its headroom is at least this many tolerances
 LEAK = 6  # log₁₀ of the evidence from which on a model is said to have seen what it predicts
 WINDOW = 8  # observations: a model that is no better than a reasoner with so few does not recurse
 
@@ -36,25 +36,16 @@ def divergences(log_p: np.ndarray, log_q: np.ndarray) -> Curves:
     }
 
 
-def mean_and_error(values: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    """Weighted mean of [B, P] and its standard error over the B examples (which are independent; positions are not).
+class More(NamedTuple):
+    """KL (bits, [B, P]) on sequences beyond those that are reported, and the weights of their predictions."""
 
-    The linearised ratio estimator: with r_b = Σ_p w_bp (x_bp − mean), SE = √(B/(B−1) Σ_b r_b²) / Σ w.
-    """
-    total = weight.sum()
-    if total == 0:
-        return math.nan, math.nan
-    mean = (weight * values).sum() / total
-    if not np.isfinite(mean):
-        return float(mean), math.nan
-    residual = (weight * (values - mean)).sum(axis=1)
-    examples = len(residual)
-    return float(mean), float(np.sqrt(examples / (examples - 1) * (residual**2).sum()) / total)
+    kl_bits: np.ndarray
+    weight: np.ndarray
 
 
-def verdict(problem: Problem, exact: Exact, log_q: np.ndarray) -> tuple[Numbers, Curves]:
+def verdict(problem: Problem, exact: Exact, log_q: np.ndarray, more: More | None = None) -> tuple[Numbers, Curves]:
     """The verdict on a model that says `log_q` (nats, [B, P, V]) of a problem's evaluation sequences, and its curves
-    over bins. `exact` are the exact answers, as numpy arrays.
+    over bins. `exact` are the exact answers, as numpy arrays. `more` sequences decide bins, and nothing else.
 
     Where the data come from a pool, the exact predictive knows it, and `exact.full` is what the reasoner says that
     knows only the prior.
@@ -88,15 +79,32 @@ def verdict(problem: Problem, exact: Exact, log_q: np.ndarray) -> tuple[Numbers,
     numbers["headroom_bits"] = min(means[name][0] for name in less)
     numbers["headroom_bits_past"] = min(past for _, past in means.values())
 
-    numbers |= extrapolation(bins, curves["kl_bits"], curves["kl_bits_se"], numbers["kl_bits"], evaluate.tolerance)
+    kl_BP, weight_BP = metrics["kl_bits"], weight
+    if more is not None:
+        kl_BP, weight_BP = np.concatenate([kl_BP, more.kl_bits]), np.concatenate([weight, more.weight])
+    decision = decide(bins, kl_BP, weight_BP, evaluate.tolerance)
+    curves["state"] = np.asarray(decision.states)
+    numbers |= decision.lengths()
+    numbers |= worst_bin(bins, curves)
+    numbers |= {"sequences": decision.sequences, "unseen_share": 3 / decision.sequences, "open": decision.open}
     numbers |= convergence(curves, evaluate.settled, problem.tunnel.limit_bits)
     memory = {window(name, bins.horizon): pair[bool(bins.beyond)] for name, pair in means.items()}
     memory = {w: gap for w, gap in memory.items() if 0 < w < math.inf}
     numbers |= equivalent_memory(memory, numbers["kl_bits_past" if bins.beyond else "kl_bits"])
     numbers["recursing"] = recursing(memory, numbers, evaluate.tolerance) if problem.tunnel.recursive else None
     numbers |= leak(log_p, log_q, exact.outcome, weight)
-    numbers["verdict"] = in_words(bins, curves, numbers, evaluate.tolerance)
+    words = outcome(decision, curves["headroom_bits"], evaluate.tolerance)
+    recursing_not = "; not recursing" if numbers["recursing"] is False else ""
+    numbers["verdict"] = "leak" if numbers["leak"] else words + recursing_not
     return {key: finite(value) for key, value in numbers.items()}, curves
+
+
+def worst_bin(bins: Bins, curves: Curves) -> Numbers:
+    """The bin within the horizon with the largest KL: a mean over all hides it."""
+    inside = np.nan_to_num(curves["kl_bits"][bins.inside], nan=-np.inf, posinf=np.inf)
+    worst = bins.each[int(np.argmax(inside))]
+    value = float(inside.max())
+    return {"worst_bin_bits": value, "worst_bin": f"{worst.first}–{worst.last}"}
 
 
 def leak(log_p: np.ndarray, log_q: np.ndarray, outcome: np.ndarray, weight: np.ndarray) -> Numbers:
@@ -111,16 +119,10 @@ def leak(log_p: np.ndarray, log_q: np.ndarray, outcome: np.ndarray, weight: np.n
     counts_B = weight.sum(axis=1) > 0
     with np.errstate(divide="ignore"):
         log_weight_BP = np.log(weight.astype(np.float64))
-    log_e_B = np.logaddexp.reduce((log_weight_BP + log_ratio_BP)[counts_B], axis=1)
+    with np.errstate(invalid="ignore"):
+        log_e_B = np.logaddexp.reduce((log_weight_BP + log_ratio_BP)[counts_B], axis=1)
     evidence = float((log_e_B - np.logaddexp.reduce(log_weight_BP[counts_B], axis=1)).sum() / math.log(10))
-    return {"leak": evidence > LEAK, "leak_log10": evidence if math.isfinite(evidence) else None}
-
-
-def curve(bins: Bins, values: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard error of [B, P] in every bin."""
-    at = [bins.number_P == i for i in range(len(bins.each))]
-    pairs = [mean_and_error(values[:, here], weight[:, here]) for here in at]
-    return np.asarray([mean for mean, _ in pairs]), np.asarray([error for _, error in pairs])
+    return {"leak": math.isfinite(evidence) and evidence > LEAK, "leak_log10": evidence}
 
 
 def headroom_curve(bins: Bins, curves: Curves) -> np.ndarray:
@@ -136,46 +138,34 @@ def headroom_curve(bins: Bins, curves: Curves) -> np.ndarray:
     )
 
 
-def extrapolation(bins: Bins, mean: np.ndarray, error: np.ndarray, in_range: float, tolerance: float) -> Numbers:
-    """Critical length: the largest L such that every bin past the horizon up to L holds (mean − 2 SE ≤ τ).
-
-    Defined only where the mean in range is at most τ; censored where every bin holds.
-    """
-    if not in_range <= tolerance:
-        return {"critical_length": None, "extrapolation_ratio": None, "censored": None}
-    length, censored = bins.horizon, True
-    for i in bins.beyond:
-        if not mean[i] - 2 * error[i] <= tolerance:
-            censored = False
-            break
-        length = bins.each[i].last
-    return {
-        "critical_length": length,
-        "extrapolation_ratio": length / bins.horizon,
-        "censored": censored and bool(bins.beyond),
-    }
-
-
 def convergence(curves: Curves, settled: float, limit_bits: float | None) -> Numbers:
     """The first position from which the mean entropy stays within δ of the exact reasoner's limit: its closed form,
-    else the mean over its last octave, provided that its last two octaves agree within δ.
+    else the mean over its last octave. `convergence` says why there is none: `not converged`, its last two octaves
+    differ by more than δ; `not resolved`, the standard error of a bin is larger than δ; `too short`, less than two
+    octaves were evaluated.
     """
     first, last = curves["first"], curves["last"]
     entropy = curves["entropy_bits_exact"]
+    nothing = {"convergence_length": None, "convergence_length_exact": None}
     if limit_bits is None:
         octave = [first > last[-1] / 2, (first > last[-1] / 4) & (first <= last[-1] / 2)]
         if not (octave[0].any() and octave[1].any()):
-            return {"convergence_length": None, "convergence_length_exact": None}
+            return {**nothing, "convergence": "too short"}
         limit_bits = float(entropy[octave[0]].mean())
         if abs(limit_bits - entropy[octave[1]].mean()) > settled:
-            return {"convergence_length": None, "convergence_length_exact": None}
+            return {**nothing, "convergence": "not converged"}
 
-    def since(entropy: np.ndarray) -> int | None:
+    def since(name: str) -> tuple[int | None, str]:
+        entropy, error = curves[name], curves[f"{name}_se"]
         outside = np.flatnonzero(~(np.abs(entropy - limit_bits) <= settled))
         start = outside[-1] + 1 if len(outside) else 0
-        return int(first[start]) if start < len(first) else None
+        if start == len(first):
+            return None, "not converged"
+        return (None, "not resolved") if (error > settled).any() else (int(first[start]), "converged")
 
-    return {"convergence_length": since(curves["entropy_bits"]), "convergence_length_exact": since(entropy)}
+    exact, _ = since("entropy_bits_exact")
+    model, why = since("entropy_bits")
+    return {"convergence_length": model, "convergence_length_exact": exact, "convergence": why}
 
 
 def equivalent_memory(memory: dict[float, float], kl: float) -> Numbers:
@@ -194,42 +184,17 @@ def recursing(memory: dict[float, float], numbers: Numbers, tolerance: float) ->
     return numbers["equivalent_memory"] > WINDOW or numbers["equivalent_memory_censored"]
 
 
-def in_words(bins: Bins, curves: Curves, numbers: Numbers, tolerance: float) -> str:
-    """The verdict in a few words. A bin proves something where its headroom is at least 10 τ; what merely holds
-    is `vacuous`.
-
-    `leak` (it predicts drawn outcomes better than exact inference can) · `fails in range` · `exact in range` (nothing
-    past the horizon was asked) · `extrapolates` (holds to the reach) · `extrapolates in part` (holds where that proves
-    something, then fails) · `stops near the horizon` (fails before any such place). Where a recursion is called for and
-    not found, `not recursing` is added.
-    """
-    if numbers["leak"]:
-        return "leak"
-    recursing = "; not recursing" if numbers["recursing"] is False else ""
-    return _outcome(bins, curves, numbers, tolerance) + recursing
-
-
-def _outcome(bins: Bins, curves: Curves, numbers: Numbers, tolerance: float) -> str:
-    if numbers["critical_length"] is None:
-        return "fails in range"
-    held = [i for i in bins.beyond if bins.each[i].last <= numbers["critical_length"]]
-    rests_on = held if bins.beyond else slice(None)
-    proven = curves["headroom_bits"][rests_on].max(initial=0) >= PROVES * tolerance
-    if not bins.beyond:
-        return "exact in range" if proven else "vacuous"
-    if numbers["censored"]:
-        return "extrapolates" if proven else "vacuous"
-    return "extrapolates in part" if proven else "stops near the horizon"
-
-
 def window(name: str, horizon: int) -> float:
-    """How many observations a baseline sees: w for `last-w`, 0 for `prior`, ∞ for one that sees all in another way."""
+    """How many observations a baseline sees: w for `last-w` and `cut-w`,
+    0 for `prior`, ∞ for one that sees all in another way."""
     if name == "prior":
         return 0
-    seen = name.removeprefix("last-")
-    return math.inf if seen == name else horizon if seen == "horizon" else int(seen)
+    kind, _, seen = name.partition("-")
+    if kind not in ("last", "cut"):
+        return math.inf
+    return horizon if seen == "horizon" else int(seen)
 
 
 def finite(value: Any) -> Any:
-    """For JSON: None in place of a number that is none."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    """For JSON: None in place of a number that is none, or is infinite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

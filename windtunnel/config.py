@@ -3,6 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -16,7 +17,7 @@ from windtunnel.models import AnyModel
 from windtunnel.models.position import AnyPosition, PerLayer, per_layer
 from windtunnel.plugins import load
 from windtunnel.problem import Evaluate, Problem
-from windtunnel.spec import Family, Knob, NonNegative, Positive, Seed, Size, adapter, digest, plain, spec
+from windtunnel.spec import Family, Knob, NonNegative, Positive, Seed, Size, adapter, digest, identity, spec
 from windtunnel.tunnels import AnyTunnel
 
 
@@ -107,6 +108,7 @@ class Settings:
     distributed: bool = False
     tracker: Literal["tensorboard", "trackio", "wandb"] | None = None
     compilation_cache: str | None = None
+    twin: Literal["half"] | None = None
     fail_fast: bool = False
     force: bool = False
     dry_run: bool = False
@@ -181,13 +183,13 @@ def _sized(tunnel: dict[str, Any]) -> dict[str, Any]:
 
 def study_id(study: Study) -> str:
     """The name of a study: readable, then a hash of everything that shapes its parameters (not how it is judged)."""
-    shapes = {key: value for key, value in plain(study).items() if key != "evaluate"}
+    resolved = replace(study, train=replace(study.train, horizon=study.horizon), evaluate=Evaluate())
     parts = [study.tunnel.name, study.position.name if study.position else study.model.name, f"seed{study.seed}"]
-    return "-".join([*parts, digest(shapes)])
+    return "-".join([*parts, digest(identity(resolved))])
 
 
-def evaluate_id(study: Study | Problem) -> str:
-    return digest(plain(study.evaluate))
+def evaluate_id(judged: Study | Problem) -> str:
+    return digest(identity(judged.evaluate))
 
 
 def _agree(study: Study) -> None:

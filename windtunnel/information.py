@@ -25,7 +25,8 @@ def kl_bits(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
 
 def js_bits(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
     """The Jensen–Shannon divergence ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q)/2: at most one bit."""
-    log_m = np.logaddexp(log_p.astype(np.float64), log_q.astype(np.float64)) - math.log(2)
+    with np.errstate(invalid="ignore"):  # of what is no number
+        log_m = np.logaddexp(log_p.astype(np.float64), log_q.astype(np.float64)) - math.log(2)
     return (kl_bits(log_p, log_m) + kl_bits(log_q, log_m)) / 2
 
 

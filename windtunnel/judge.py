@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from windtunnel import records
-from windtunnel.compare import verdict
+from windtunnel.compare import More, verdict
 from windtunnel.compiled import Compiled
 from windtunnel.config import evaluate_id
-from windtunnel.problem import Exact, Problem, exact_program
+from windtunnel.decide import decide
+from windtunnel.information import kl_bits
+from windtunnel.problem import Exact, Problem, answers_program, exact_program
 from windtunnel.spec import arrays, plain
 
 
@@ -20,6 +23,7 @@ class Judge:
     def __init__(self) -> None:
         self.compiled = Compiled()
         self._exact: dict[str, Exact] = {}
+        self._answers: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def exact(self, problem: Problem) -> Exact:
         """The exact answers, as numpy arrays."""
@@ -29,14 +33,65 @@ class Judge:
             self._exact[problem.id] = jax.tree.map(np.asarray, program(knobs))
         return self._exact[problem.id]
 
-    def judge(self, folder: Path, problem: Problem, log_q_BPV: np.ndarray, facts: records.Json) -> records.Json:
-        """Write down, and return, the verdict on a model that says `log_q_BPV` (nats), and what else is known of it."""
-        numbers, curves = verdict(problem, self.exact(problem), log_q_BPV)
+    def answers(self, problem: Problem, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """The exact predictive, and weights, of the `examples` evaluation sequences from number `first` on."""
+        key = problem.id, first
+        if key not in self._answers:
+            knobs, numbers = arrays(problem), jnp.arange(first, first + problem.evaluate.examples)
+            program = self.compiled.get((jax.tree.structure(problem), "answers"), answers_program, knobs, numbers)
+            log_p_BPV, weight_BP = program(knobs, numbers)
+            self._answers[key] = np.asarray(log_p_BPV), np.asarray(weight_BP)
+        return self._answers[key]
+
+    def case(self, problem: Problem, log_q_BPV: np.ndarray) -> "Case":
+        """What a model says (nats) of the first `examples` sequences, to be judged."""
+        return Case(self, problem, log_q_BPV)
+
+
+class Case:
+    """A model before the judge. While something that decides is open, it can be asked for more sequences."""
+
+    def __init__(self, judge: Judge, problem: Problem, log_q_BPV: np.ndarray):
+        self.judge, self.problem, self.log_q_BPV = judge, problem, log_q_BPV
+        exact = judge.exact(problem)
+        self.kl_bits, self.weight = [kl_bits(exact.log_predictive, log_q_BPV)], [exact.weight]
+
+    @property
+    def sequences(self) -> int:
+        return len(self.weight) * self.problem.evaluate.examples
+
+    def wanted(self) -> list[int]:
+        """The numbers at which blocks of `examples` more sequences begin: as many as there were, where something that
+        decides is open; none where all is decided, or more are not allowed.
+        """
+        evaluate, count = self.problem.evaluate, self.sequences
+        decision = decide(
+            self.problem.bins, np.concatenate(self.kl_bits), np.concatenate(self.weight), evaluate.tolerance
+        )
+        until = min(2 * count, evaluate.most_examples) if decision.open else 0
+        return [first for first in range(count, until, evaluate.examples) if first + evaluate.examples <= until]
+
+    def add(self, first: int, log_q_BPV: np.ndarray) -> None:
+        """What the model says of the block of sequences that begins with number `first`."""
+        log_p_BPV, weight_BP = self.judge.answers(self.problem, first)
+        self.kl_bits.append(kl_bits(log_p_BPV, log_q_BPV))
+        self.weight.append(weight_BP)
+
+    def close(self, folder: Path, facts: records.Json) -> records.Json:
+        """Write down, and return, the verdict, and what else is known of the model."""
+        more = More(np.concatenate(self.kl_bits[1:]), np.concatenate(self.weight[1:])) if self.weight[1:] else None
+        numbers, curves = verdict(self.problem, self.judge.exact(self.problem), self.log_q_BPV, more)
+        evaluate = self.problem.evaluate
         (folder / "error.txt").unlink(missing_ok=True)
         records.write_curves(folder / "curves.npz", curves)
-        settings = {"evaluate": plain(problem.evaluate), "evaluate_id": evaluate_id(problem)}
+        settings = {
+            "schema": records.SCHEMA,
+            "evaluate": plain(evaluate),
+            "evaluate_id": evaluate_id(self.problem),
+            "reach": evaluate.reach,
+        }
         result = {**numbers, **facts}
-        records.write_json(folder / "result.json", {**settings, "reach": problem.evaluate.reach, **result})
+        records.write_json(folder / "result.json", {**settings, **result})
         return result
 
 

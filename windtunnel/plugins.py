@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from windtunnel import instruments
+from windtunnel import instruments, spec
 from windtunnel.errors import BadInput
 from windtunnel.losses import TERMS
 from windtunnel.models import MODELS
@@ -64,21 +64,21 @@ def instrument(name: str) -> str:
     return known[0]
 
 
-def sources(spec: Any) -> list[str]:
-    """The plug-ins that a spec and those in it come from, by name or absolute file, to be loaded again; none of what is
-    installed.
+def sources(study: Any) -> list[str]:
+    """The plug-ins that a study and the specs in it come from, by name or absolute file, to be loaded again; none of
+    what is installed.
     """
-    modules = {type(part).__module__ for part in _parts(spec)}
+    modules = {type(part).__module__ for part in _parts(study)}
     return [name for name, module in loaded.items() if module.__name__ in modules]
 
 
-def _parts(spec: Any) -> Iterator[Any]:
+def _parts(whole: Any) -> Iterator[Any]:
     """A spec and all specs in it."""
-    if dataclasses.is_dataclass(spec):
-        yield spec
-        inner = [getattr(spec, field.name) for field in dataclasses.fields(spec)]
+    if dataclasses.is_dataclass(whole):
+        yield whole
+        inner = [getattr(whole, field.name) for field in dataclasses.fields(whole)]
     else:
-        inner = list(spec.values()) if isinstance(spec, dict) else list(spec) if isinstance(spec, (tuple, list)) else []
+        inner = list(whole.values()) if isinstance(whole, dict) else whole if isinstance(whole, (tuple, list)) else []
     for part in inner:
         yield from _parts(part)
 
@@ -121,6 +121,8 @@ def register(name: str, module: ModuleType) -> None:
         instruments.FOREIGN[stem] = module
         instruments.INSTRUMENTS[stem] = module.QUESTION
     judges.update(getattr(module, "BRUTES", {}))
+    if module.__file__:
+        spec.sources[module.__name__] = spec.digest(Path(module.__file__).read_text(encoding="utf-8"))
 
 
 def _import(name: str, source: str) -> ModuleType:

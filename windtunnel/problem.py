@@ -19,7 +19,7 @@ from jaxtyping import Array
 from pydantic import Field
 
 from windtunnel.bins import Bins, bins
-from windtunnel.spec import Size, digest, plain, spec
+from windtunnel.spec import Size, digest, identity, spec
 from windtunnel.tunnels import AnyTunnel, Batch
 
 EVALUATION = 2**31 - 1  # the stream of evaluation keys: training uses 0, 1, 2
@@ -28,12 +28,13 @@ EVALUATION = 2**31 - 1  # the stream of evaluation keys: training uses 0, 1, 2
 @spec
 class Evaluate:
     """How a model is judged: on `examples` sequences of `reach` × horizon observations, drawn from a seed that no
-    training uses, the same for every study. τ (`tolerance`, bits) is what counts as exact and δ (`settled`, bits)
-    what counts as converged.
+    training uses, the same for every study. While a bin that decides is open, sequences are added, up to
+    `most_examples`. τ (`tolerance`, bits) is what counts as exact and δ (`settled`, bits) what counts as converged.
     """
 
     reach: Annotated[float, Field(ge=1, le=500)] = 1.0
     examples: Annotated[int, Field(ge=2)] = 64
+    most_examples: Annotated[int, Field(ge=2, le=2**20)] = 1024
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     tolerance: Annotated[float, Field(gt=0)] = 0.01
     settled: Annotated[float, Field(gt=0)] = 0.01
@@ -60,11 +61,11 @@ class Problem:
     @property
     def length(self) -> int:
         """The longest evaluated sequence, in observations."""
-        return int(self.horizon * self.evaluate.reach)
+        return round(self.horizon * self.evaluate.reach)
 
     @property
     def bins(self) -> Bins:
-        return bins(self.horizon, self.length, self.evaluate.examples)
+        return bins(self.horizon, self.length)
 
     @property
     def tokens(self) -> np.ndarray:
@@ -74,7 +75,7 @@ class Problem:
     @property
     def id(self) -> str:
         """A name for the problem: a hash of everything that it is made of."""
-        return digest([plain(self.tunnel), plain(self.evaluate), self.horizon])
+        return digest([identity(self.tunnel), identity(self.evaluate), self.horizon])
 
     @property
     def key(self) -> Array:
@@ -97,6 +98,14 @@ class Problem:
 
         return self.each(one, jnp.arange(self.evaluate.examples))
 
+    def answers(self, numbers: Array) -> tuple[Array, Array]:
+        """[B, P, V] and [B, P]: the exact predictive (nats) of the evaluation sequences of these numbers, any numbers,
+        and the weights of the predictions.
+        """
+        at = jnp.asarray(self.bins.at)
+        tables = self.tunnel.prepare(self.length)
+        return self.each(lambda batch: (self.tunnel.log_predictive(tables, batch, at), batch.weight_BP[:, at]), numbers)
+
     def each(self, function: Callable[[Batch], Any], numbers: Array) -> Any:
         """Apply `function` to the evaluation sequences of these numbers in turn, as batches of one, and put the results
         together. A sequence is made, read and forgotten, so memory does not grow with how many there are.
@@ -112,3 +121,4 @@ class Problem:
 
 
 exact_program = jax.jit(Problem.exact)
+answers_program = jax.jit(Problem.answers)

@@ -120,6 +120,32 @@ def plain(spec: Any) -> Any:
     return json.loads(adapter(type(spec)).dump_json(spec))
 
 
+def identity(spec: Any) -> Any:
+    """What a spec is, as nested dicts, lists and numbers: without fields at their default, so that a field that is
+    added later renames nothing, and without those that it ignores (`ignored`). The source of a plug-in is part of it.
+    """
+    if dataclasses.is_dataclass(spec):
+        ignored = getattr(spec, "ignored", ())
+        source = {"source": sources[type(spec).__module__]} if type(spec).__module__ in sources else {}
+        values = {field: getattr(spec, field.name) for field in dataclasses.fields(spec) if field.name not in ignored}
+        kept = {
+            field.name: value for field, value in values.items() if field.name == "name" or value != _default(field)
+        }
+        return {**{name: identity(value) for name, value in kept.items()}, **source}
+    if isinstance(spec, dict):
+        return {key: identity(value) for key, value in spec.items()}
+    if isinstance(spec, (list, tuple)):
+        return [identity(value) for value in spec]
+    return spec.item() if isinstance(spec, np.generic) else spec
+
+
+sources: dict[str, str] = {}  # of modules that are plug-ins: a digest of their text
+
+
+def _default(field: dataclasses.Field) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
 def digest(plain: Any) -> str:
     """A hash of nested dicts, lists and numbers, as ten hexadecimal digits."""
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]

@@ -10,9 +10,10 @@ from windtunnel import records
 
 STUDY: dict[str, Any] = {"tunnel": {"name": "recall", "noise": 0.1}, "seed": 0, "train": {"steps": 100}}
 RESULT: dict[str, Any] = {
-    "evaluate": {"tolerance": 0.01, "reach": 4.0}, "evaluate_id": "x", "reach": 4.0, "kl_bits": 1e-3,
-    "kl_bits_past": 2e-3, "headroom_bits_past": 0.3, "critical_length": 32,
-    "extrapolation_ratio": 4.0, "censored": False,
+    "schema": records.SCHEMA, "evaluate": {"tolerance": 0.01, "reach": 4.0}, "evaluate_id": "x", "reach": 4.0,
+    "kl_bits": 1e-3, "kl_bits_past": 2e-3, "headroom_bits_past": 0.3, "critical_length": 32,
+    "critical_length_low": 32, "critical_length_high": 32, "extrapolation_ratio": 4.0, "censored": False, "open": False,
+    "leak": False, "worst_bin_bits": 2e-3, "worst_bin": "1–4", "sequences": 64, "unseen_share": 3 / 64,
     "verdict": "extrapolates"}  # fmt: skip
 
 

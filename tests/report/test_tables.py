@@ -6,7 +6,7 @@ import pytest
 
 from windtunnel.records.groups import Group
 from windtunnel.records.statistics import interval
-from windtunnel.report.numbers import length, number, ratio, with_interval
+from windtunnel.report.numbers import length, lengths, number, with_interval
 from windtunnel.report.tables import attention
 
 
@@ -42,19 +42,20 @@ def test_a_censored_length_says_so():
 @pytest.mark.parametrize(
     ("ratios", "censored", "text"),
     [
-        ([2.0, 8.0, 4.0], [False] * 3, "4 [0.715, 22.4]"),  # 4 e^(±4.303 ln 2/√3)
-        ([2.0, 8.0], [False] * 2, "4"),
-        ([2.0, 500.0, 500.0], [False, True, True], "≥ 500 (2 of 3)"),
-        ([500.0, 2.0, 4.0], [True, False, False], "4 (1 of 3)"),
-        ([None, None, 4.0], [None, None, False], "–"),
+        ([2.0, 8.0, 4.0], [False] * 3, "4 [2, 8]"),
+        ([2.0, 8.0], [False] * 2, "2 [2, 8]"),
+        ([2.0, 500.0, 500.0], [False, True, True], "≥ 500 [2, ≥ 500] (2 of 3)"),
+        ([500.0, 2.0, 4.0], [True, False, False], "4 [2, ≥ 500] (1 of 3)"),
+        ([None, None, 4.0], [None, None, False], "– [–, 4]"),
+        ([500.0] * 3, [True] * 3, "≥ 500 (3 of 3)"),
     ],
 )
-def test_an_extrapolation_ratio_has_an_interval_or_a_count_of_what_is_censored(ratios, censored, text):
+def test_a_length_over_seeds_is_a_median_with_its_range_and_a_count_of_what_is_censored(ratios, censored, text):
     rows = [
         {"status": "done", "extrapolation_ratio": one, "censored": flag}
         for one, flag in zip(ratios, censored, strict=True)
     ]
-    assert ratio(Group({}, rows)) == text
+    assert lengths(Group({}, rows), "extrapolation_ratio") == text
 
 
 def test_a_verdict_says_what_is_not_plain_about_attention():

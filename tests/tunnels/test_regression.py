@@ -10,7 +10,6 @@ from scipy import special, stats
 
 from windtunnel.spec import arrays
 from windtunnel.tunnels import Batch, Regression
-from windtunnel.tunnels.base import windows
 from windtunnel.tunnels.regression import CELLS, absorb, log_cells, nothing_seen
 
 POOL = 5
@@ -56,7 +55,7 @@ def test_ridge_and_its_windows_by_a_matrix_inverse(sigma):
     predictive, _, baselines = answers(arrays(tunnel), batch, jnp.asarray(at))
     for b in range(2):
         for p, t in enumerate(at):
-            for said, w in [(predictive, t), *((baselines[name], w) for name, w in windows(8).items())]:
+            for said, w in [(predictive, t), *((baselines[name], w) for name, w in Regression().windows(8).items())]:
                 first = max(0, t - w)
                 expected = cells(*ridge(x[b, first:t], y[b, first:t], x[b, t], sigma), x[b, t], sigma)
                 np.testing.assert_allclose(np.exp(said[b, p]), expected, atol=1e-10)

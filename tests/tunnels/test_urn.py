@@ -10,7 +10,6 @@ import pytest
 from windtunnel.priors import Gaussian, GeneralizedGaussian, Uniform
 from windtunnel.spec import arrays
 from windtunnel.tunnels import Batch, Urn, urn
-from windtunnel.tunnels.base import windows
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -111,7 +110,7 @@ def test_last_w_counts_its_window():
     tunnel, at = Urn(hypotheses=30), np.asarray([0, 1, 7, 64, 65, 299])
     said = jax.jit(lambda batch: tunnel.baselines(tunnel.prepare(300), batch, jnp.asarray(at), 64))(sequence(outcome))
     p = table(tunnel, 300)
-    for name, w in {"prior": 0, **windows(64)}.items():
+    for name, w in {"prior": 0, **Urn().windows(64)}.items():
         for i, t in enumerate(at):
             seen = outcome[max(0, t - w) : t]
             assert np.exp(said[name][0, i, 1]) == pytest.approx(p[len(seen), seen.sum()], abs=1e-12), name

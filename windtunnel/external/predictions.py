@@ -137,7 +137,13 @@ def record(
     study = {"tunnel": asked["tunnel"], "train": {"horizon": problem.horizon}, "evaluate": asked["evaluate"],
              "model": {"name": name}, "seed": seed}  # fmt: skip
     facts = {**facts_of_problem(problem), "position": None, "model": name, "seed": seed}
-    content = {"study": study, "overrides": {"model": name}, "plugins": list(posed.plugins), "external": given.kind}
+    content = {
+        "schema": records.SCHEMA,
+        "study": study,
+        "overrides": {"model": name},
+        "plugins": list(posed.plugins),
+        "external": given.kind,
+    }
     records.write_json(folder / "study.json", {**content, "facts": facts, **environment()})
     more: dict[str, Any] = {}
     if given.other_mass is not None:
@@ -145,6 +151,6 @@ def record(
         for key, weigh in (("other_mass", problem.bins.inside_P), ("other_mass_past", problem.bins.past_P)):
             mean, error = mean_and_error(other, posed.exact.weight * weigh)
             more |= {key: finite(mean), f"{key}_se": finite(error)}
-    result = posed._judge.judge(folder, problem, log_q, more)
+    result = posed._judge.case(problem, log_q).close(folder, more)
     records.write_results(root)
     return folder, result

@@ -78,7 +78,9 @@ class Subject:
 
     @cached_property
     def untrained(self) -> Seen:
-        """`seen` for a random initialisation of the same shape: the null for everything that training is said to cause."""
+        """`seen` for a random initialisation of the same shape: the null for everything that training is said to
+        cause.
+        """
         return look(self.study, fresh(self.study) if self.null is None else self.null, EXAMPLES, self.model)
 
     @cached_property
@@ -115,7 +117,9 @@ def fresh(study: Study) -> Any:
 
 
 def sequences(study: Study, count: int) -> tuple[Any, Batch]:
-    """The tunnel's tables, and sequences of one horizon that training never sees: the same for all studies of a tunnel."""
+    """The tunnel's tables, and sequences of one horizon that training never sees: the same for all studies of a
+    tunnel.
+    """
     tables = prepare(study)
     return tables, examples(study, tables, study.problem.key, jnp.arange(count))
 

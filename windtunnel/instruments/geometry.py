@@ -217,7 +217,9 @@ def first_component(centred_KD: np.ndarray) -> float:
 
 
 def held_out_r2(x_BPD: np.ndarray, y_BPV: np.ndarray, weight_BP: np.ndarray) -> float:
-    """R² of a ridge regression of y on x, without position means; fitted on half of the sequences, scored on the rest."""
+    """R² of a ridge regression of y on x, without position means; fitted on half of the sequences, scored on the
+    rest.
+    """
     half = len(x_BPD) // 2
     x_KD, y_KV, held_KD, held_KV = (
         (of[part] - of[:half].mean(axis=0))[weight_BP[part]]

@@ -33,7 +33,9 @@ class Reading:
 
 
 def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score) -> tuple[Array, Reading]:
-    """[B, N, Q, d]: softmax(scores) v of sharpened queries at the ascending tokens `rows_Q`; and how it was computed."""
+    """[B, N, Q, d]: softmax(scores) v of sharpened queries at the ascending tokens `rows_Q`; and how it was
+    computed.
+    """
     backend, keys = jax.default_backend(), k.shape[2]
     refused = refusal(backend, q.dtype, q.shape, keys, score.position.has_bias, CHUNK)
     none_B = jnp.zeros(q.shape[0])

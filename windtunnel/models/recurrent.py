@@ -1,4 +1,6 @@
-"""Recurrent layers: they summarise the past in a state of fixed size. In shapes, G is the gates of all units together."""
+"""Recurrent layers: they summarise the past in a state of fixed size. In shapes, G is the gates of all units
+together.
+"""
 
 from typing import Any
 

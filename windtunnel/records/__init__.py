@@ -9,6 +9,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ from typing import Any
 import numpy as np
 
 from windtunnel.errors import BadInput, CannotWrite
+from windtunnel.records.twins import undertrained
 
 COLUMNS = """study_id tunnel hypotheses noise prior position model supervision seed horizon reach kl_bits kl_bits_se
 kl_bits_past headroom_bits_past js_bits tv entropy_gap_bits impossible_mass critical_length extrapolation_ratio
-censored convergence_length convergence_length_exact equivalent_memory kl_bits_pool kl_bits_full parameters steps
-train_seconds compile_seconds tokens_per_second verdict status
-recovered_scale recovered_beta recovered_sharpness recovered_kl_bits recovered_kl_bits_tempered softmax leak
-other_mass""".split()
+censored convergence_length convergence_length_exact equivalent_memory kl_bits_pool kl_bits_full worst_bin_bits
+critical_length_low critical_length_high open leak undertrained kl_ratio_half parameters steps train_seconds
+compile_seconds tokens_per_second verdict status recovered_scale recovered_beta recovered_sharpness recovered_kl_bits
+recovered_kl_bits_tempered softmax other_mass""".split()
 
-LINES = 200  # the number of rows of a learning curve, about
+LINES = 200  # of a learning curve
+SCHEMA = 2  # of records: 1 had two states of bins, and ids in which defaults counted
 
 Json = dict[str, Any]
 
@@ -100,6 +103,23 @@ def read_learning_curve(path: Path) -> dict[str, np.ndarray]:
     return {name: np.asarray([np.nan if row[name] is None else row[name] for row in rows], float) for name in rows[0]}
 
 
+def ratio_to_half(path: Path) -> float | None:
+    """KL at the end of training over KL at half of the steps, each a mean over a twentieth of the steps. None where
+    there is no learning curve. Well below 1, training was still going somewhere.
+    """
+    if not path.exists():
+        return None
+    curve = read_learning_curve(path)
+    step, kl_bits = curve["step"], curve["kl_bits"]
+
+    def before(end: float) -> float:
+        near = (step > end - step[-1] / 20) & (step <= end)
+        return float(kl_bits[near].mean()) if near.any() else math.nan
+
+    ratio = before(step[-1]) / before(step[-1] / 2) if len(step) > 1 else math.nan
+    return ratio if math.isfinite(ratio) else None
+
+
 def studies(root: Path) -> list[Path]:
     """The study folders of a root, in the order of `sweep.json` if there is one. A study's own folder is a root too."""
     if (root / "study.json").exists():
@@ -141,18 +161,39 @@ def row(folder: Path) -> Json:
     state = status(folder)
     fields: Json = {"study_id": folder.name, "status": state}
     if (folder / "study.json").exists():
-        record = read_json(folder / "study.json")  # swept keys have the names that the user typed
-        fields = {**flatten(record.get("study", {})), **record["facts"], **record["overrides"], **fields}
+        record = read_json(folder / "study.json")  # what was swept goes by the name that was typed
+        study = record.get("study", {})
+        fields = {
+            **flatten(study),
+            **record["facts"],
+            **record["overrides"],
+            "overrides": record["overrides"],
+            **fields,
+        }
+        fields["study"] = study
     if state == "done":
-        fields |= read_json(folder / "result.json")
+        result = read_json(folder / "result.json")
+        if result.get("schema", 1) != SCHEMA:
+            raise BadInput(f"{folder}: {older(folder, result)}")
+        fields |= result
     return fields
+
+
+def older(folder: Path, record: Json) -> str:
+    """What to say of a record that another version left, and what to run."""
+    commands = []
+    if (folder.parent / "sweep.json").exists():
+        commands = read_json(folder.parent / "sweep.json").get("commands", [])
+    again = commands[-1] if commands else "windtunnel run …"
+    return f"a record of schema {record.get('schema', 1)}, and this version reads {SCHEMA}; make it again: {again}"
 
 
 def rows(root: Path) -> list[Json]:
     """All studies of a root. A study that has not begun has the fields that its sweep fixes or sweeps."""
     swept, shared = overrides(root), fixed(root)
     names = {key.removesuffix(".name").removeprefix("tunnel."): shared[key] for key in shared if key.endswith(".name")}
-    return [{**shared, **names, **swept.get(folder.name, {}), **row(folder)} for folder in studies(root)]
+    table = [{**shared, **names, **swept.get(folder.name, {}), **row(folder)} for folder in studies(root)]
+    return [{**row, "undertrained": undertrained(row, table)} for row in table]
 
 
 def fixed(root: Path) -> Json:

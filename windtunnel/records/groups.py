@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from windtunnel import records
 from windtunnel.errors import BadInput, no_such
-from windtunnel.records.statistics import Interval, interval, median_censored
+from windtunnel.records.statistics import Interval, Median, interval, median_censored
+from windtunnel.records.twins import MARK, is_twin
 
 Row = dict[str, Any]
 CENSORED = ("critical_length", "extrapolation_ratio")  # a median and a count, where some are only lower bounds
@@ -37,36 +38,17 @@ class Group(NamedTuple):
         return interval([row[metric] for row in self.done if row.get(metric) is not None])
 
     def bounds(self, metric: str) -> tuple[float, float]:
-        """The ends of the 95 % interval; of lengths that are all censored, from the least of them on. NaN: unknown."""
+        """The ends of the 95 % interval; of lengths from the shortest seed to the longest. NaN: unknown."""
         if metric not in CENSORED:
             return self.interval(metric)[1:3]
-        if len(self.done) > 2 and all(row[metric] is None for row in self.done):
-            return 0.0, 0.0  # all fail in range
-        if len(self.done) > 2 and self.censored == len(self.done):
-            return min(row[metric] for row in self.done), math.inf
-        return self._uncensored(metric)[1:3]
+        if len(self.done) < 3:
+            return math.nan, math.nan
+        shortest, longest = self.median(metric)[1:3]
+        return shortest.value or 0.0, math.inf if longest.censored else longest.value or 0.0
 
-    @property
-    def ratio(self) -> tuple[float | None, bool]:
-        """Median extrapolation ratio, and whether it is censored."""
-        return self.median("extrapolation_ratio")
-
-    @property
-    def ratio_interval(self) -> Interval:
-        """Of the extrapolation ratio; of nothing where a seed's is censored or undefined: then the median must do."""
-        return self._uncensored("extrapolation_ratio")
-
-    @property
-    def critical_length(self) -> tuple[float | None, bool]:
-        return self.median("critical_length")
-
-    def median(self, metric: str) -> tuple[float | None, bool]:
-        """Of a length that may be censored, and whether the median is."""
+    def median(self, metric: str) -> Median:
+        """Of a length that may be censored, with the shortest and the longest of its seeds."""
         return median_censored([row[metric] for row in self.done], [row["censored"] for row in self.done])
-
-    def _uncensored(self, metric: str) -> Interval:
-        known = [row[metric] for row in self.done if row[metric] and not row["censored"]]
-        return interval(known if len(known) == len(self.done) else [])
 
     @property
     def censored(self) -> int:
@@ -76,7 +58,7 @@ class Group(NamedTuple):
     @property
     def verdict(self) -> str:
         """The verdict of its studies, each with its count where they differ."""
-        said = [row["verdict"] for row in self.done] + [row["status"] for row in self.rows if row["status"] != "done"]
+        said = [in_words(row) for row in self.done] + [row["status"] for row in self.rows if row["status"] != "done"]
         kinds = sorted(set(said), key=said.index)
         return kinds[0] if len(kinds) == 1 else ", ".join(f"{said.count(kind)} {kind}" for kind in kinds)
 
@@ -87,9 +69,14 @@ class Group(NamedTuple):
         return frozenset(json.dumps([row["evaluate"], *(value(row, key) for key in keys)]) for row in self.done)
 
 
+def in_words(row: Row) -> str:
+    """The verdict of a study, and whether twice the steps of its twin made it much better: then more would again."""
+    return row["verdict"] + ("; undertrained" if row.get("undertrained") else "")
+
+
 def swept_keys(*roots: Path) -> list[str]:
     """What was swept, in order of appearance."""
-    every = [overrides for root in roots for overrides in records.overrides(root).values()]
+    every = [given for root in roots for given in records.overrides(root).values() if MARK not in given]
     return list(dict.fromkeys(key for overrides in every for key in overrides)) or _differing(roots)
 
 
@@ -108,7 +95,8 @@ def gather(folders: list[Path], by: list[str] | None = None) -> list[Group]:
     """
     labels = [folder.name for folder in folders]
     labels = labels if len(set(labels)) == len(labels) else [str(folder) for folder in folders]
-    rows = [{"sweep": label, **row} for label, root in zip(labels, folders, strict=True) for row in records.rows(root)]
+    pairs = zip(labels, folders, strict=True)
+    rows = [{"sweep": label, **row} for label, root in pairs for row in records.rows(root) if not is_twin(row)]
     for name in by or []:
         if not any(value(row, name) for row in rows):
             known = dict.fromkeys(key for row in rows for key in row if key in PLAIN or "." in key)

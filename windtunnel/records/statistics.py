@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-BOOTSTRAP = 8  # from so many seeds on, BCa bootstrap instead of Student's t
+BOOTSTRAP = 30  # from so many seeds on, BCa bootstrap instead of Student's t: of 8 it covered 88 % where it said 95
 STUDENT = (4.30265272991, 3.18244630528, 2.77644510520, 2.57058183564, 2.44691185114)
 # t₀.₉₇₅ at 2 to 6 degrees of freedom: importing scipy for them would take most of the time of `windtunnel table`
 
@@ -42,7 +42,7 @@ def student(n: int) -> float:
 def interval(values: Sequence[float]) -> Interval:
     """Of positive numbers such as KL: mean and interval of the logarithm, taken back, so a geometric mean.
 
-    Below 8 seeds mean ± t₀.₉₇₅ s/√n; from 8 on the BCa bootstrap of the mean.
+    Below 30 seeds mean ± t₀.₉₇₅ s/√n; from 30 on the BCa bootstrap of the mean.
     """
     n = len(values)
     if n == 0:
@@ -61,10 +61,29 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(float(np.exp(mean)), float(np.exp(low)), float(np.exp(high)), n)
 
 
-def median_censored(values: Sequence[float | None], censored: Sequence[bool | None]) -> tuple[float | None, bool]:
-    """Median of lengths, those undefined counting as 0; and whether it is itself only a lower bound."""
-    pairs = sorted((value or 0.0, bool(flag)) for value, flag in zip(values, censored, strict=True))
-    if not pairs:
-        return None, False
-    value, flag = pairs[(len(pairs) - 1) // 2]
-    return (value or None), flag
+class Length(NamedTuple):
+    """A length, None where it is undefined (the study fails in range), and whether it is only a lower bound."""
+
+    value: float | None
+    censored: bool
+
+
+class Median(NamedTuple):
+    """The median of lengths with their range, and how many of them are censored."""
+
+    median: Length
+    shortest: Length
+    longest: Length
+    censored: int
+    n: int
+
+
+def median_censored(values: Sequence[float | None], censored: Sequence[bool | None]) -> Median:
+    """Lengths that are undefined count as 0, the lower of two middle ones is the median."""
+    ordered = sorted((value or 0.0, bool(flag)) for value, flag in zip(values, censored, strict=True))
+    if not ordered:
+        nothing = Length(None, False)
+        return Median(nothing, nothing, nothing, 0, 0)
+    lengths = [Length(value or None, flag) for value, flag in ordered]
+    middle = lengths[(len(lengths) - 1) // 2]
+    return Median(middle, lengths[0], lengths[-1], sum(flag for _, flag in ordered), len(ordered))

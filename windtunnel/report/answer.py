@@ -4,8 +4,7 @@ import math
 from typing import NamedTuple
 
 from windtunnel.records.groups import Group
-from windtunnel.report.numbers import number, ratio
-from windtunnel.report.numbers import with_interval as shown
+from windtunnel.report.numbers import length, lengths, number, with_interval
 
 
 def about_recovery(groups: list[Group]) -> bool:
@@ -30,7 +29,7 @@ def ranked(groups: list[Group]) -> list[Group]:
 
     def rank(group: Group) -> tuple[bool, float, float]:
         nearest = _or(group.interval("kl_bits_past").mean, group.interval("kl_bits").mean)
-        return not group.done, -(group.ratio[0] or 0) if group.done else 0, nearest
+        return not group.done, -(group.median("extrapolation_ratio").median.value or 0) if group.done else 0, nearest
 
     return sorted(groups, key=rank)
 
@@ -50,23 +49,27 @@ def finding(group: Group) -> Finding:
         return Finding(group.name, "did not finish", "–", f"Of its studies {missing}.")
     first = group.done[0]
     tolerance, past = first["evaluate"]["tolerance"], first.get("kl_bits_past") is not None
-    said = f"{shown(group.interval('kl_bits'))} bits from the exact posterior inside the horizon"
+    said = f"{with_interval(group.interval('kl_bits'))} bits from the exact posterior inside the horizon"
     headline = f"{number(group.interval('kl_bits').mean)} bits"
     if past:
         headroom = number(group.interval("headroom_bits_past").mean)
-        headline = "–" if group.ratio[0] is None else f"{ratio(group).partition(' [')[0].partition(' (')[0]} ×"
-        said += f", {shown(group.interval('kl_bits_past'))} past it; the best of those that see less is at {headroom}. "
-        if group.ratio[0] is None:
+        reached = group.median("extrapolation_ratio")
+        headline = "–" if reached.median.value is None else f"{length(*reached.median)} ×"
+        said += f", {with_interval(group.interval('kl_bits_past'))} past it; "
+        said += f"the best of those that see less is at {headroom}. "
+        if reached.longest.value is None:
             said += f"Above τ = {tolerance:g} inside the horizon already, so no length past it is credited"
         elif group.censored == len(group.done):
             seeds = "the one study" if group.censored == 1 else f"all {group.censored} seeds"
             said += f"At most τ = {tolerance:g} up to the longest length judged, "
             said += f"{first['critical_length']:.0f} observations, in {seeds}"
         else:
-            said += f"At most τ = {tolerance:g} up to {ratio(group)} × the horizon"
+            said += f"At most τ = {tolerance:g} up to {lengths(group, 'extrapolation_ratio')} × the horizon"
     if (recovery := first.get("recovery")) and recovery[0].get("true_beta") is not None:
         beta = group.interval("recovered_beta")
-        said += f". Its prior has β {shown(beta)}, the data's {number(recovery[0]['true_beta'])}" if beta.n else ""
+        said += (
+            f". Its prior has β {with_interval(beta)}, the data's {number(recovery[0]['true_beta'])}" if beta.n else ""
+        )
     missing = ", ".join(f"{count} {state}" for state, count in group.missing.items())
     return Finding(group.name, group.verdict, headline, said + (f" ({missing})" if missing else "") + ".")
 
@@ -94,15 +97,20 @@ def _outcome(group: Group) -> str:
         pool, full = group.interval("kl_bits_pool").mean, group.interval("kl_bits_full").mean
         nearer = "the pool" if pool < full else "the prior"
         return f"follows {nearer}" if min(pool, full) < max(pool, full) / 10 else f"between, nearer to {nearer}"
-    length, censored = group.ratio
-    if length is None:
+    reached = group.median("extrapolation_ratio")
+    if reached.longest.value is None:
         return "fails in range"
     if all(row["verdict"] == "vacuous" for row in group.done):
         return "exact, which proves nothing here (too little headroom)"
     if all(row["reach"] <= 1 for row in group.done):
         return "exact in range"
-    known = group.ratio_interval
-    return f"exact to {'at least ' if censored else ''}{known.mean if known.n else length:.3g} × the horizon"
+    if reached.shortest.value is None:
+        failing = sum(row["extrapolation_ratio"] is None for row in group.done)
+        return f"fails in range in {failing} of {reached.n} seeds, else up to {length(*reached.longest)} × the horizon"
+    least = f"exact to {'at least ' if reached.shortest.censored else ''}{reached.shortest.value:.3g} × the horizon"
+    if reached.shortest == reached.longest:
+        return least
+    return f"{least} in every seed, {length(*reached.longest)} × in the best"
 
 
 def _or(value: float, other: float) -> float:

@@ -1,4 +1,6 @@
-"""The formats of a table. For people: rich, Markdown and LaTeX, with the best in bold. For programs: CSV and Parquet."""
+"""The formats of a table. For people: rich, Markdown and LaTeX, with the best in bold. For programs: CSV and
+Parquet.
+"""
 
 import csv
 import io

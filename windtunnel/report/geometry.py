@@ -20,7 +20,9 @@ def probes(root: Path, group: Group) -> list[dict[str, Any]]:
 
 
 def geometry_picture(root: Path, groups: list[Group]) -> Picture | None:
-    """A line per group with a dot per seed: the key orthogonality of the most orthogonal head, and that of its nulls."""
+    """A line per group with a dot per seed: the key orthogonality of the most orthogonal head, and that of its
+    nulls.
+    """
     lines = []
     for index, group in enumerate(drawable(groups)):
         probed = [keys for keys in (dig(probe, "geometry", "keys") for probe in probes(root, group)) if keys]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from windtunnel.errors import BadInput, no_such
 from windtunnel.records.groups import CENSORED, Group, best, value
 from windtunnel.report.answer import about_recovery
-from windtunnel.report.numbers import length, number, ratio, with_interval
+from windtunnel.report.numbers import lengths, number, with_interval
 
 RECOVERED = {
     "beta": "learned β",
@@ -16,11 +16,13 @@ RECOVERED = {
     "kl_bits_tempered": "tempered",
     "sharpness": "c",
 }
-CAPTION = "KL in bits: geometric mean over seeds [95 % interval]"
+CAPTION = "KL in bits: geometric mean over seeds [95 % interval]; lengths: median and range over seeds"
 
 
 class Column(NamedTuple):
-    """A column that shows `metric`. `text(group, between)` is a cell, with `between` between a mean and its interval."""
+    """A column that shows `metric`. `text(group, between)` is a cell, with `between` between a mean and its
+    interval.
+    """
 
     label: str
     text: Callable[[Group, str], str]
@@ -70,8 +72,8 @@ def _chosen(groups: list[Group]) -> list[Column]:
             Column(
                 "headroom", lambda group, _: number(group.interval("headroom_bits_past").mean), "headroom_bits_past"
             ),
-            Column("critical length", lambda group, _: length(*group.critical_length), "critical_length", wide=True),
-            Column("ratio", ratio, "extrapolation_ratio"),
+            _column("critical length", "critical_length")._replace(wide=True),
+            _column("ratio", "extrapolation_ratio"),
         ]
     if any_has("kl_bits_full"):
         columns += [_column("KL to the pool", "kl_bits"), _column("KL to the prior", "kl_bits_full")]
@@ -79,11 +81,9 @@ def _chosen(groups: list[Group]) -> list[Column]:
 
 
 def _column(label: str, metric: str, brief: bool = False) -> Column:
-    """`brief`: in a narrow terminal, the mean without its interval."""
-    if metric == "extrapolation_ratio":
-        return Column(label, ratio, metric)
-    if metric == "critical_length":
-        return Column(label, lambda group, _: length(*group.critical_length), metric)
+    """`brief`: where it is narrow, the mean alone."""
+    if metric in CENSORED:
+        return Column(label, lambda group, between: lengths(group, metric, between), metric)
 
     def text(group: Group, between: str) -> str:
         interval = group.interval(metric)
@@ -126,9 +126,13 @@ def _is_number(entry: Any) -> bool:
 
 
 def numbers(group: Group, metric: str) -> dict[str, float | int | None]:
-    """The values of a metric in a file: mean and interval; for a length that may be censored, median and count."""
+    """What a file holds of a metric: mean and interval; of a length that may be censored its median,
+    its range over seeds, and how many are censored.
+    """
     if metric in CENSORED:
-        return {metric: group.median(metric)[0], f"{metric}_censored": group.censored}
-    interval = group.interval(metric)
-    ends = {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
+        found = group.median(metric)
+        ends = {metric: found.median, f"{metric}_least": found.shortest, f"{metric}_most": found.longest}
+        return {**{name: end.value for name, end in ends.items()}, f"{metric}_censored": group.censored}
+    found = group.interval(metric)
+    ends = {metric: found.mean, f"{metric}_low": found.low, f"{metric}_high": found.high}
     return {name: None if math.isnan(end) else end for name, end in ends.items()}

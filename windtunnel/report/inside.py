@@ -22,7 +22,9 @@ def example(root: Path, row: Row) -> Curves:
 
 
 def priors_picture(root: Path, groups: list[Group]) -> Picture | None:
-    """The additive prior of each group's first seed, of its best head, beside the data's prior; None if there is none."""
+    """The additive prior of each group's first seed, of its best head, beside the data's prior; None if there is
+    none.
+    """
     read = [(index, group, example(root, group.done[0])) for index, group in enumerate(drawable(groups))]
     heads = [entry for entry in read if "position_bits" in entry[2]]
     if not heads:

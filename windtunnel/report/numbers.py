@@ -38,10 +38,10 @@ def length(value: float | None, censored: bool) -> str:
     return f"{'≥ ' if censored else ''}{f'{value:.3g}' if value < 1000 else f'{value:.0f}'}"
 
 
-def ratio(group: Group, between: str = " ") -> str:
-    """`1.28 [1.05, 1.56]`: the mean over seeds. If some are censored: the median, and how many, `≥ 128 (3 of 3)`."""
-    interval = group.ratio_interval
-    if interval.n:
-        spread = "" if math.isnan(interval.low) else f"{between}[{interval.low:.3g}, {interval.high:.3g}]"
-        return length(interval.mean, False) + spread
-    return length(*group.ratio) + (f"{between}({group.censored} of {len(group.done)})" if group.censored else "")
+def lengths(group: Group, metric: str, between: str = " ") -> str:
+    """`82 [76, 90]`, the median over seeds and their range; where some are censored how many: `≥ 128 (3 of 3)`."""
+    found = group.median(metric)
+    text = length(*found.median)
+    if found.shortest != found.longest:
+        text += f"{between}[{length(*found.shortest)}, {length(*found.longest)}]"
+    return text + (f"{between}({found.censored} of {found.n})" if found.censored else "")

@@ -1,4 +1,6 @@
-"""`windtunnel probe DIR [instrument …]`: run instruments on finished studies, and record the results in `probe.json`."""
+"""`windtunnel probe DIR [instrument …]`: run instruments on finished studies, and record the results in
+`probe.json`.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""The progress of a sweep: what is done, running, failed, cut off and waiting, and why. From records and claims only."""
+"""The progress of a sweep: what is done, running, failed, cut off and waiting, and why. From records and claims
+only.
+"""
 
 from itertools import groupby
 from pathlib import Path

@@ -42,15 +42,26 @@ def verdict(folder: Path) -> tuple[Table, str]:
         ratio = length(row["extrapolation_ratio"], row["censored"])
         facts.append(
             f"critical length {length(row['critical_length'], row['censored'])} observations, {ratio} × the horizon"
+            + (f" (surely {row['critical_length_low']})" if row["open"] else "")
         )
-    memory = f"{'> ' if row['equivalent_memory_censored'] else ''}{row['equivalent_memory']}"
-    facts.append(f"remembers like the last {memory} observations")
+    facts.append(f"KL at most {number(row['worst_bin_bits'])} bits in a bin in range, at {row['worst_bin']}")
+    if row["equivalent_memory"] is not None:
+        facts.append(remembers(row["equivalent_memory"], row["equivalent_memory_censored"]))
+    if row.get("kl_ratio_half") is not None:
+        facts.append(f"KL at the end {number(row['kl_ratio_half'])} × that at half of the steps")
+    facts.append(
+        f"decided by {row['sequences']} sequences: more than {row['unseen_share']:.1%} bad ones would have shown"
+    )
     if "parameters" in row:
         facts.append(f"{row['parameters']:,} parameters, {row['steps']:,} steps in {row['train_seconds']:.0f} s")
     if row.get("other_mass") is not None:
         facts.append(f"{number(row['other_mass'])} of its probability is on anything but the outcomes")
     facts += attention(row)
     return table, "\n".join([" · ".join(facts), *map(recovered, row.get("recovery", []))])
+
+
+def remembers(window: int, more: bool) -> str:
+    return f"remembers {'more than' if more else 'like'} the last {window} observation{'s' if window != 1 else ''}"
 
 
 def attention(row: dict[str, Any]) -> list[str]:

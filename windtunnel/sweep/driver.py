@@ -13,7 +13,7 @@ from windtunnel.config import evaluate_id
 from windtunnel.errors import StudyFailed
 from windtunnel.evaluate import Predicted
 from windtunnel.example import example
-from windtunnel.judge import Judge, attention_facts
+from windtunnel.judge import Case, Judge, attention_facts
 from windtunnel.losses import curve_names
 from windtunnel.progress import Display
 from windtunnel.records.claims import Claims, locked
@@ -210,10 +210,16 @@ class Driver:
         packs = self._noted(points, what="evaluating")
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), program.state.params)
         params = [checkpoint.load(self._checkpoint(point), like) for point in points]
-        predicted = program.predict(jax.tree.map(lambda *leaves: np.stack(leaves), *params))
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
+        predicted = program.predict(stacked)
+        cases = [
+            self.judge.case(point.study.problem, np.asarray(predicted.log_predictive[index]))
+            for index, point in enumerate(points)
+        ]
+        self._decide(number, points, program, stacked, cases)
         for index, point in enumerate(points):
             self.stop.check()
-            numbers = self._verdict(point, params[index], predicted, index)
+            numbers = self._verdict(point, params[index], predicted, index, cases[index])
             self.tracking.begin(point.id, plain(point.study))
             known = {f"verdict/{key}": numbers[key] for key in VERDICT if numbers.get(key) is not None}
             self.tracking.log(point.id, point.study.train.steps, known)
@@ -225,14 +231,27 @@ class Driver:
         for pack in packs:
             pack.note(what="done")
 
-    def _verdict(self, point: Point, params: Any, predicted: Predicted, index: int) -> records.Json:
+    def _decide(self, number: int, points: list[Point], program: Program, params: Any, cases: list[Case]) -> None:
+        """Add sequences to the cases in which something that decides is open, until none is left or may be added."""
+        while wanted := {index: blocks for index, case in enumerate(cases) if (blocks := case.wanted())}:
+            blocks = next(iter(wanted.values()))
+            sequences = blocks[-1] + points[0].study.evaluate.examples
+            self.display.show(number, f"{title(points)} · deciding {len(wanted)} with {sequences} sequences", 0)
+            for first in blocks:
+                self.stop.check()
+                log_q = program.predict(params, first).log_predictive
+                for index in wanted:
+                    cases[index].add(first, np.asarray(log_q[index]))
+
+    def _verdict(self, point: Point, params: Any, predicted: Predicted, index: int, case: Case) -> records.Json:
         folder, study = self.root / point.id, point.study
         records.write_curves(folder / "example.npz", example(study, params))
         facts = {
             **recovery(study, params),
+            "kl_ratio_half": records.ratio_to_half(folder / "train.jsonl"),
             "attention": [attention_facts(reading, index) for reading in predicted.readings],
         }
-        return self.judge.judge(folder, study.problem, np.asarray(predicted.log_predictive[index]), facts)
+        return case.close(folder, facts)
 
     def _noted(self, points: list[Point], what: str) -> list[Saved]:
         """The packs that these studies trained in, told of it; none of those that are judged once more."""

@@ -23,6 +23,7 @@ def write_study(folder: Path, point: Point, pack: dict[str, Any]) -> None:
     records.write_json(
         folder / "study.json",
         {
+            "schema": records.SCHEMA,
             "study": plain(study),
             "overrides": point.overrides,
             "plugins": plugins.sources(study),

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from windtunnel import records
 from windtunnel.config import Study, study_id
 from windtunnel.errors import BadInput
 from windtunnel.records.claims import locked
+from windtunnel.records.twins import MARK
 from windtunnel.spec import plain
 from windtunnel.sweep.packs import group
 from windtunnel.sweep.point import Point
@@ -77,6 +79,18 @@ def swept(root: Path, studies: list[Study], overrides: list[dict[str, str]]) -> 
         known = {**{key: str(value) for key, value in records.flatten(plain(study)).items()}, **given}
         points.append(Point(study, {key: known[key] for key in keys if key in known}))
     return points
+
+
+def twins(points: list[Point]) -> list[Point]:
+    """Every study once more at half the steps, with a schedule of its own, but for those that the sweep has already."""
+    made: dict[str, Point] = {}
+    for point in points:
+        steps = point.study.train.steps
+        if steps % 2:
+            raise BadInput(f"train.steps={steps}: has no half for +twin=half; give an even number")
+        study = replace(point.study, train=replace(point.study.train, steps=steps // 2))
+        made.setdefault(study_id(study), Point(study, {**point.overrides, MARK: "half"}))
+    return [twin for name, twin in made.items() if name not in {point.id for point in points}]
 
 
 def write_sweep(root: Path, points: list[Point], fixed: dict[str, Any], question: str | None = None) -> None:

@@ -26,7 +26,7 @@ def launch(
     """Compose and validate every point, then have them executed in packs."""
     composed = [loader.load_sweep_config(config, list(overrides)) for overrides in job_overrides]
     validated = [door(as_plain(point, job)) for point, job in zip(composed, job_overrides, strict=True)]
-    from windtunnel.sweep.folder import fixed_part, folder_for, swept  # late, so that bad input is refused at once
+    from windtunnel.sweep.folder import fixed_part, folder_for, swept, twins  # late: bad input is refused before that
 
     overrides = [dict(item.split("=", 1) for item in filter_overrides(job)) for job in job_overrides]
     settings = validated[0][1]
@@ -34,7 +34,8 @@ def launch(
     fixed = fixed_part(studies)
     name = config.hydra.runtime.choices.get("sweep") or f"multirun-{digest(fixed)}"
     root = folder_for(Path(settings.runs) / name, studies, fixed, settings.force)
-    if not execute(swept(root, studies, overrides), root, settings, fixed):
+    points = swept(root, studies, overrides)
+    if not execute([*points, *(twins(points) if settings.twin else [])], root, settings, fixed):
         raise StudyFailed
     return [JobReturn(overrides=list(job), cfg=point, status=JobStatus.COMPLETED, _return_value=None)
             for job, point in zip(job_overrides, composed, strict=True)]  # fmt: skip

@@ -116,9 +116,11 @@ class Program:
         """What the tunnels compute once per study."""
         return self._prepare(self.pack)
 
-    def predict(self, params: Any) -> evaluate.Predicted:
-        """Of all evaluation sequences, a few a call; every array is [S, B, …], on the host."""
-        rounds = np.arange(self.examples, dtype=np.int32).reshape(-1, self.round)
+    def predict(self, params: Any, first: int = 0) -> evaluate.Predicted:
+        """Of the `examples` evaluation sequences from number `first` on, a few a call; every array is [S, B, …], on the
+        host.
+        """
+        rounds = np.arange(first, first + self.examples, dtype=np.int32).reshape(-1, self.round)
         params = self.on_devices(params)
         made = [self._whole(self._predict(self.pack, params, self._spread(numbers, P(BATCH)))) for numbers in rounds]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *made)

@@ -16,8 +16,9 @@ import jax
 import numpy as np
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
-from windtunnel.config import Settings, Study, plain, study
+from windtunnel.config import Settings, Study, study
 from windtunnel.errors import BadInput
+from windtunnel.spec import plain
 from windtunnel.sweep.packs import Program, use_all_cores
 
 COORDINATOR, PROCESSES, PROCESS = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
@@ -115,9 +116,9 @@ class Led(Program):
         send("fetch", self.number)
         return super().fetch(state)
 
-    def predict(self, params: Any) -> Any:
-        send("predict", self.number)
-        return super().predict(from_leader(params))
+    def predict(self, params: Any, first: int = 0) -> Any:
+        send("predict", self.number, first)
+        return super().predict(from_leader(params), first)
 
 
 def follow() -> bool:
@@ -151,7 +152,7 @@ def follow() -> bool:
             program.fetch(states[number])
         elif what == "predict":
             states.pop(number, None)
-            program.predict(from_leader(program.state.params))
+            program.predict(from_leader(program.state.params), *arguments)
 
 
 def end(well: bool) -> None:

@@ -130,7 +130,9 @@ class Tunnel:
         raise NotImplementedError
 
     def log_mixture(self, tables: Tables, batch: Batch, at: Array) -> Array:
-        """[B, P, V]: log Σ_h P(h | seen) p(v | h), if hypotheses can be listed: `log_predictive` computed another way."""
+        """[B, P, V]: log Σ_h P(h | seen) p(v | h), if hypotheses can be listed: `log_predictive` computed
+        another way.
+        """
         raise NotImplementedError
 
     def log_last(self, tables: Tables, batch: Batch, at: Array, window: int) -> Array:
@@ -143,11 +145,25 @@ class Tunnel:
         """{name: [B, P, V]}: the predictives of reasoners that see less: exact for what they see, marginalising the
         rest.
 
-        `prior` sees nothing, `last-w` the last w observations (w = 1, 2, 4, … and `last-horizon`); some tunnels add
-        `content-only` and `position-only`.
+        `prior` has seen nothing, `last-w` the last w observations (`windows`); some tunnels add `content-only` and
+        `position-only`.
         """
-        seen = {"prior": 0, **windows(horizon)}
+        seen = {"prior": 0, **self.windows(horizon)}
         return {name: self.log_last(tables, batch, at, w) for name, w in seen.items()}
+
+    def windows(self, horizon: int) -> dict[str, int]:
+        """The windows w of the reasoners that see less: powers of two below the horizon, and the horizon itself. They
+        are `last-w` where `log_last` is exact for what it sees. Where that has no closed form they are `cut-w`, which
+        take their window for a sequence of its own: their KL bounds that of `last-w` from above, and so the headroom.
+        """
+        kind = "last" if self.marginalises else "cut"
+        powers = [2**i for i in range(horizon.bit_length()) if 2**i < horizon]
+        return {**{f"{kind}-{w}": w for w in powers}, f"{kind}-horizon": horizon}
+
+    @property
+    def marginalises(self) -> bool:
+        """Whether `log_last` sums over all that could have come before its window."""
+        return True
 
     def token_weights(self, tables: Tables, batch: Batch, at: Array) -> Array | None:
         """[B, P, T]: the log-weight that exact inference gives to each token at the observations `at`; a row of −∞
@@ -181,12 +197,6 @@ def uniform(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
     seconds.
     """
     return jax.lax.optimization_barrier(jax.random.uniform(key, (math.prod(shape),), dtype)).reshape(shape)
-
-
-def windows(horizon: int) -> dict[str, int]:
-    """The windows w of the `last-w` baselines: powers of two below the horizon, and the horizon itself."""
-    powers = [2**i for i in range(horizon.bit_length()) if 2**i < horizon]
-    return {**{f"last-{w}": w for w in powers}, "last-horizon": horizon}
 
 
 def log_uniform(allowed: Array) -> Array:

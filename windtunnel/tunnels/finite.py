@@ -95,6 +95,37 @@ class Finite(Tunnel):
         log_channel_BPHV = self.log_channel(hypotheses, batch, at)
         return jax.nn.logsumexp(log_posterior_BPH[..., None] + log_channel_BPHV, axis=2)
 
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Without a pool its seed is the seed of nothing."""
+        return ("pool_seed",) if self.pool is None else ()
+
+    def baselines(self, tables: FiniteTables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
+        """Where the data come from a pool, baselines know it: else headroom would measure ignorance of the pool."""
+        if self.pool is None:
+            return super().baselines(tables, batch, at, horizon)
+        hypotheses, log_prior_H = self._candidates(tables)
+        log_seen_BTH = centred(self.log_seen(hypotheses, batch), batch)
+        possible_BTH = log_seen_BTH > -jnp.inf
+        total_BTH = running(jnp.where(possible_BTH, log_seen_BTH, 0.0))
+        excluded_BTH = running((~possible_BTH).astype(jnp.int32))
+        log_channel_BPHV = self.log_channel(hypotheses, batch, at)
+
+        def last(window: int) -> Array:
+            start_P = jnp.maximum(at - window, 0)
+            log_window_BPH = total_BTH[:, at] - total_BTH[:, start_P] + self.log_entering(hypotheses, batch, start_P)
+            log_window_BPH = jnp.where(excluded_BTH[:, at] > excluded_BTH[:, start_P], -jnp.inf, log_window_BPH)
+            log_posterior_BPH = jax.nn.log_softmax(log_prior_H[None, None] + log_window_BPH, axis=-1)
+            return jax.nn.logsumexp(log_posterior_BPH[..., None] + log_channel_BPHV, axis=2)
+
+        return {"prior": last(0), **{name: last(w) for name, w in self.windows(horizon).items()}}
+
+    def log_entering(self, hypotheses: Any, batch: Batch, start: Array) -> Array:
+        """[B or 1, P, H]: what the inputs at which a window starts say of each hypothesis by themselves, whatever came
+        before: nothing where keys and inputs do not depend on it.
+        """
+        return jnp.zeros((1, 1, 1))
+
     def _candidates(self, tables: FiniteTables) -> tuple[Any, Array]:
         if self.pool is None:
             return self.support()
@@ -105,5 +136,18 @@ def log_posterior_over(hypotheses: Any, log_prior_H: Array, tunnel: Finite, batc
     """[B, P, H]: log P(h | the outcomes before `at`) ∝ log P(h) + Σ_{s<at} log p(o_s | h)."""
     log_seen_BTH = tunnel.log_seen(hypotheses, batch)
     log_seen_BTH = jnp.where(batch.weight_BP[:, :, None] > 0, log_seen_BTH, 0.0)
-    before_BTH = jnp.cumsum(jnp.pad(log_seen_BTH, ((0, 0), (1, 0), (0, 0)))[:, :-1], axis=1)
-    return jax.nn.log_softmax(log_prior_H[None, None] + before_BTH[:, at], axis=-1)
+    return jax.nn.log_softmax(log_prior_H[None, None] + running(log_seen_BTH)[:, at], axis=-1)
+
+
+def running(x_BTH: Array) -> Array:
+    """[B, T, H]: the sum of what came before each observation."""
+    return jnp.cumsum(jnp.pad(x_BTH, ((0, 0), (1, 0), (0, 0)))[:, :-1], axis=1)
+
+
+def centred(log_seen_BTH: Array, batch: Batch) -> Array:
+    """Log-likelihoods less the largest of each observation, which no posterior sees, so that long sums stay small; 0
+    where an observation does not count.
+    """
+    top_BT1 = jnp.max(log_seen_BTH, axis=-1, keepdims=True)
+    log_seen_BTH = log_seen_BTH - jnp.where(top_BT1 > -jnp.inf, top_BT1, 0.0)
+    return jnp.where(batch.weight_BP[:, :, None] > 0, log_seen_BTH, 0.0)

@@ -99,9 +99,8 @@ class Markov(Tunnel):
         return self.log_last(tables, batch, at, batch.outcome_BP.shape[1])
 
     def log_last(self, tables: tuple[()], batch: Batch, at: Array, window: int) -> Array:
-        """Laplace's rule on the last transitions only: the window is treated as a sequence of its own, whose first
-        symbols are given. (The first symbols of the window carry a little information about the rows. It has no closed
-        form, and this reasoner ignores it.)
+        """Laplace's rule on the last transitions only: it takes its window for a sequence of its own, whose first
+        symbols are given (`marginalises`).
         """
         count_BTCk, context_BT = self._counts(batch)
         count_BPCk = count_BTCk[:, at] - count_BTCk[:, jnp.maximum(at - window, 0)]
@@ -124,6 +123,13 @@ class Markov(Tunnel):
 
     def law(self, observations: int) -> Law:
         return Law("smooth", float(self.contexts * (self.symbols - 1)), "parameters")
+
+    @property
+    def marginalises(self) -> bool:
+        """That a symbol is there at all says something about the rows that led to it: a sum over all that could have
+        come before, which has no closed form. Without a context there is nothing to sum.
+        """
+        return self.order == 0
 
     def _counts(self, batch: Batch) -> tuple[Array, Array]:
         """n(b, c) before every observation, int32[B, T, C, k], and its context, int32[B, T]; from the inputs alone."""

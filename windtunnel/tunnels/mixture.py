@@ -15,7 +15,7 @@ from pydantic import Field
 from windtunnel.spec import Size, spec
 from windtunnel.tunnels import answers
 from windtunnel.tunnels.answers import Frame
-from windtunnel.tunnels.base import Batch, Tables, Tunnel, windows
+from windtunnel.tunnels.base import Batch, Tables, Tunnel
 from windtunnel.tunnels.markov import Markov
 from windtunnel.tunnels.recurrence import Recurrence
 from windtunnel.tunnels.urn import Urn
@@ -153,6 +153,10 @@ class Mixture(Tunnel):
     def frame(self, tables: Tables, batch: Batch) -> Frame:
         return answers.symbols(batch.inputs, self.outcomes)
 
+    @property
+    def marginalises(self) -> bool:
+        return all(domain.marginalises for domain in self.domains)
+
     def log_domains(self, tables: Tables, batch: Batch, at: Array) -> Array:
         return self.log_posterior(tables, batch, at)
 
@@ -175,7 +179,7 @@ class Mixture(Tunnel):
         return self._lasts(tables, batch, at, {"": window})[""]
 
     def baselines(self, tables: Tables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
-        return self._lasts(tables, batch, at, {"prior": 0, **windows(horizon)})
+        return self._lasts(tables, batch, at, {"prior": 0, **self.windows(horizon)})
 
     def _lasts(self, tables: Tables, batch: Batch, at: Array, windows: dict[str, int]) -> dict[str, Array]:
         segments = self._segments(batch)

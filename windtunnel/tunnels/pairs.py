@@ -15,7 +15,9 @@ from windtunnel.tunnels.finite import Finite, FiniteTables
 
 
 class Pairs(Finite):
-    """Keys are tokens 0 … V−1, values tokens V … 2V−1. A value is predicted at its key; the last value is not an input."""
+    """Keys are tokens 0 … V−1, values tokens V … 2V−1. A value is predicted at its key; the last value is not an
+    input.
+    """
 
     enumerable: ClassVar[int]  # the most symbols for which `support` lists all V! bijections
 

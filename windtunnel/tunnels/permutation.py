@@ -20,7 +20,7 @@ from pydantic import Field
 from windtunnel.priors import GeneralizedGaussian, Prior
 from windtunnel.spec import Noise, spec
 from windtunnel.tunnels.answers import Law
-from windtunnel.tunnels.base import Batch, uniform, windows
+from windtunnel.tunnels.base import Batch, uniform
 from windtunnel.tunnels.finite import FiniteTables
 from windtunnel.tunnels.pairs import Pairs
 
@@ -115,8 +115,10 @@ class Permutation(Pairs):
         return Law("few", -math.log(1 - (2 / V) * (1 - overlap)), "nats an observation")
 
     def baselines(self, tables: FiniteTables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
-        """`last-w` has the counts of its window, `prior` has none; both know the current key."""
-        seen = {"prior": 0, **windows(horizon)}
+        """`last-w` has the counts of its window, `prior` none: it knows the key that is asked."""
+        if self.pool is not None:
+            return super().baselines(tables, batch, at, horizon)
+        seen = {"prior": 0, **self.windows(horizon)}
         log_p_WBPV = lax.map(lambda w: self._last(batch, at, w), jnp.asarray(list(seen.values())))
         return dict(zip(seen, log_p_WBPV, strict=True))
 

@@ -178,9 +178,29 @@ class Recurrence(Finite):
         )
 
     def baselines(self, tables: FiniteTables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
-        """`prior` does not see the current symbol either."""
-        prior = uniform_log_predictive(batch.inputs.shape[0], at, self.modulus)
-        return {**super().baselines(tables, batch, at, horizon), "prior": prior}
+        """`prior` does not see the current symbol either: all are alike, but for programs with a = 0, which say b."""
+        seen = super().baselines(tables, batch, at, horizon)
+        prior_BPV = uniform_log_predictive(batch.inputs.shape[0], at, self.modulus)
+        if self.pool is not None:
+            prior_BPV = jnp.broadcast_to(self._log_unseen(tables.pool)[None, None], prior_BPV.shape)
+        return {**seen, "prior": prior_BPV}
+
+    def _log_unseen(self, pool_M3: Array) -> Array:
+        """[V]: any symbol but the first, when nothing was seen, of a reasoner that knows the pool."""
+        is_constant_M = (pool_M3[:, 0] > 0) & (pool_M3[:, 1] == 0)
+        says_MV = jax.nn.one_hot(pool_M3[:, 2], self.modulus)
+        return jnp.log(jnp.mean(jnp.where(is_constant_M[:, None], says_MV, 1 / self.modulus), axis=0))
+
+    def log_entering(self, hypotheses: Array, batch: Batch, start: Array) -> Array:
+        """[B, P, H]: a window that has a past begins with a symbol that is uniform, but for programs with a = 0, which
+        say b; the first symbol of a sequence is uniform.
+        """
+        is_program_H, a_H, b_H = hypotheses.T
+        symbol_BP = batch.inputs[:, 1:][:, start]
+        is_b_BPH = symbol_BP[:, :, None] == b_H[None, None]
+        constant_PH = ((is_program_H > 0) & (a_H == 0))[None] & (start > 0)[:, None]
+        said_BPH = jnp.where(is_b_BPH, 0.0, -jnp.inf)
+        return jnp.where(constant_PH[None], said_BPH, -jnp.log(float(self.modulus)))
 
 
 def _shift(values_BT: Array) -> Array:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from windtunnel.spec import Positive, spec
 from windtunnel.tunnels.answers import Law
-from windtunnel.tunnels.base import Batch, uniform, uniform_log_predictive, windows
+from windtunnel.tunnels.base import Batch, uniform, uniform_log_predictive
 from windtunnel.tunnels.finite import Finite, FiniteTables
 
 CELLS = 64
@@ -117,7 +117,9 @@ class Regression(Finite):
         return self._log_cells(mean_BP, variance_BP, x_BTd[:, at])
 
     def baselines(self, tables: FiniteTables, batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
-        """`last-w` is ridge regression on the last w pairs. Order does not matter, so one pass backwards gives every w."""
+        """`last-w` is ridge regression on the last w pairs. Order is nothing to it, so one pass back has every w."""
+        if self.pool is not None:
+            return super().baselines(tables, batch, at, horizon)
         x_BTd, y_BT = self._split(batch)
         x_BPd = x_BTd[:, at]
 
@@ -130,7 +132,7 @@ class Regression(Finite):
 
         start = nothing_seen(self.dimension, self.sigma, x_BPd.shape[:2])
         _, (mean_WBP, variance_WBP) = jax.lax.scan(step, start, 1 + jnp.arange(horizon))
-        names, sizes = zip(*windows(horizon).items(), strict=True)
+        names, sizes = zip(*self.windows(horizon).items(), strict=True)
         last_W = np.asarray(sizes) - 1
         seen_WBPV = self._log_cells(mean_WBP[last_W], variance_WBP[last_W], x_BPd[None])
         seen = {name: seen_WBPV[i] for i, name in enumerate(names)}

@@ -209,7 +209,9 @@ def log_joint(log_prior_H: Array, channel_HV: Array, seen_KV: Array) -> Array:
 
 
 def log_odds(log_prior_H: Array, channel_HV: Array, seen_KV: Array) -> Array:
-    """[K]: log p(1) / p(0) for K pairs of counts. Hypotheses are summed in blocks, so that memory does not grow with H."""
+    """[K]: log p(1) / p(0) for K pairs of counts. Hypotheses are summed in blocks, so that memory does not grow with
+    H.
+    """
     hypotheses, pairs = len(log_prior_H), len(seen_KV)
     width = min(hypotheses, max(1, BLOCK // pairs))
     short = -hypotheses % width

@@ -15,7 +15,6 @@ import numpy as np
 from windtunnel.information import kl
 from windtunnel.spec import arrays
 from windtunnel.tunnels import Batch, Tunnel
-from windtunnel.tunnels.base import windows
 from windtunnel.verify.brute import judges
 
 EXACT = 1e-9
@@ -81,8 +80,8 @@ def checks(tunnel: Tunnel, observations: int, seed: int = 0) -> Iterator[Check]:
         yield Check(
             "posteriors average to the prior (SE)", _prior(_sequence(Brute, tunnel, found, 0), found), SIGMAS + 1
         )
-    if tunnel.pool is None:
-        yield Check("KL of last-w falls with w (SE)", _windows(found, horizon), SIGMAS)
+    if tunnel.marginalises:
+        yield Check("KL of last-w falls with w (SE)", _windows(found, tunnel.windows(horizon)), SIGMAS)
     yield Check("outcomes follow the predictive (−log₁₀ p)", _calibration(found), -np.log10(LEVEL))
     yield Check("float32 agrees", _single(tunnel, found), SINGLE)
 
@@ -123,7 +122,7 @@ def _enumeration(Brute: Any, tunnel: Tunnel, found: Said, horizon: int) -> dict[
                 compare("predictive equals enumeration", found.full[b, t], brute.full_predictive(t))
             if found.posterior is not None:
                 compare("posterior equals enumeration", found.posterior[b, t], brute.posterior(t))
-            for name, expected in brute.baselines(int(t), windows(horizon)).items():
+            for name, expected in brute.baselines(int(t), tunnel.windows(horizon)).items():
                 compare("baselines equal enumeration", found.baselines[name][b, t], expected)
             chain += found.predictive[b, t, found.batch.outcome_BP[b, t]]
         worst["chain rule"] = max(worst["chain rule"], abs(chain - np.log(brute.evidence())))
@@ -152,12 +151,12 @@ def _prior(brute: Any, found: Said) -> float:
     return float((deviation / np.maximum(error, EXACT)).max())
 
 
-def _windows(found: Said, horizon: int) -> float:
+def _windows(found: Said, windows: dict[str, int]) -> float:
     def kl_B(name: str) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             return (kl(found.predictive, found.baselines[name]) * _counts(found)).sum(-1)
 
-    gaps = [kl_B(name) for name in ("prior", *windows(horizon))]
+    gaps = [kl_B(name) for name in ("prior", *windows)]
     return max(_rises(before, after) for before, after in itertools.pairwise(gaps))
 
 

@@ -43,7 +43,7 @@ class Brute:
         raise NotImplementedError
 
     def baselines(self, t: int, windows: dict[str, int]) -> dict[str, np.ndarray]:
-        """[V] each: `prior`, `last-w` for the windows given, and whatever else the tunnel promises."""
+        """[V] each: `prior`, `last-w` or `cut-w` for the windows given, and whatever else the tunnel promises."""
         return {"prior": self.last(t, 0), **{name: self.last(t, w) for name, w in windows.items()}}
 
     def last(self, t: int, w: int) -> np.ndarray:
@@ -100,7 +100,7 @@ class Listed(Brute):
 
     def last(self, t: int, w: int) -> np.ndarray:
         """What is not seen sums to one under every hypothesis, so only the window's outcomes count."""
-        return self._mixture(self.weights(self.hypotheses(), max(0, t - w), t), t)
+        return self._mixture(self.weights(self.candidates(), max(0, t - w), t), t)
 
     def _mixture(self, weights: list[tuple[Any, Fraction]], t: int) -> np.ndarray:
         pairs = ((v, weight * p) for hypothesis, weight in weights for v, p in enumerate(self.channel(hypothesis, t)))

@@ -43,7 +43,7 @@ class Bijection(Listed):
         sequences = itertools.product if self.tunnel.replacement else itertools.permutations
         some = {"repeat": len(slots)} if self.tunnel.replacement else {"r": len(slots)}
         weights = []
-        for pi, weight in self.hypotheses():
+        for pi, weight in self.candidates():
             for order in sequences(range(self.v), **some):  # type: ignore[operator]
                 keys = dict(zip(slots, order, strict=True))
                 if keys[t] == self.keys[t] and all(

@@ -50,7 +50,7 @@ class Recurrence(Listed):
         """Over every hypothesis and everything that the first `hidden` symbols could have been."""
 
         def all_joint():
-            for hypothesis, weight in self.hypotheses():
+            for hypothesis, weight in self.candidates():
                 for past in itertools.product(range(self.p), repeat=hidden):
                     symbols = [*past, *self.symbols[hidden : t + 1]]
                     joint = weight / self.p  # the first symbol is uniform

@@ -6,6 +6,7 @@ The sum of a smooth function over an even grid, at whose ends it has died out, i
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
@@ -41,19 +42,24 @@ class Regression(Brute):
         pool = int(random.integers(2, 6)) if random.integers(3) == 0 else None
         return tunnels.Regression(dimension=dimension, sigma=sigma, pool=pool), 4
 
-    def predictive(self, t: int) -> np.ndarray:
+    @cached_property
+    def known(self) -> tuple[np.ndarray, np.ndarray]:
+        """The vectors that the data come from, and what each weighs."""
         if self.tunnel.pool is None:
-            return self.full_predictive(t)
+            return self.grid, self.weight
         with jax.enable_x64(True):
             pool = np.asarray(self.tunnel.prepare(len(self.outcomes)).pool)
-        return self._mixture(pool, np.ones(len(pool)), range(t), t)
+        return pool, np.ones(len(pool))
+
+    def predictive(self, t: int) -> np.ndarray:
+        return self._mixture(*self.known, range(t), t)
 
     def full_predictive(self, t: int) -> np.ndarray:
         """[V]: of the reasoner that knows the prior and not the pool."""
         return self._mixture(self.grid, self.weight, range(t), t)
 
     def last(self, t: int, w: int) -> np.ndarray:
-        return self._mixture(self.grid, self.weight, range(max(0, t - w), t), t)
+        return self._mixture(*self.known, range(max(0, t - w), t), t)
 
     def _mixture(self, vectors: np.ndarray, weight: np.ndarray, seen: range, t: int) -> np.ndarray:
         """[V]: the cells' masses under each vector, weighted by its prior and by the density of the y seen."""
