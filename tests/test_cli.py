@@ -24,7 +24,7 @@ def windtunnel(folder, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("run tunel=recall", "tunel: no such name; did you mean tunnel?"),
         ("run tunnel=recal", "tunnel=recal: no such name; did you mean recall?"),
@@ -50,9 +50,9 @@ def windtunnel(folder, *arguments):
         ("run runs=/dev/null/x", "runs=/dev/null/x/single: cannot be written to"),
     ],
 )
-def test_bad_input_is_answered_in_one_line_with_exit_code_2(tmp_path, arguments, said):
+def test_bad_input_is_answered_in_one_line_with_exit_code_2(tmp_path, arguments, message):
     code, out, err = windtunnel(tmp_path, *arguments.replace("'", "").split())
-    assert (code, out) == (2, "") and said in err
+    assert (code, out) == (2, "") and message in err
     assert err.startswith("windtunnel: ") and err.count("\n") == 1
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
