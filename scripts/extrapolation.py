@@ -60,7 +60,9 @@ def seeds(groups: list[Group]) -> str:
 
 
 def figure(root: Path, by_tunnel: dict[str, list[Group]]) -> None:
-    """A panel per tunnel: a row per position, a column per octave, KL as colour and number; in bold where exact (≤ τ)."""
+    """A panel per tunnel: a row per position, a column per octave, KL as colour and number; in bold where exact
+    (≤ τ).
+    """
     import matplotlib
 
     matplotlib.use("Agg")

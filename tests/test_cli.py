@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 import pytest
 
+from tests import commanded
 from tests.composed import TINY
 from windtunnel import records
 
@@ -23,8 +24,8 @@ def windtunnel(folder, *arguments):
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
+BAD = pytest.mark.parametrize(
+    ("arguments", "said"),
     [
         ("run tunel=recall", "tunel: no such name; did you mean tunnel?"),
         ("run tunnel=recal", "tunnel=recal: no such name; did you mean recall?"),
@@ -48,13 +49,33 @@ def windtunnel(folder, *arguments):
         ("fly", "invalid choice: 'fly'"),
         ("", "the following arguments are required: COMMAND"),
         ("run runs=/dev/null/x", "runs=/dev/null/x/single: cannot be written to"),
+        ("run term=spread", "term: is added to the configuration: +term=NAME"),
     ],
 )
+
+
+@BAD
 def test_bad_input_is_answered_in_one_line_with_exit_code_2(tmp_path, arguments, message):
-    code, out, err = windtunnel(tmp_path, *arguments.replace("'", "").split())
+    """In this process: none of these gets as far as to train."""
+    one_line(tmp_path, commanded.windtunnel(tmp_path, *arguments.replace("'", "").split()), message)
+
+
+# What ends in Hydra, what ends at our door, and what ends in argparse.
+WAYS = ["run tunel=recall", "run -m model.heads=2,3", "fly"]
+
+
+@pytest.mark.parametrize("arguments", WAYS)
+def test_so_is_it_by_a_process(tmp_path, arguments):
+    ended = windtunnel(tmp_path, *arguments.split())
+    one_line(tmp_path, ended, "")
+    assert ended == commanded.windtunnel(tmp_path, *arguments.split())
+
+
+def one_line(folder, ended, message):
+    code, out, err = ended
     assert (code, out) == (2, "") and message in err
     assert err.startswith("windtunnel: ") and err.count("\n") == 1
-    assert not list(tmp_path.iterdir()), "nothing is left behind"
+    assert not list(folder.iterdir()), "nothing is left behind"
 
 
 @pytest.mark.parametrize("arguments", COMMANDS)
@@ -71,8 +92,8 @@ def test_what_only_informs_needs_neither_jax_nor_hydra(arguments):
 
 
 def test_list_names_every_choice(tmp_path):
-    code, out, _ = windtunnel(tmp_path, "list")
-    assert code == 0
+    code, out, _ = commanded.windtunnel(tmp_path, "list")
+    assert code == 0 and "+sweep=" in out and "term=" not in out, "what has no choices is not offered"
     for name in ("recall", "bijection", "generalized_gaussian", "bam", "rope", "extrapolation", "smoke", "long"):
         assert name in out
 

@@ -10,6 +10,7 @@ import yaml
 
 from tests.composed import TINY
 from tests.documented import HERE, PAGES, blocks, commands, write
+from tests.foreign import forgotten
 from windtunnel import cli
 
 EVERY = [command for page in PAGES for command in commands(page)]
@@ -37,19 +38,9 @@ def test_it_is_a_command(command, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         ran = []
         monkeypatch.setattr("windtunnel.sweep.run.run", lambda points, *rest: ran.extend(points) or True)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [])
-            from windtunnel import plugins
-            from windtunnel.tunnels import TUNNELS
-            from windtunnel.verify.brute import BRUTES
-
-            members, loaded, brutes = list(TUNNELS.members), dict(plugins.loaded), dict(BRUTES)
+        monkeypatch.setattr(sys, "argv", [])
+        with forgotten():
             cli.run([*words[2:], *first_point(words)])
-            TUNNELS.members[:] = members
-            plugins.loaded.clear()
-            plugins.loaded.update(loaded)
-            BRUTES.clear()
-            BRUTES.update(brutes)
         assert ran
     elif words[0] == "windtunnel":
         assert f" {words[1]} " in help_text()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.documented import HERE, write
+from tests.foreign import forgotten
 from windtunnel import config, plugins
 from windtunnel.errors import BadInput
 from windtunnel.spec import Family, plain
@@ -24,14 +25,10 @@ STUDY = {"tunnel": {"name": "coin", "noise": 0.2}, "model": {"name": "transforme
 @pytest.fixture
 def coin(tmp_path, monkeypatch):
     """coin.py in the working folder; afterwards everything is as it was."""
-    before = list(TUNNELS.own), dict(plugins.judges), dict(plugins.loaded)
     write(PAGE, tmp_path)
     monkeypatch.chdir(tmp_path)
-    yield tmp_path / "coin.py"
-    TUNNELS.own[:] = before[0]
-    for kept, now in zip(before[1:], (plugins.judges, plugins.loaded), strict=True):
-        now.clear()
-        now.update(kept)
+    with forgotten():
+        yield tmp_path / "coin.py"
 
 
 def test_it_comes_through_the_door_and_is_a_pytree_like_the_others(coin):
@@ -88,7 +85,8 @@ def test_what_is_no_plugin_is_answered_in_one_line(coin, name, content, said):
     assert "\n" not in str(found.value) and TUNNELS.members == before
 
 
-def test_what_is_installed_needs_no_naming(coin):
+@pytest.mark.parametrize("group", ["windtunnel.plugins", "windtunnel.tunnels"])  # the second is the older name
+def test_what_is_installed_needs_no_naming(coin, group):
     """A distribution with an entry point, as pip would leave it; `verify` and the door know its tunnel."""
     site = coin.parent / "site"
     (site / "windtunnel_coin-1.dist-info").mkdir(parents=True)
@@ -96,11 +94,9 @@ def test_what_is_installed_needs_no_naming(coin):
     (site / "windtunnel_coin-1.dist-info/METADATA").write_text(
         "Metadata-Version: 2.1\nName: windtunnel-coin\nVersion: 1\n"
     )
-    declared = (
-        (coin.parent / "pyproject.toml").read_text() if (coin.parent / "pyproject.toml").exists() else PAGE.read_text()
-    )
-    assert '[project.entry-points."windtunnel.tunnels"]\ncoin = "windtunnel_coin"' in declared
-    (site / "windtunnel_coin-1.dist-info/entry_points.txt").write_text("[windtunnel.tunnels]\ncoin = windtunnel_coin\n")
+    declared = PAGE.read_text()
+    assert '[project.entry-points."windtunnel.plugins"]\ncoin = "windtunnel_coin"' in declared
+    (site / "windtunnel_coin-1.dist-info/entry_points.txt").write_text(f"[{group}]\ncoin = windtunnel_coin\n")
     code = (
         f"from windtunnel import config\nstudy = config.study({STUDY})\nprint(study.tunnel)\n"
         "from windtunnel.verify.brute import judges\nprint(sorted(judges()))"

@@ -18,8 +18,10 @@ def load(folder: str | Path) -> tuple[Any, Any, Any]:
 
     `model(params, inputs, tokens, tap=…)` gives logits [B, P, V] at these tokens; see `models/tap.py` for taps.
     """
+    from windtunnel.canary import check_compiler
     from windtunnel.load import load
 
+    check_compiler()
     return load(Path(folder))
 
 
@@ -29,8 +31,10 @@ def problem(*overrides: str) -> Any:
     It has `evaluation` (numpy arrays), `batches(seed)` (an endless iterator of training batches) and
     `judge(log_q_or_callable, name=…)`; see `external/posed.py`.
     """
+    from windtunnel.canary import check_compiler
     from windtunnel.external import pose
 
+    check_compiler()
     return pose(*overrides)
 
 

@@ -36,6 +36,8 @@ FORMATS = ("rich", "csv", "md", "latex", "parquet")  # of tables
 # Flags that are passed on to Hydra.
 FLAGS = frozenset("-m --multirun -c --cfg -i --info --resolve -p --package -cd --config-dir --hydra-help".split())
 
+COMPUTING = ("export", "judge", "probe")  # ask the canary first; run, evaluate and verify do when they take the cores
+
 ENDS = (BadInput, CannotWrite, StudyFailed)  # the expected errors, the gravest first
 
 
@@ -101,6 +103,10 @@ def dispatch(arguments: list[str]) -> None:
     sub = commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
     sub.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own, as for run")
     options = parser.parse_args(arguments)
+    if options.command in COMPUTING:
+        from windtunnel.canary import check_compiler
+
+        check_compiler()
     if options.command == "export":
         from windtunnel.external.commands import export
 

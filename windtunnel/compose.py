@@ -6,6 +6,7 @@ from typing import Any
 
 from windtunnel.config import Settings, Study, door, takes_position
 from windtunnel.errors import BadInput
+from windtunnel.plugins import load
 from windtunnel.presets import folder
 
 
@@ -32,6 +33,9 @@ def plain(overrides: Sequence[str] = ()) -> dict[str, Any]:
 def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
     """A composed configuration without Hydra's own settings.
 
+    A part that comes from a plug-in may say so beside its name, as in `position: {name: cauchy, plugin: cauchy.py}`:
+    each file of a configuration then brings its own, and all of them are added to `plugins`.
+
     The presets of tunnels name a position for the models that take one. If the model takes none, that position is left
     out; a position among the `overrides` stays, and `config.door` refuses it.
     """
@@ -39,7 +43,22 @@ def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
 
     plain: Any = OmegaConf.to_container(config, resolve=True)
     plain.pop("hydra", None)
-    typed = any(re.match(r"[+~]*position\b", override) for override in overrides)
-    if not typed and not takes_position(plain["model"]["name"]):
+    if isinstance(plain.get("plugins"), list):  # else the door says what is wrong
+        plain["plugins"] = list(dict.fromkeys([*plain["plugins"], *_taken_out(plain)]))
+        load(map(str, plain["plugins"]))
+    asked = any(re.match(r"[+~]*position\b", override) for override in overrides)
+    if not asked and not takes_position(plain["model"]["name"]):
         plain["position"] = None
     return plain
+
+
+def _taken_out(part: Any, key: str = "") -> list[str]:
+    """The values of `plugin` in nested dicts and lists, where they are no more afterwards."""
+    if isinstance(part, list):
+        return [name for index, one in enumerate(part) for name in _taken_out(one, f"{key}{index}.")]
+    if not isinstance(part, dict):
+        return []
+    own = [part.pop("plugin")] if "plugin" in part else []
+    if own and not isinstance(own[0], str):
+        raise BadInput(f"{key}plugin={own[0]}: should be a file or a module")
+    return own + [name for inner, one in part.items() for name in _taken_out(one, f"{key}{inner}.")]

@@ -253,7 +253,14 @@ def _specs(hint: Any) -> list[Any]:
         return [hint]
     if isinstance(hint, Family):
         return hint.members
-    return [found for part in typing.get_args(hint) for found in _specs(part)]
+    parts = typing.get_args(hint)
+    families = [part for part in parts if isinstance(part, Family)]  # beside the base class, which is none of them
+    return [spec for part in families or parts for spec in _specs(part)]
+
+
+def _is_mapping(hint: Any) -> bool:
+    """Whether a field of this type holds specs by names that the user gives."""
+    return typing.get_origin(hint.__origin__ if typing.get_origin(hint) is Annotated else hint) is dict
 
 
 def _one_line(error: pydantic.ValidationError, root: Any = None) -> str:
@@ -262,14 +269,18 @@ def _one_line(error: pydantic.ValidationError, root: Any = None) -> str:
     path: list[str] = []
     specs: list[Any] = [root or Study]
     owner: Any = specs[0]
+    in_mapping = False
     for part in first["loc"]:
-        chosen = [spec for spec in specs if len(specs) > 1 and spec.name == part]
+        chosen = [spec for spec in specs if getattr(spec, "name", None) == part and not in_mapping]
         if chosen:  # pydantic puts the name of a union's member into the path; the user did not write it
-            specs = chosen
+            specs, owner = chosen, chosen[0]
             continue
         path.append(str(part))
-        if specs and not isinstance(part, int):  # an index leads to no other spec, and what is in a tuple has none
-            owner, specs = specs[0], _specs(typing.get_type_hints(specs[0], include_extras=True).get(part))
+        if specs and not isinstance(part, int) and not in_mapping:  # neither an index nor a name leads to another spec
+            hint = typing.get_type_hints(specs[0], include_extras=True).get(part)
+            owner, specs, in_mapping = specs[0], _specs(hint), _is_mapping(hint)
+        else:
+            in_mapping = False
     key, kind, value = ".".join(path), first["type"], first["input"]
     if kind == "unexpected_keyword_argument":
         return f"{key}: {no_such(path[-1], [field.name for field in dataclasses.fields(owner)])}"

@@ -34,6 +34,6 @@ class Interrupted(KeyboardInterrupt):
 
 def no_such(name: str, valid: list[str]) -> str:
     """The message about a name that does not exist."""
-    valid = [other for other in valid if other != "name"]
+    valid = [other for other in valid if other not in ("name", "plugin")]
     close = difflib.get_close_matches(str(name), valid, 1)
     return f"no such name{f'; did you mean {close[0]}?' if close else ''}; valid: {', '.join(valid) or 'none'}"

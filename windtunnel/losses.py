@@ -39,13 +39,17 @@ class Look(NamedTuple):
     seen: Collect
     axis: str | None
 
+    def over_devices(self, tree: Any) -> Any:
+        """The sum over the devices that share the batch."""
+        return tree if self.axis is None else lax.psum(tree, self.axis)
+
 
 @spec
 class Term:
     """A loss term, `strength` × sum ÷ weight. A plug-in's is a `@spec` subclass with a `name` of its own.
 
     `kinds` are what it wants a tap to show it (`models/tap.py`). A term that is no sum over examples, but a statistic
-    of the batch, reduces over `look.axis` inside itself (`lax.psum`) and gives the weight 1.
+    of the batch, sums over devices inside itself (`look.over_devices`) and gives the weight 1.
     """
 
     strength: Real = 1.0
@@ -67,8 +71,8 @@ def terms(train: Any, look: Look) -> dict[str, Sum]:
     """Every term of a study's loss by its name, and `kl` to the exact posterior, which is reported and not trained on.
 
     Cross-entropy is to the exact predictive p (`posterior` supervision) or to the drawn outcome (`sample`):
-    −Σ_v p_v log q_v or −log q_o. Their gradients have the same mean, since outcomes are drawn from p; the first lacks
-    the noise of the draw.
+    −Σ_v p_v log q_v or −log q_o. Their gradients have the same mean, since outcomes are drawn from p; at every single
+    observation, the first lacks the variance of the draw.
     """
     if train.supervision == "posterior":
         target_BPV = jnp.exp(look.log_p_BPV)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from windtunnel.errors import no_such
-from windtunnel.presets import folder
+from windtunnel.presets import ADDED, folder
 
 _GROUP = re.compile(
     r"Could not find '(?P<group>[\w/]+)/(?P<name>[^']+)'.*?Available options in '[^']+':\n(?P<valid>.*?)(\n\S|$)", re.S
@@ -18,7 +18,9 @@ def one_line(error: Exception, arguments: list[str]) -> str:
     text = "\n".join([str(error), str(error.__cause__ or "")])
     if group := _GROUP.search(text):
         return f"{group['group']}={group['name']}: {no_such(group['name'], group['valid'].split())}"
-    if key := _KEY.search(text):
+    if (key := _KEY.search(text)) and key["key"] in ADDED:
+        return f"{key['key']}: is added to the configuration: +{key['key']}=NAME; `windtunnel list` shows the names"
+    if key:
         return f"{key['key']}: {no_such(key['key'].split('.')[-1], _siblings(key['key'], arguments))}"
     if "group override must be a string" in text:
         return "a group takes a name, not null; `windtunnel list` shows them"
@@ -35,7 +37,7 @@ def _siblings(key: str, arguments: list[str]) -> list[str]:
     search_path = (
         [f"hydra.searchpath=[{','.join(f'file://{Path(added).resolve()}' for added in folders)}]"] if folders else []
     )
-    groups = r"(tunnel|prior|model|position|train|term|hydra/launcher)=\w+"
+    groups = r"(tunnel|prior|model|position|train|\+term|hydra/launcher)=\w+"
     chosen = [argument for argument in arguments if re.fullmatch(groups, argument)]
     with initialize_config_dir(str(folder()), version_base="1.3"):
         config = compose("config", return_hydra_config=key.startswith("hydra."), overrides=[*chosen, *search_path])

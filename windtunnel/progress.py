@@ -66,7 +66,9 @@ class Display:
         self.console.print(line, markup=False)
 
     def show(self, pack: int, what: str, steps: int, kl_bits: float | Sequence[float] | None = None) -> None:
-        """Add `steps` finished model-steps. `what` describes the pack's activity, `kl_bits` is the KL of its studies."""
+        """Add `steps` finished model-steps. `what` describes the pack's activity, `kl_bits` is the KL of its
+        studies.
+        """
         self.done += steps
         kl = self.lines.get(pack, ("", ""))[1] if kl_bits is None else spread(kl_bits)
         self.lines[pack] = what, kl

@@ -28,7 +28,9 @@ HALF = [*SMALL.overrides, f"train.batch={SMALL.batch // 2}"]
 
 
 def milliseconds(call: Callable[[], Any]) -> float:
-    """Milliseconds of one of the STEPS in a call, the median over rounds; the first call compiles and is not counted."""
+    """Milliseconds of one of the STEPS in a call, the median over rounds; the first call compiles and is not
+    counted.
+    """
     times = []
     for _ in range(ROUNDS + 1):
         began = time.perf_counter()

@@ -1,4 +1,6 @@
-"""The published results, and the studies that test them. A published number counts as reproduced up to a factor of two."""
+"""The published results, and the studies that test them. A published number counts as reproduced up to a factor
+of two.
+"""
 
 from functools import partial
 

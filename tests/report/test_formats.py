@@ -9,8 +9,8 @@ import time
 import polars
 import pytest
 
+from tests.commanded import windtunnel
 from tests.report.made import kl, sweep
-from tests.test_cli import windtunnel
 from windtunnel.records.groups import gather, swept_keys
 from windtunnel.report.formats import comma_separated, latex, markdown, parquet, rich
 from windtunnel.report.grid import grid

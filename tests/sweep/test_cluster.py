@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tests import commanded
 from tests.composed import TINY, tiny
 from tests.sweep.commands import command, same, until, windtunnel
 from windtunnel import records
 from windtunnel.errors import BadInput
+from windtunnel.records import jobs
 from windtunnel.report import status
 from windtunnel.spec import digest
-from windtunnel.sweep import cluster, jobs
+from windtunnel.sweep import cluster
 from windtunnel.sweep.point import Point
 from windtunnel.sweep.saved import Saved
 
@@ -36,11 +38,10 @@ STEPS = 3000
         ("hydra.launcher.partitoin=gpu", "hydra.launcher.partitoin: no such name; did you mean partition?"),
     ],
 )
-def test_what_cannot_be_submitted_is_said_in_one_line_and_leaves_nothing(tmp_path, options, message):
-    overrides = ["run", "+sweep=smoke", LAUNCHER[0], *options.split(), f"runs={tmp_path / 'runs'}"]
-    bare = {**os.environ, "PATH": str(tmp_path)}
-    done = subprocess.run(command(*overrides), capture_output=True, text=True, env=bare)
-    assert (done.returncode, done.stdout) == (2, "") and message in done.stderr and done.stderr.count("\n") == 1
+def test_what_cannot_be_submitted_is_said_in_one_line_and_leaves_nothing(tmp_path, monkeypatch, options, message):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, out, err = commanded.windtunnel(tmp_path, "run", "+sweep=smoke", LAUNCHER[0], *options.split())
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 

@@ -15,6 +15,7 @@ If the study was probed in training (`probe.every`), `timing` says when each num
 """
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,6 +118,7 @@ def forces(study: Study, params: Any, count: int, model: Build) -> Forces:
     """
     tables, batch = sequences(study, count)
     kinds = ("scores", "context", "values")
+    plainly = replace(study, train=replace(study.train, terms={}))  # other terms may want taps of their own
 
     def loss(params: Any, added: dict[str, dict[int, Array]]) -> Array:
         tap = Tap(lambda depth, kind, value: value + added[kind][depth], *kinds)
@@ -128,7 +130,7 @@ def forces(study: Study, params: Any, count: int, model: Build) -> Forces:
         def everywhere(inputs: Array, tokens: np.ndarray, **_: Any) -> Array:  # so that taps see all tokens
             return module(inputs, np.arange(inputs.shape[1]), tap=tap)[:, tokens]
 
-        total, weight = measured(study, tables, batch, everywhere)[CROSS_ENTROPY]
+        total, weight = measured(plainly, tables, batch, everywhere)[CROSS_ENTROPY]
         return total / weight
 
     zeros: dict[str, dict[int, Array]] = {kind: {} for kind in kinds}

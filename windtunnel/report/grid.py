@@ -75,6 +75,10 @@ def _chosen(groups: list[Group]) -> list[Column]:
             _column("critical length", "critical_length")._replace(wide=True),
             _column("ratio", "extrapolation_ratio"),
         ]
+    if any_has("other_mass"):
+        columns.append(
+            Column("other mass", lambda group, _: number(group.interval("other_mass").mean), "other_mass", wide=True)
+        )
     if any_has("kl_bits_full"):
         columns += [_column("KL to the pool", "kl_bits"), _column("KL to the prior", "kl_bits_full")]
     return columns

@@ -156,17 +156,20 @@ def show_choices(beside: Path | None = None) -> None:
     if beside is not None and not beside.is_dir():
         raise BadInput(f"--config-dir={beside}: no such folder")
     out = console()
-    for group in presets.GROUPS:
+    offered = {group: presets.choices(group, beside) for group in presets.GROUPS}
+    for group, choices in offered.items():
+        if not choices:
+            continue
         table = Table(
             "",
             "",
             show_header=False,
             box=None,
             padding=(0, 2, 0, 0),
-            title=f"{'+' if group == 'sweep' else ''}{group}=",
+            title=f"{'+' if group in presets.ADDED else ''}{group}=",
             title_justify="left",
             title_style="bold",
         )
-        for name, head in presets.choices(group, beside).items():
+        for name, head in choices.items():
             table.add_row(f"  {name}", head)
         out.print(table)
