@@ -108,8 +108,8 @@ def main() -> None:
         old = [before(plant(np.random.default_rng(seed), SEQUENCES)) for seed in range(DRAWS)]
         verdicts, counts = zip(*(now(plant, np.random.default_rng(seed)) for seed in range(DRAWS)), strict=True)
         past = np.mean([plant(np.random.default_rng(seed), SEQUENCES)[:, PAST_P].mean() for seed in range(DRAWS)])
-        shown = number(float(past)) if np.isfinite(past) else "∞"
-        lines.append([name, shown, counted(old), counted(list(verdicts)), f"{np.median(counts):.0f}"])
+        kl_past = number(float(past)) if np.isfinite(past) else "∞"
+        lines.append([name, kl_past, counted(old), counted(list(verdicts)), f"{np.median(counts):.0f}"])
     head = ["planted model", "KL past", "said before", "says now", "sequences, median"]
     fill(DOC, "rules", table(head, lines, [1, 4]))
     unseen = []

@@ -18,7 +18,7 @@ def at(mean, spread=1.1):
 
 
 @pytest.mark.parametrize(
-    ("posterior", "sample", "said"),
+    ("posterior", "sample", "verdict"),
     [
         (at(0.5), at(0.5), "**reproduced**"),
         (at(0.5), at(2.0), "**differs**: only on the posterior; why"),
@@ -30,12 +30,12 @@ def at(mean, spread=1.1):
         (Interval(0.5, float("nan"), float("nan"), 2), None, "**open**: the interval lies across the bound; why"),
     ],
 )
-def test_a_claim_holds_where_the_whole_interval_does(posterior, sample, said):
+def test_a_claim_holds_where_the_whole_interval_does(posterior, sample, verdict):
     at_most = Published("", "", None, lambda root, rows: None, bound=1.0, because="why")
-    assert at_most.verdict(posterior, sample, None) == said
+    assert at_most.verdict(posterior, sample, None) == verdict
     swap = [of and Interval(1 / of.mean, 1 / of.high, 1 / of.low, of.n) for of in (posterior, sample)]
     at_least = Published("", "", None, lambda root, rows: None, bound=1.0, at_most=False, because="why")
-    assert at_least.verdict(*swap, None) == said
+    assert at_least.verdict(*swap, None) == verdict
 
 
 def test_what_a_trivial_reasoner_does_too_is_said():
@@ -46,13 +46,13 @@ def test_what_a_trivial_reasoner_does_too_is_said():
     assert published.verdict(at(0.5), at(0.5), 1.1) == "**reproduced**"
 
 
-@pytest.mark.parametrize("made", STUDIES, ids=lambda made: made.name)
-def test_its_sweep_has_both_supervisions_and_five_seeds_and_grows_to_the_published_size(made):
-    swept = yaml.safe_load((HERE / f"conf/sweep/{made.sweep}.yaml").read_text())["hydra"]["sweeper"]["params"]
+@pytest.mark.parametrize("reproduced", STUDIES, ids=lambda reproduced: reproduced.name)
+def test_its_sweep_has_both_supervisions_and_five_seeds_and_grows_to_the_published_size(reproduced):
+    swept = yaml.safe_load((HERE / f"conf/sweep/{reproduced.sweep}.yaml").read_text())["hydra"]["sweeper"]["params"]
     assert swept["train.supervision"] == "posterior,sample" and swept["seed"] == "0,1,2,3,4"
-    first = [word.partition(",")[0] for word in made.paper]
+    first = [word.partition(",")[0] for word in reproduced.paper]
     defaults = [f"{key}={str(values).split(',')[0]}" for key, values in swept.items()]
-    assert study(f"+sweep={made.sweep}", *defaults, *first).train.steps >= 300
+    assert study(f"+sweep={reproduced.sweep}", *defaults, *first).train.steps >= 300
 
 
 @pytest.fixture
@@ -84,8 +84,8 @@ def sgd(tmp_path):
     ],
 )
 def test_how_many_times_as_fast(sgd, schedule, rate, plain, expected):
-    found = faster(schedule, rate, plain)(*sgd)
-    assert (found and found.mean) == (expected and pytest.approx(expected))
+    result = faster(schedule, rate, plain)(*sgd)
+    assert (result and result.mean) == (expected and pytest.approx(expected))
 
 
 def test_a_column_is_of_the_studies_that_are_named(sgd):

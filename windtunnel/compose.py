@@ -53,12 +53,12 @@ def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _taken_out(part: Any, key: str = "") -> list[str]:
-    """The values of `plugin` in nested dicts and lists, where they are no more afterwards."""
+    """Remove the key `plugin` from nested dicts and lists, and return its values."""
     if isinstance(part, list):
-        return [name for index, one in enumerate(part) for name in _taken_out(one, f"{key}{index}.")]
+        return [name for index, entry in enumerate(part) for name in _taken_out(entry, f"{key}{index}.")]
     if not isinstance(part, dict):
         return []
     own = [part.pop("plugin")] if "plugin" in part else []
     if own and not isinstance(own[0], str):
         raise BadInput(f"{key}plugin={own[0]}: should be a file or a module")
-    return own + [name for inner, one in part.items() for name in _taken_out(one, f"{key}{inner}.")]
+    return own + [name for inner, entry in part.items() for name in _taken_out(entry, f"{key}{inner}.")]
