@@ -4,7 +4,6 @@ import time
 from statistics import median
 
 import jax
-import numpy as np
 
 from bench.workers import ROUNDS, SMALL
 from windtunnel.compose import compose
@@ -32,12 +31,12 @@ def accelerator() -> list[list[str]]:
 def measure(size: int) -> tuple[float, float]:
     """Model-steps per second (median over calls), and the mean KL over the last steps and the pack."""
     program = Program([compose([*SMALL.overrides, f"train.steps={STEPS}", f"seed={seed}"])[0] for seed in range(size)])
-    state, kl_bits = program.advance(program.start(), CALL)
+    state, curves = program.advance(program.start(), CALL)
     seconds = []
     for _ in range(STEPS // CALL - 1):
         began = time.perf_counter()
-        state, kl_bits = program.advance(state, CALL)
-        jax.block_until_ready(kl_bits)
+        state, curves = program.advance(state, CALL)
+        jax.block_until_ready(curves)
         seconds.append(time.perf_counter() - began)
     assert len(seconds) >= ROUNDS
-    return size * CALL / median(seconds), float(np.asarray(kl_bits)[:size, CALL - 10 : CALL].mean())
+    return size * CALL / median(seconds), float(curves["kl_bits"][:size, CALL - 10 : CALL].mean())

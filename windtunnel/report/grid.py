@@ -16,7 +16,7 @@ RECOVERED = {
     "kl_bits_tempered": "tempered",
     "sharpness": "c",
 }
-CAPTION = "KL in bits: geometric mean over seeds [95 % interval]; lengths: median and range over seeds"
+CAPTION = "KL in bits: geometric mean [95 % interval] over seeds; lengths: median and range"
 
 
 class Column(NamedTuple):
