@@ -25,7 +25,7 @@ def windtunnel(folder, *arguments):
 
 
 BAD = pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("run tunel=recall", "tunel: no such name; did you mean tunnel?"),
         ("run tunnel=recal", "tunnel=recal: no such name; did you mean recall?"),
