@@ -30,6 +30,23 @@ tunnels: .venv/ready ## what every tunnel's preset reaches: trains them all (for
 	$(BIN)/windtunnel run +sweep=tunnels
 	$(BIN)/python scripts/tunnels.py
 
+verdicts: .venv/ready ## the rules of a verdict on planted models (seconds), into docs/verdicts.md
+	$(BIN)/python scripts/verdicts.py
+
+recovery: .venv/ready ## is the data's own prior found? (twenty minutes) into docs/recovery.md
+	$(BIN)/windtunnel run +sweep=recovery
+	$(BIN)/python scripts/recovery.py runs/recovery
+
+instruments: run ## what the instruments see (half an hour), into docs/instruments.md
+	for sweep in convergence em em_adaptive; do $(BIN)/windtunnel run +sweep=$$sweep || exit 1; done
+	$(BIN)/windtunnel run probe.every=50
+	for sweep in extrapolation convergence; do $(BIN)/windtunnel probe runs/$$sweep || exit 1; done
+	$(BIN)/python scripts/instruments.py
+
+docs-figures: ## every figure of README and docs/ again: hours; what was cut off goes on where it was
+	for page in run figures tunnels verdicts external recovery instruments extrapolation architectures reproduce bench; do \
+	  $(MAKE) $$page || exit 1; done
+
 extrapolation: .venv/ready ## every position on every primitive, to 500 horizons (an hour), into docs/extrapolation.md
 	$(BIN)/windtunnel run +sweep=extrapolation_full
 	$(BIN)/python scripts/extrapolation.py
@@ -38,6 +55,15 @@ architectures: .venv/ready ## six architectures at equal parameters (an hour), i
 	$(BIN)/windtunnel run +sweep=architectures
 	$(BIN)/windtunnel run +sweep=architectures_hmm
 	$(BIN)/python scripts/architectures.py
+
+external: .venv/ready ## models from outside beside native ones (five minutes), into docs/external.md
+	$(BIN)/pip install -q -e '.[external]'
+	$(BIN)/windtunnel run +sweep=external_native
+	$(BIN)/python examples/torch_transformer.py tunnel=die evaluate.reach=8 --seeds 3
+	$(BIN)/windtunnel export tunnel=die evaluate.reach=8 train=1000 to=runs/die
+	$(BIN)/python examples/llama.py runs/die --seeds 3
+	for seed in 0 1 2; do $(BIN)/windtunnel judge runs/die runs/die/predictions-$$seed.npz name=llama seed=$$seed; done
+	$(BIN)/python scripts/external.py
 
 reproduce: .venv/ready ## the published claims at a size for two cores (half an hour), into docs/reproduction.md
 	$(BIN)/python scripts/reproduce.py
@@ -56,4 +82,4 @@ clean: ## remove what make made, but not the records in runs/
 	$(BIN)/pip install -q -e '.[report,test,dev]'
 	touch $@
 
-.PHONY: help run test test-slow check bench figures tunnels extrapolation architectures reproduce reproduce-paper wheel clean
+.PHONY: help run test test-slow check bench figures tunnels verdicts recovery instruments docs-figures extrapolation architectures external reproduce reproduce-paper wheel clean

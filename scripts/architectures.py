@@ -12,7 +12,7 @@ BASELINES = ("prior", "last-1", "last-2", "last-4", "last-8", "last-16")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """A line for each model, its best rate deciding; then the trivial baselines."""
+    """A line for each model, with the other numbers at its best rate; then the trivial baselines."""
     rates = sorted({row["train.learning_rate"] for row in rows}, key=float)
     past = rows[0]["reach"] > 1
     head = ["model", *(f"KL at {rate}" for rate in rates), "past the horizon", "remembers", "parameters"]
@@ -20,12 +20,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     for model in dict.fromkeys(row["model"] for row in rows):
         by_rate = {row["train.learning_rate"]: row for row in rows if row["model"] == model}
         best = min(by_rate.values(), key=lambda row: row["kl_bits"])
-        shown = [number(by_rate[rate]["kl_bits"]) if rate in by_rate else "failed" for rate in rates]
-        at = rates.index(best["train.learning_rate"])
-        shown[at] = f"**{shown[at]}**"
+        at_rates = [number(by_rate[rate]["kl_bits"]) if rate in by_rate else "failed" for rate in rates]
+        index = rates.index(best["train.learning_rate"])
+        at_rates[index] = f"**{at_rates[index]}**"
         memory = f"{'> ' if best['equivalent_memory_censored'] else ''}{best['equivalent_memory']}"
         cells = [number(best["kl_bits_past"]) if past else "", memory, f"{best['parameters']:,}"]
-        lines.append([f"`{model}`", *shown, *cells])
+        lines.append([f"`{model}`", *at_rates, *cells])
     for name in BASELINES:
         gap = rows[0]["baselines"].get(name)
         if gap:

@@ -1,8 +1,8 @@
-"""`make bench`: the tables of docs/benchmarks.md. `python scripts/benchmark.py ROW …` measures and prints some of it.
+"""`make bench`: the tables of docs/benchmarks.md. `python scripts/benchmark.py ROW …` measures and prints single rows.
 
-Both sides of a row take turns within it, so compare ratios; the rows are written into the document when all are done,
-`parts` and `accelerator` (tables of their own) whenever they are measured. The rows of training against PyTorch need
-`pip install '.[bench]'`.
+The two sides of a row are measured alternately, so compare ratios. The rows are written into the document when all are
+measured; `parts` and `accelerator`, tables of their own, whenever they are measured. The rows of training against
+PyTorch need `pip install '.[bench]'`.
 """
 
 import os
@@ -44,12 +44,12 @@ def main() -> None:
         print(f"{name} …", flush=True)
         if name in TABLES:
             measure, head = TABLES[name]
-            made = measure()
-            text = table(head, made) if made else "No accelerator was at hand: left empty."
+            rows = measure()
+            text = table(head, rows) if rows else "No accelerator was at hand: left empty."
             fill(DOC, name, text)
         else:
-            lines += (made := [line.cells() for line in ROWS[name]()])
-            text = table(HEAD, made)
+            lines += (rows := [line.cells() for line in ROWS[name]()])
+            text = table(HEAD, rows)
         print(text, flush=True)
     minutes = (time.perf_counter() - began) / 60
     print(f"{minutes:.1f} minutes", flush=True)
@@ -65,8 +65,8 @@ def machine() -> str:
 
 def processor() -> str:
     info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()
+    model = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return model[1] if model else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

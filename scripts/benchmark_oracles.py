@@ -1,7 +1,7 @@
-"""`make bench`: what the exact posteriors cost, beside the training steps that use them, on this machine.
+"""`make bench`: the cost of exact posteriors, beside that of the training steps that use them, on this machine.
 
-For every preset at its training shape: milliseconds to draw a batch, to work out the exact predictive of all its
-positions, and to take a whole step (which does both, and the model's part); exact posteriors a second.
+For every preset at its training shape: milliseconds to draw a batch, to compute the exact predictive at all its
+positions, and to take a whole step (which includes both); and exact posteriors per second.
 """
 
 import time
@@ -30,7 +30,7 @@ CASES["permutation, V=10"] = ["tunnel=permutation", "tunnel.symbols=10"]
 
 
 def milliseconds(function) -> float:
-    """Median over repeats, after a first call that compiles."""
+    """The median over repeats, after a first call that compiles."""
     jax.block_until_ready(function())
     times = []
     for _ in range(REPEATS):
@@ -43,15 +43,15 @@ def milliseconds(function) -> float:
 def measure(study: Study) -> tuple[float, float, float]:
     program = Program([study])
     on_devices = partial(jax.shard_map, mesh=program.mesh, check_vma=False)
-    tables, made = jax.jit(train.prepare)(arrays(study)), arrays(study)
+    tables, study_arrays = jax.jit(train.prepare)(arrays(study)), arrays(study)
     share = study.train.batch // program.mesh.shape[BATCH]
 
     def draw(key):
         numbers = jax.lax.axis_index(BATCH) * share + jnp.arange(share)
-        return train.examples(made, tables, key, numbers)
+        return train.examples(study_arrays, tables, key, numbers)
 
     def judge(batch):
-        return made.tunnel.log_predictive(tables, batch, jnp.arange(study.horizon))
+        return study_arrays.tunnel.log_predictive(tables, batch, jnp.arange(study.horizon))
 
     sample = jax.jit(on_devices(draw, in_specs=(P(),), out_specs=P(BATCH)))
     exact = jax.jit(on_devices(judge, in_specs=(P(BATCH),), out_specs=P(BATCH)))

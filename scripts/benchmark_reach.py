@@ -1,7 +1,7 @@
-"""`make bench`: what it takes to judge a model far past its horizon, into docs/benchmarks.md.
+"""`make bench`: the cost of judging a model far past its horizon, for docs/benchmarks.md.
 
-Two layers of width 64, 8 sequences of `recall`, trained for 500 steps (keys and queries have their size), then judged
-at 8,000 to 64,000 tokens; each case in a process of its own, so that its peak memory is its own.
+Two layers of width 64 are trained for 500 steps, so that keys and queries have realistic norms, then judged on 8
+sequences of `recall` of 8,000 to 64,000 tokens. Each case runs in a process of its own, to measure its peak memory.
 """
 
 import os

@@ -18,25 +18,25 @@ TITLES = {
     "die": "die: accumulate (ten symbols)",
     "hmm_far": "hmm_far: transport",
 }
-EDGES = [0, 1, 2, 4, 8, 16, 32, 64, 128, 500]  # ÷ horizon: in range, then octaves; the last holds two
+EDGES = [0, 1, 2, 4, 8, 16, 32, 64, 128, 500]  # lengths ÷ horizon: in range, then octaves; the last bin is two octaves
 HEAD = "position | KL in range | KL past | critical length | ratio | verdict".split(" | ")
-FLOOR, CEILING = 1e-4, 3.0  # bits: where the colours of the figure end
+FLOOR, CEILING = 1e-4, 3.0  # bits: the range of the figure's colours
 
 
 def octaves(root: Path, rows: list[dict[str, Any]], curve: str) -> np.ndarray:
-    """[octave]: the curve's mean over the bins of an octave, in the geometric mean over the studies."""
-    made = []
+    """[octave]: the curve's mean over the bins of each octave, then the geometric mean over the studies."""
+    means = []
     for row in rows:
         curves = records.read_curves(root / row["study_id"] / "curves.npz")
         last = curves["last"] / row["horizon"]
         within = [(last > low) & (last <= high) for low, high in pairwise(EDGES)]
-        made.append([curves[curve][here].mean() for here in within])
-    return np.exp(np.log(np.maximum(made, 1e-12)).mean(0))
+        means.append([curves[curve][here].mean() for here in within])
+    return np.exp(np.log(np.maximum(means, 1e-12)).mean(0))
 
 
-def table(made: list[Group]) -> str:
+def table(groups: list[Group]) -> str:
     lines = []
-    for group in made:
+    for group in groups:
         if group.done:
             cells = [with_interval(group.interval("kl_bits")), with_interval(group.interval("kl_bits_past")),
                      *(lengths(group, name) for name in CENSORED), group.verdict]  # fmt: skip
@@ -44,23 +44,25 @@ def table(made: list[Group]) -> str:
     return page.table(HEAD, lines, range(1, len(HEAD) - 1))
 
 
-def facts(made: list[Group]) -> str:
-    row = made[0].done[0]
+def facts(groups: list[Group]) -> str:
+    row = groups[0].done[0]
     gap = number(row["headroom_bits_past"])
     return (
         f"Horizon {row['horizon']}, judged to {row['horizon'] * row['reach']:,.0f} observations; the best reasoner "
         f"that sees less is {gap} bits off past the horizon; τ = {row['evaluate']['tolerance']:g}; "
-        f"{row['parameters']:,} parameters and the position's; {row['steps']:,} steps, {seeds(made)} seeds."
+        f"{row['parameters']:,} parameters and the position's; {row['steps']:,} steps, {seeds(groups)} seeds."
     )
 
 
-def seeds(made: list[Group]) -> str:
-    counts = sorted({len(group.done) for group in made if group.done})
+def seeds(groups: list[Group]) -> str:
+    counts = sorted({len(group.done) for group in groups if group.done})
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def figure(root: Path, by_tunnel: dict[str, list[Group]]) -> None:
-    """A panel a tunnel: positions down, length across, KL as colour and number; what is exact (≤ τ) in bold."""
+    """A panel per tunnel: a row per position, a column per octave, KL as colour and number; in bold where exact
+    (≤ τ).
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -70,8 +72,8 @@ def figure(root: Path, by_tunnel: dict[str, list[Group]]) -> None:
     shape = len(next(iter(by_tunnel.values()))) + 1
     panels, axes_all = plt.subplots(2, 2, figsize=(13, 0.72 * shape), layout="constrained")
     names = ["in range", *(f"to {edge} ×" for edge in EDGES[2:])]
-    for axes, (tunnel, made) in zip(axes_all.flat, by_tunnel.items(), strict=False):  # four at most
-        done = [group for group in made if group.done]
+    for axes, (tunnel, groups) in zip(axes_all.flat, by_tunnel.items(), strict=False):  # four at most
+        done = [group for group in groups if group.done]
         values = np.asarray([octaves(root, done[0].done[:1], "headroom_bits")]
                             + [octaves(root, group.done, "kl_bits") for group in done])  # fmt: skip
         tolerance = done[0].done[0]["evaluate"]["tolerance"]
@@ -100,10 +102,10 @@ def main() -> None:
     by_tunnel: dict[str, list[Group]] = {}
     for group in gather([ROOT]):
         by_tunnel.setdefault(group.key["tunnel"], []).append(group)
-    by_tunnel = {tunnel: made for tunnel, made in by_tunnel.items() if any(group.done for group in made)}
+    by_tunnel = {tunnel: groups for tunnel, groups in by_tunnel.items() if any(group.done for group in groups)}
     figure(ROOT, by_tunnel)
-    for tunnel, made in by_tunnel.items():
-        page.fill(DOC, tunnel, f"{facts(made)}\n\n{table(made)}")
+    for tunnel, groups in by_tunnel.items():
+        page.fill(DOC, tunnel, f"{facts(groups)}\n\n{table(groups)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The figures and tables of docs/instruments.md, from records: python scripts/instruments.py [RUNS]
 
 RUNS (default `runs`) holds the sweeps `extrapolation`, `convergence`, `em` and `em_adaptive`, and under `single` a
-study of `recall` that was run with `probe.every`; `windtunnel probe` has looked into the first two. What is not there
-is left as it is.
+study of `recall` that was run with `probe.every`; `windtunnel probe` must have run on the first two. Figures and tables
+whose records are missing are left as they are.
 """
 
 import json
@@ -52,16 +52,16 @@ def save(figure: Any, name: str) -> None:
 def geometry(root: Path) -> None:
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     record = next(of for row, of in probes(root) if row["position"] == "generalized_gaussian")
-    found = record["geometry"]["keys"]
-    for index, head in enumerate(found["heads"]):
+    keys = record["geometry"]["keys"]
+    for index, head in enumerate(keys["heads"]):
         singular = head["singular"]
         axes.plot(range(1, len(singular) + 1), singular, color=COLOURS[index], marker=MARKERS[index], ms=4,
                   label=f"head {head['layer']}.{head['head']}")  # fmt: skip
         axes.plot(range(1, len(singular) + 1), head["untrained"]["singular"], color=COLOURS[index], ls=":", lw=1.2,
                   label="untrained")  # fmt: skip
-    axes.axhline(math.sqrt(found["n"] / found["d"]), color="0.4", lw=0.8)
+    axes.axhline(math.sqrt(keys["n"] / keys["d"]), color="0.4", lw=0.8)
     axes.annotate(
-        "as orthogonal as can be", (31, math.sqrt(found["n"] / found["d"])), ha="right", va="bottom", fontsize=8
+        "as orthogonal as can be", (31, math.sqrt(keys["n"] / keys["d"])), ha="right", va="bottom", fontsize=8
     )
     axes.axvline(12, color="0.4", lw=0.8, ls="--")
     axes.annotate("bits of a key", (12.3, 0.05), fontsize=8)
@@ -79,13 +79,13 @@ def consistency(root: Path) -> None:
         "ablated": "nothing",
     }
     for index, (position, label) in enumerate(POSITIONS.items()):
-        those = [of["consistency"] for row, of in probes(root) if row["position"] == position]
-        for seed, of in enumerate(those):
+        matching = [of["consistency"] for row, of in probes(root) if row["position"] == position]
+        for seed, of in enumerate(matching):
             head = of["heads"][of["best"]]
             share, off = map(float, head["deviation"]), np.maximum(list(head["deviation"].values()), 1e-9)
             left.plot(list(share), off, color=COLOURS[index], marker=MARKERS[index], ms=5, lw=1,
                       label=label if not seed else None)  # fmt: skip
-        for of in those:
+        for of in matching:
             for effect in of["causal"]["heads"]:
                 is_best = effect["head"] == of["heads"][of["best"]]["head"]
                 right.plot([place + 0.2 * index - 0.1 for place in range(len(effects))],
@@ -112,13 +112,15 @@ def stability(root: Path) -> None:
     styles = {"none": ("-", "as it is"), "position": ("--", "position repaired"), "dilution": (":", "content repaired"),
               "both": ("-.", "both repaired")}  # fmt: skip
     for index, (position, label) in enumerate(POSITIONS.items()):
-        those = [of["stability"]["attention"] for row, of in probes(root) if row["position"] == position]
+        attentions = [of["stability"]["attention"] for row, of in probes(root) if row["position"] == position]
         for name, (style, what) in styles.items():
-            kl = np.maximum([of["repair"][name] for of in those], 1e-5)
-            left.plot(those[0]["x"], np.exp(np.log(kl).mean(0)), color=COLOURS[index], ls=style, lw=1.5,
+            kl = np.maximum([of["repair"][name] for of in attentions], 1e-5)
+            left.plot(attentions[0]["x"], np.exp(np.log(kl).mean(0)), color=COLOURS[index], ls=style, lw=1.5,
                       label=f"{label}, {what}" if index or name == "none" else None)  # fmt: skip
-        mass = [[at[of["head"]] for at in of["mass"]] for of in those]
-        right.plot(those[0]["x"], np.mean(mass, axis=0), color=COLOURS[index], marker=MARKERS[index], ms=5, label=label)
+        mass = [[at[of["head"]] for at in of["mass"]] for of in attentions]
+        right.plot(
+            attentions[0]["x"], np.mean(mass, axis=0), color=COLOURS[index], marker=MARKERS[index], ms=5, label=label
+        )
     null = probes(root)[0][1]["stability"]["attention"]
     right.plot(null["x"], null["uniform_mass"], color="0.4", lw=1, ls=":", label="uniform attention")
     left.axhline(0.01, color="0.4", lw=0.8)
@@ -137,13 +139,13 @@ def convergence(root: Path) -> None:
         key = row["tunnel.hypotheses"], row["tunnel.noise"], row["tunnel.prior.beta"]
         groups[key].append(of["convergence"])
     noises = sorted({key[1] for key in groups}, key=float)
-    for (hypotheses, noise, beta), those in groups.items():
+    for (hypotheses, noise, beta), matching in groups.items():
         if hypotheses == "4":
             continue
         axes = panels[int(hypotheses != "2")]
-        colour, used = COLOURS[noises.index(noise)], np.asarray(those[0]["used"])
-        n, exact = (np.asarray(those[0][name])[used] for name in ("seen", "excess_exact"))
-        model = np.mean([np.asarray(of["excess_model"])[used] for of in those], axis=0)
+        colour, used = COLOURS[noises.index(noise)], np.asarray(matching[0]["used"])
+        n, exact = (np.asarray(matching[0][name])[used] for name in ("seen", "excess_exact"))
+        model = np.mean([np.asarray(of["excess_model"])[used] for of in matching], axis=0)
         label = f"noise {noise}, β {beta}"
         axes.plot(n, exact, color=colour, lw=1.2, ls="-" if beta == "2" else "--")
         axes.plot(n, model, color=colour, marker=RATES[beta], ms=4, ls="", label=label)
@@ -155,13 +157,13 @@ def convergence(root: Path) -> None:
     panels[1].legend(frameon=False, fontsize=8)
     save(figure, "convergence")
     lines = [named("hypotheses | noise | prior β | law | theory | exact | model | exact, past | model, past")]
-    for key, those in groups.items():
-        rates = [f"{those[0]['theory']:.3g}"]
+    for key, matching in groups.items():
+        rates = [f"{matching[0]['theory']:.3g}"]
         for name in ("exact", "model", "exact_past", "model_past"):
-            found = [of[name] for of in those if of[name] is not None]
-            spread = f" ± {np.std(found, ddof=1):.1g}" if "model" in name and len(found) > 2 else ""
-            rates.append(f"{np.mean(found):.3g}{spread}" if found else "–")
-        lines.append([*key, those[0]["kind"], *rates])
+            values = [of[name] for of in matching if of[name] is not None]
+            spread = f" ± {np.std(values, ddof=1):.1g}" if "model" in name and len(values) > 2 else ""
+            rates.append(f"{np.mean(values):.3g}{spread}" if values else "–")
+        lines.append([*key, matching[0]["kind"], *rates])
     put("convergence", lines)
 
 
@@ -186,9 +188,9 @@ def dynamics(root: Path) -> None:
 
 
 def em(roots: list[Path]) -> None:
-    """For each tunnel, optimizer and arm: steps to the threshold at the rate that is best for that arm; how many times
-    as fast that is as the plain optimizer at *its* best rate, paired by seed, with a 95 % interval; and steps at the
-    rate below that one.
+    """For each tunnel, optimizer and schedule: steps to the threshold at the schedule's best rate; how many times as
+    fast that is as the plain optimizer at *its* best rate, paired by seed, with a 95 % interval; and the steps at the
+    rate below the plain optimizer's best.
     """
     steps: dict[tuple[str, str], dict[str, dict[float, dict[str, float | None]]]] = {}
     for root in roots:
@@ -196,8 +198,8 @@ def em(roots: list[Path]) -> None:
             at = steps.setdefault((row["tunnel"], row.get("train.optimizer", "sgd")), {}).setdefault(
                 row["train.em"], {}
             )
-            found = steps_to_threshold(*learning_curve(root / row["study_id"]), THRESHOLD[row["tunnel"]])
-            at.setdefault(float(row["train.learning_rate"]), {})[row["seed"]] = found
+            reached = steps_to_threshold(*learning_curve(root / row["study_id"]), THRESHOLD[row["tunnel"]])
+            at.setdefault(float(row["train.learning_rate"]), {})[row["seed"]] = reached
     lines = [
         named("tunnel | optimizer | schedule | best rate | steps | times as fast, tuned | steps at the rate below")
     ]
@@ -210,7 +212,15 @@ def em(roots: list[Path]) -> None:
             tuned, below = speedup(arms["{}"][base], rates[best]), max((r for r in rates if r < base), default=base)
             schedule = "plain" if arm == "{}" else f"`{arm}`"
             lines.append(
-                [tunnel, optimizer, schedule, f"{best:g}", typical(rates[best]), shown(tuned), typical(rates[below])]
+                [
+                    tunnel,
+                    optimizer,
+                    schedule,
+                    f"{best:g}",
+                    typical(rates[best]),
+                    with_interval(tuned),
+                    typical(rates[below]),
+                ]
             )
             if arm != "{}" and tuned is not None:
                 off = [[tuned.mean - tuned.low], [tuned.high - tuned.mean]]
@@ -223,12 +233,12 @@ def em(roots: list[Path]) -> None:
     put("em", lines)
 
 
-def shown(found: Any) -> str:
-    return "–" if found is None else f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
+def with_interval(interval: Any) -> str:
+    return "–" if interval is None else f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
 def heads(root: Path) -> None:
-    """Every head of the two models, as consistency has it."""
+    """The table of every head of the two models, by the instrument `consistency`."""
     lines = [named("position | seed | head | score | slope | R² | ΔKL exact | uniform | ablated | content | position")]
     for row, of in probes(root):
         record = of["consistency"]
@@ -245,7 +255,7 @@ def named(head: str) -> list[str]:
 
 
 def put(name: str, lines: list[list[str]]) -> None:
-    """Put a table into its place in the document."""
+    """Write a table into the document, between its marks."""
     fill(DOC, name, table(lines[0], lines[1:]))
 
 

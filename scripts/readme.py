@@ -1,4 +1,4 @@
-"""`make figures`: put the main sweep's table and figure, as its records have them, into the README."""
+"""`make figures`: write the main sweep's table and figure, from its records, into the README."""
 
 from pathlib import Path
 

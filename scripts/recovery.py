@@ -1,8 +1,9 @@
 """The tables of docs/recovery.md, from the records of `windtunnel run +sweep=recovery`: python scripts/recovery.py ROOT
 
-Beside what the records hold stands `content`: the slope of a head's content score (its score less its positional
-prior) on the exact log-likelihood, over the pairs that a query can see, and the share of variance that this line
-explains. A head whose scores are c × the log-posterior has the slope c; `sharpness` is found from the prior alone.
+Besides the numbers of the records, the tables have `content`: the slope of a head's content score (its score without
+the positional prior) on the exact log-likelihood, over the pairs that a query can see, and the share of variance that
+this line explains. A head whose scores are c × the log-posterior has slope c; `sharpness` is computed from the prior
+alone.
 """
 
 import sys
@@ -29,18 +30,18 @@ HEAD = ["KL in range", "learned β", "learned scale", "KL of prior", "tempered",
 def content(folder: Path) -> tuple[float, float]:
     """(slope, R²) for the head of a one-layer, one-head model of `recall`; each query is centred."""
     study, model, params = windtunnel.load(folder)
-    made: Any = study
-    at = np.arange(made.horizon)
-    batch = made.tunnel.sample(jax.random.key(1), made.tunnel.prepare(made.horizon), EXAMPLES, made.horizon)
+    untyped: Any = study
+    at = np.arange(untyped.horizon)
+    batch = untyped.tunnel.sample(jax.random.key(1), untyped.tunnel.prepare(untyped.horizon), EXAMPLES, untyped.horizon)
     seen = Collect("scores")
     model(params, batch.inputs, at, tap=seen)
     lag_QK = np.maximum(at[:, None] - at[None], 0)
-    log_prior_T = np.asarray(made.tunnel.lag_prior.log_density(jnp.asarray(at, float)))
-    log_likelihood_BQK = np.asarray(made.tunnel.log_posterior((), batch, at), float) - log_prior_T[lag_QK]
-    bias_T = biases(made, made.position, params["layers"]["0"]["attention"]["learned"])[0]
+    log_prior_T = np.asarray(untyped.tunnel.lag_prior.log_density(jnp.asarray(at, float)))
+    log_likelihood_BQK = np.asarray(untyped.tunnel.log_posterior((), batch, at), float) - log_prior_T[lag_QK]
+    bias_T = biases(untyped, untyped.position, params["layers"]["0"]["attention"]["learned"])[0]
     content_BQK = np.asarray(seen["scores"][0], float)[:, 0] - bias_T[lag_QK]
-    found = line(log_likelihood_BQK, content_BQK)
-    return found["slope"], found["r2"]
+    fit = line(log_likelihood_BQK, content_BQK)
+    return fit["slope"], fit["r2"]
 
 
 def cells(root: Path, group: Group) -> list[str]:
@@ -60,9 +61,9 @@ def cells(root: Path, group: Group) -> list[str]:
 
 
 def main(root: Path) -> None:
-    made = groups(records.rows(root), swept_keys(root))
-    named = [key.removeprefix("tunnel.prior.").removeprefix("position.") for key in made[0].key]
-    print(table([*named, *HEAD], [cells(root, group) for group in made]))
+    grouped = groups(records.rows(root), swept_keys(root))
+    named = [key.removeprefix("tunnel.prior.").removeprefix("position.") for key in grouped[0].key]
+    print(table([*named, *HEAD], [cells(root, group) for group in grouped]))
 
 
 if __name__ == "__main__":

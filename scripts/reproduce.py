@@ -1,7 +1,7 @@
-"""`make reproduce`: run what tests the published claims, and put it beside them into docs/reproduction.md.
+"""`make reproduce`: run the sweeps that test published results, and write the comparison into docs/reproduction.md.
 
-`--paper` runs the same sweeps at the published sizes, for a GPU. What is done already is not run again; what was cut
-off goes on. Exit code 1 where a study failed.
+`--paper` runs the same sweeps at the published sizes, for a GPU. Finished studies are not run again; interrupted ones
+are resumed. Exit code 1 if a study failed.
 """
 
 import math
@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from page import fill, table
-from reproduction.claim import Claim, Rows, Study
-from reproduction.claims import STUDIES
+from reproduction.published import Published, Rows, Study
+from reproduction.studies import STUDIES
 from windtunnel import records
 from windtunnel.records.statistics import Interval
 from windtunnel.report.numbers import number, with_interval
@@ -27,37 +27,46 @@ def command(study: Study, paper: bool) -> list[str]:
 
 
 def finished(root: Path) -> list[Rows]:
-    """What is done of a sweep, under each supervision."""
+    """The finished studies of a sweep, for each supervision."""
     rows = records.rows(root) if (root / "sweep.json").exists() else []
     done = [row for row in rows if row["status"] == "done"]
     return [[row for row in done if row["supervision"] == name] for name in SUPERVISIONS]
 
 
-def measured(claim: Claim, root: Path, rows: list[Rows]) -> list[Interval | None]:
-    return [claim.measure(root, those) if those else None for those in rows]
+def measured(published: Published, root: Path, rows: list[Rows]) -> list[Interval | None]:
+    return [published.measure(root, supervised) if supervised else None for supervised in rows]
 
 
-def line(claim: Claim, here: list[Interval | None], at_size: list[Interval | None], trivial: float | None) -> list[str]:
-    intervals, sizes = (["–" if of is None else with_interval(of) for of in found] for found in (here, at_size))
+def line(
+    published: Published, here: list[Interval | None], at_size: list[Interval | None], trivial: float | None
+) -> list[str]:
+    intervals, sizes = (
+        ["–" if of is None else with_interval(of) for of in intervals_of] for intervals_of in (here, at_size)
+    )
     return [
-        claim.what,
-        claim.published or "–",
+        published.what,
+        published.value or "–",
         number(trivial) or "–",
         *intervals,
-        claim.sign,
+        published.sign,
         "; ".join(sizes) if any(at_size) else "GPU: not run",
-        claim.verdict(here[0], here[1], trivial),
+        published.verdict(here[0], here[1], trivial),
     ]
 
 
 def block(study: Study) -> str:
     small, large = RUNS / study.sweep, PAPER / study.sweep
     rows, at_size = finished(small), finished(large)
-    every = [row for those in rows for row in those]
+    every = [row for supervised in rows for row in supervised]
     seconds = math.fsum(row["train_seconds"] + row["compile_seconds"] for row in every)
     lines = [
-        line(claim, measured(claim, small, rows), measured(claim, large, at_size), claim.trivial_of(every))
-        for claim in study.claims
+        line(
+            published,
+            measured(published, small, rows),
+            measured(published, large, at_size),
+            published.trivial_of(every),
+        )
+        for published in study.results
     ]
     return "\n".join([
         f"{study.quantity}.",

@@ -1,10 +1,9 @@
-"""Does this code leave the records that another revision left, bit for bit?
+"""Does this code write the same records as another revision, bit for bit?
 
-`python scripts/same_records.py REVISION` checks REVISION out beside this checkout, runs the same small sweeps with it
-and with what is here, and compares every record: numbers, curves, learning curves, parameters. What a clock or the
-checkout says (seconds, versions, revision) is left out. Keys that only the new records have are listed and allowed.
-Exit code 1 where anything differs. `--keep DIR` keeps both sets of records there, and takes those of REVISION that are
-there already.
+`python scripts/same_records.py REVISION` checks REVISION out beside this checkout, runs the same small sweeps with
+both, and compares every record: numbers, curves, learning curves, parameters. Durations, versions and the revision are
+not compared. Keys that only the new records have are listed and allowed. Exit code 1 if anything differs. `--keep DIR`
+keeps both sets of records in DIR, and uses the records of REVISION that are already there.
 """
 
 import argparse
@@ -67,28 +66,28 @@ def record(checkout: Path, runs: Path) -> None:
 
 
 def compared(before: Path, after: Path) -> tuple[list[str], set[str]]:
-    """What differs, a line each; and the keys that only the new records have."""
-    found: list[str] = []
+    """One line for each difference; and the keys that only the new records have."""
+    differences: list[str] = []
     new: set[str] = set()
     for path in sorted(path for path in before.rglob("*") if path.suffix in (".json", ".jsonl", ".npz", ".csv")):
         name = str(path.relative_to(before))
         if not (after / name).exists():
-            found.append(f"{name}: missing")
+            differences.append(f"{name}: missing")
             continue
         old, now = dict(leaves(path)), dict(leaves(after / name))
         new |= {f"{path.name}:{key.split('[')[0]}" for key in now.keys() - old.keys()}
-        found += [f"{name}: {key}: {old[key]} → {now.get(key, 'missing')}" for key in old
+        differences += [f"{name}: {key}: {old[key]} → {now.get(key, 'missing')}" for key in old
                   if key not in now or not equal(old[key], now[key])]  # fmt: skip
     for path in sorted(before.rglob("checkpoint")):
         name = str(path.relative_to(before))
         old, now = parameters(path), parameters(after / name)
-        found += [f"{name}: {key} differs" for key in old.keys() | now.keys()
+        differences += [f"{name}: {key} differs" for key in old.keys() | now.keys()
                   if key not in old or key not in now or not equal(old[key], now[key])]  # fmt: skip
-    return found, new
+    return differences, new
 
 
 def leaves(path: Path) -> Iterator[tuple[str, Any]]:
-    """(key, value) of all that a file holds, but for what a clock says."""
+    """(key, value) of everything in a file, except durations, times and versions."""
     if path.suffix == ".npz":
         with np.load(path) as file:
             yield from file.items()
@@ -119,8 +118,8 @@ def parameters(folder: Path) -> dict[str, np.ndarray]:
 
     import windtunnel
 
-    found = jax.tree_util.tree_flatten_with_path(windtunnel.load(folder.parent)[2])[0]
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in found}
+    flat = jax.tree_util.tree_flatten_with_path(windtunnel.load(folder.parent)[2])[0]
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}
 
 
 def equal(a: Any, b: Any) -> bool:

@@ -17,7 +17,7 @@ free_port() {  # the first port from $1 on that nobody listens on
   echo "$port"
 }
 
-running() {  # the process that runs daemon $1 out of this folder; its number may have gone to another program since
+running() {  # the process of daemon $1 from this folder, if it still runs; its id may have been reused since
   local pid
   pid=$(cat "$dir/$1.pid" 2>/dev/null) || return 1
   [[ $(readlink "/proc/$pid/exe") == "$dir/root/"* ]] && echo "$pid"
@@ -40,8 +40,8 @@ configure() {
   host=$(hostname -s)
   megabytes=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
   controller=$(free_port 16817)
-  # The daemons answer on loopback alone, for they ask nobody who they are. A task that is requeued starts again after
-  # the life of a credential: two minutes by default, too long for a test.
+  # The daemons listen on loopback only, because they do not authenticate anybody. A requeued task starts again after
+  # the lifetime of a credential: two minutes by default, too long for a test.
   cat > "$dir/slurm.conf" <<CONF
 ClusterName=windtunnel
 SlurmctldHost=$host(127.0.0.1)

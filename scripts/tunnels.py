@@ -1,4 +1,4 @@
-"""`make tunnels`: put what every tunnel's preset reaches, as the records of `+sweep=tunnels` have it, into docs/."""
+"""`make tunnels`: write the results of every tunnel's preset, from the records of `+sweep=tunnels`, into docs/."""
 
 from collections import defaultdict
 from pathlib import Path

@@ -27,16 +27,16 @@ def commands(page: Path) -> list[Command]:
     lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
     parts = [line.partition(" #") for line in lines if line.strip() and not line.startswith("#")]
     return [
-        Command(page.name, one.strip().removesuffix(" &"), comment.strip())
+        Command(page.name, part.strip().removesuffix(" &"), comment.strip())
         for text, _, comment in parts
-        for one in text.split("&&")
+        for part in text.split("&&")
     ]
 
 
 def files(page: Path) -> dict[str, str]:
     """{path: content} of the blocks that follow a line with nothing but a path."""
-    found = re.findall(r"^`([\w/.-]+)`:\n\n```\w+\n(.*?)^```", page.read_text(), re.S | re.M)
-    return dict(found)
+    files = re.findall(r"^`([\w/.-]+)`:\n\n```\w+\n(.*?)^```", page.read_text(), re.S | re.M)
+    return dict(files)
 
 
 def write(page: Path, folder: Path) -> None:

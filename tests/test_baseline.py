@@ -22,7 +22,7 @@ SYMBOLS, BATCH = 5, 16
 
 
 @pytest.fixture(scope="module")
-def made():
+def both_models():
     """A study, its start with every parameter moved (so that no gradient is zero), and the same in PyTorch."""
     shape = "model.layers=2 model.heads=2 model.width=16 model.hidden=64".split()
     knobs = ["train.steps=20", f"train.batch={BATCH}", "seed=3"]
@@ -54,8 +54,8 @@ def assert_same(ours, theirs, atol: float = 2e-5) -> None:
         np.testing.assert_allclose(value, theirs[name].detach(), atol=atol * float(value.abs().max()), err_msg=name)
 
 
-def test_data_are_bijections_and_judged_alike(made, tokens):
-    ours, _, _ = made
+def test_data_are_bijections_and_judged_alike(both_models, tokens):
+    ours, _, _ = both_models
     p = training.exact(torch.from_numpy(tokens), SYMBOLS).numpy()
     expected = jnp.exp(ours.tunnel.log_predictive(ours.tunnel.prepare(SYMBOLS), batch_of(tokens), jnp.arange(SYMBOLS)))
     np.testing.assert_allclose(p, expected, atol=1e-6)
@@ -65,8 +65,8 @@ def test_data_are_bijections_and_judged_alike(made, tokens):
     assert abs(count - 6000 / 36).max() < 5 * (6000 / 36) ** 0.5
 
 
-def test_same_logits_loss_and_gradients(made, tokens):
-    ours, params, theirs = made
+def test_same_logits_loss_and_gradients(both_models, tokens):
+    ours, params, theirs = both_models
     module, batch = train.build(ours, jax.random.key(0)), batch_of(tokens)
 
     def loss(params):
@@ -84,9 +84,9 @@ def test_same_logits_loss_and_gradients(made, tokens):
     assert_same(gradients, {name: parameter.grad for name, parameter in theirs.model.named_parameters()})
 
 
-def test_same_steps_of_the_optimiser(made):
+def test_same_steps_of_the_optimiser(both_models):
     """Four steps on the same gradients, large and small: clipped and not, along the schedule from its start."""
-    ours, params, theirs = made
+    ours, params, theirs = both_models
     theirs.model.load(params)
     names = {id(p): name for name, p in theirs.model.named_parameters()}
     transformation = optimizer(ours.train)
@@ -103,9 +103,9 @@ def test_same_steps_of_the_optimiser(made):
         assert_same(params, dict(theirs.model.named_parameters()), atol=2e-5)
 
 
-def test_same_learning_curve(made):
+def test_same_learning_curve(both_models):
     """As statistics: both reach the same loss, from starts and on data of their own."""
-    ours, _, _ = made
+    ours, _, _ = both_models
     _, curves = jax.jit(partial(train.advance, ours, train.prepare(ours)))(train.start(ours), jnp.int32(20))
     start = training.Training(SYMBOLS, 2, 2, 16, BATCH, 20)
     entropy = np.mean(np.log(np.arange(SYMBOLS, 0, -1)))

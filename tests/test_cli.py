@@ -25,7 +25,7 @@ def windtunnel(folder, *arguments):
 
 
 BAD = pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("run tunel=recall", "tunel: no such name; did you mean tunnel?"),
         ("run tunnel=recal", "tunnel=recal: no such name; did you mean recall?"),
@@ -55,9 +55,9 @@ BAD = pytest.mark.parametrize(
 
 
 @BAD
-def test_bad_input_is_answered_in_one_line_with_exit_code_2(tmp_path, arguments, said):
+def test_bad_input_is_answered_in_one_line_with_exit_code_2(tmp_path, arguments, message):
     """In this process: none of these gets as far as to train."""
-    one_line(tmp_path, commanded.windtunnel(tmp_path, *arguments.replace("'", "").split()), said)
+    one_line(tmp_path, commanded.windtunnel(tmp_path, *arguments.replace("'", "").split()), message)
 
 
 # What ends in Hydra, what ends at our door, and what ends in argparse.
@@ -71,9 +71,9 @@ def test_so_is_it_by_a_process(tmp_path, arguments):
     assert ended == commanded.windtunnel(tmp_path, *arguments.split())
 
 
-def one_line(folder, ended, said):
+def one_line(folder, ended, message):
     code, out, err = ended
-    assert (code, out) == (2, "") and said in err
+    assert (code, out) == (2, "") and message in err
     assert err.startswith("windtunnel: ") and err.count("\n") == 1
     assert not list(folder.iterdir()), "nothing is left behind"
 

@@ -25,7 +25,7 @@ def changed(key: str, value: object) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("tunnel.noise", 0.7, "tunnel.noise=0.7: should be less than or equal to 0.5"),
         ("tunnel.noise", float("nan"), "tunnel.noise=nan: should be"),
@@ -51,10 +51,10 @@ def changed(key: str, value: object) -> dict:
         ("speed", 3, "speed: no such name; did you mean seed?"),
     ],
 )
-def test_bad_input_is_one_line_with_key_value_and_what_is_valid(key, value, said):
+def test_bad_input_is_one_line_with_key_value_and_what_is_valid(key, value, message):
     with pytest.raises(BadInput) as error:
         config.door(changed(key, value))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -67,7 +67,7 @@ def test_a_tunnel_that_ends_bounds_horizon_and_reach():
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (["tunnel.hypotheses=1000"], "tunnel.hypotheses=1000: recall has no such size; the nearest: 512 and 1024"),
         (["tunnel.hypotheses=1000000000"], "no such size; the nearest: 16777216"),
@@ -76,10 +76,10 @@ def test_a_tunnel_that_ends_bounds_horizon_and_reach():
         (["tunnel.hypotheses=1024", "tunnel.bits=10"], "tunnel.bits=10 sets it already; give one of the two"),
     ],
 )
-def test_the_number_of_hypotheses_is_a_way_to_set_the_size(overrides, said):
+def test_the_number_of_hypotheses_is_a_way_to_set_the_size(overrides, message):
     with pytest.raises(BadInput) as error:
         composed.study(*overrides)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_the_number_of_hypotheses_stands_for_the_size():
@@ -89,7 +89,7 @@ def test_the_number_of_hypotheses_stands_for_the_size():
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (["tunnel=hmm_tokens", "tunnel.mixing=0.5"], "tunnel.mixing: parameters=tokens has none"),
         (["tunnel=hmm_tokens", "tunnel.states=21"], "hold at most 20 states"),
@@ -104,10 +104,10 @@ def test_the_number_of_hypotheses_stands_for_the_size():
         (["tunnel=urn", "tunnel.hypotheses=2000000"], "less than or equal to 1000000"),
     ],
 )
-def test_every_tunnel_says_what_it_cannot_do(overrides, said):
+def test_every_tunnel_says_what_it_cannot_do(overrides, message):
     with pytest.raises(BadInput) as error:
         composed.study(*overrides)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_rope_needs_an_even_head_width():
@@ -152,11 +152,11 @@ def test_a_nested_spec_is_a_child():
 
 
 def test_numbers_become_arrays_of_one_type():
-    one, two = composed.study("tunnel.noise=0"), composed.study("seed=3")  # Hydra reads 0 as a whole number
-    pack = stack([one, two])
+    first, second = composed.study("tunnel.noise=0"), composed.study("seed=3")  # Hydra reads 0 as a whole number
+    pack = stack([first, second])
     assert pack.tunnel.noise.dtype == "float32" and pack.seed.dtype == "int32"
     assert pack.tunnel.noise.shape == pack.seed.shape == (2,)
-    assert arrays(one).seed.shape == ()
+    assert arrays(first).seed.shape == ()
 
 
 def test_the_name_of_a_study_hashes_what_shapes_its_parameters():
@@ -169,8 +169,8 @@ def test_the_name_of_a_study_hashes_what_shapes_its_parameters():
 
 def test_plain_goes_back_through_the_door():
     for overrides in ([], ["tunnel=bijection"], ["position=rope", "prior=uniform"]):
-        made = composed.study(*overrides)
-        assert config.study(plain(made)) == made
+        composed_study = composed.study(*overrides)
+        assert config.study(plain(composed_study)) == composed_study
 
 
 SPECS = {
@@ -194,12 +194,12 @@ def test_every_choice_lists_the_fields_of_its_spec(group):
             listed = listed.get(group, {})
         if "defaults" in listed or (group == "tunnel" and "name" not in listed):
             continue  # it adds to another file
-        made = by_name.get(listed.get("name"), specs[0])
-        fields = plain(made())
+        member = by_name.get(listed.get("name"), specs[0])
+        fields = plain(member())
         missing = set(fields) - set(listed) - {"prior", "layers" if group == "position" else ""}
         assert not missing, f"{path.name} does not list {missing}"
-        if getattr(made, "size", None):  # null in the file: two keys can set it
-            assert listed.pop(made.size) is None and listed.pop("hypotheses") is None
+        if getattr(member, "size", None):  # null in the file: two keys can set it
+            assert listed.pop(member.size) is None and listed.pop("hypotheses") is None
         if path.stem in ("default", listed.get("name")):
             listed.pop("domains", None)  # specs in turn
             assert {key: value for key, value in listed.items() if fields[key] != value} == {}, path.name

@@ -11,18 +11,18 @@ from windtunnel.progress import Display, spread
 
 def display(monkeypatch, terminal):
     out = io.StringIO()
-    made = Console(file=out, force_terminal=terminal, width=100, highlight=False)
-    monkeypatch.setattr(progress, "console", lambda: made)
+    recorder = Console(file=out, force_terminal=terminal, width=100, highlight=False)
+    monkeypatch.setattr(progress, "console", lambda: recorder)
     return Display(400, 2), out
 
 
 def test_in_a_pipe_a_line_now_and_then(monkeypatch):
     clock = iter(range(0, 1000, 6))
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    shown, out = display(monkeypatch, terminal=False)
-    with shown:
+    bar, out = display(monkeypatch, terminal=False)
+    with bar:
         for _ in range(10):
-            shown.show(1, "position=bam (2 studies)", 20, [0.5, 0.25])
+            bar.show(1, "position=bam (2 studies)", 20, [0.5, 0.25])
     lines = out.getvalue().splitlines()
     assert 3 <= len(lines) <= 6, "not one for every call"
     assert lines[-1].startswith("200/400 steps · pack 1/2 · position=bam (2 studies) · KL 0.5 0.25 bits · ")
@@ -30,13 +30,13 @@ def test_in_a_pipe_a_line_now_and_then(monkeypatch):
 
 
 def test_in_a_terminal_every_pack_has_its_line_and_keeps_its_kl(monkeypatch):
-    shown, out = display(monkeypatch, terminal=True)
-    with shown:
-        shown.say("Which prior?")
-        shown.show(1, "position=[bam]", 200, [0.5, 0.25])
-        shown.show(1, "position=[bam] · evaluating", 0)
-        shown.show(2, "position=rope", 100, 0.125)
-        shown.live.refresh()
+    bar, out = display(monkeypatch, terminal=True)
+    with bar:
+        bar.say("Which prior?")
+        bar.show(1, "position=[bam]", 200, [0.5, 0.25])
+        bar.show(1, "position=[bam] · evaluating", 0)
+        bar.show(2, "position=rope", 100, 0.125)
+        bar.live.refresh()
     frame = out.getvalue().split("Which prior?")[-1]
     assert "position=[bam] · evaluating" in frame and "KL 0.5 0.25 bits" in frame and "KL 0.12 bits" in frame
     assert "pack 2 of 2" in frame and "300/400" in frame
@@ -44,7 +44,7 @@ def test_in_a_terminal_every_pack_has_its_line_and_keeps_its_kl(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kl_bits", "said"),
+    ("kl_bits", "text"),
     [
         (0.0312, "0.031"),
         ([0.0312, float("nan")], "0.031 nan"),
@@ -53,5 +53,5 @@ def test_in_a_terminal_every_pack_has_its_line_and_keeps_its_kl(monkeypatch):
         ([float("nan")] * 6, "nan"),
     ],
 )
-def test_many_studies_are_told_by_their_spread(kl_bits, said):
-    assert spread(kl_bits) == said
+def test_many_studies_are_told_by_their_spread(kl_bits, text):
+    assert spread(kl_bits) == text

@@ -22,18 +22,18 @@ TRUTHS = [(3.0, 0.5), (10.0, 0.5), (3.0, 1.0), (10.0, 1.5), (3.0, 2.0), (3.0, 4.
 LAG = np.arange(64.0)
 
 
-def learned(position, made):
+def learned(position, composed):
     """The parameters of a model of which only the positional prior matters."""
     numbers = [
-        at.parameters(jax.random.key(0), made.model.heads, made.model.width, made.horizon)
-        for at in per_layer(position, made.model.layers)
+        at.parameters(jax.random.key(0), composed.model.heads, composed.model.width, composed.horizon)
+        for at in per_layer(position, composed.model.layers)
     ]
     return {"layers": {str(layer): {"attention": {"learned": of}} for layer, of in enumerate(numbers)}}
 
 
 def recovered(position, *overrides):
-    made = dataclasses.replace(study(*overrides), position=position)
-    return recovery(made, learned(position, made))
+    composed = dataclasses.replace(study(*overrides), position=position)
+    return recovery(composed, learned(position, composed))
 
 
 def loops(log_prior, bias):
@@ -92,12 +92,12 @@ def test_what_does_not_fall_with_distance_has_no_scale_and_no_beta(bias):
 
 
 def test_a_position_that_is_the_prior_is_recovered():
-    found = recovered(GeneralizedGaussian(scale=10.0, beta=0.5), "evaluate.reach=4")
-    assert [(row["layer"], row["head"]) for row in found["recovery"]] == [(0, 0), (0, 1)]
-    for row in found["recovery"]:
+    record = recovered(GeneralizedGaussian(scale=10.0, beta=0.5), "evaluate.reach=4")
+    assert [(row["layer"], row["head"]) for row in record["recovery"]] == [(0, 0), (0, 1)]
+    for row in record["recovery"]:
         assert row["kl_bits"] < 1e-9 and row["kl_bits_reach"] < 1e-9
         assert (row["scale"], row["beta"]) == pytest.approx((row["true_scale"], row["true_beta"]), rel=1e-3)
-    assert found["recovered_beta"] == pytest.approx(0.5, rel=1e-3)
+    assert record["recovered_beta"] == pytest.approx(0.5, rel=1e-3)
 
 
 def test_bam_that_starts_uniform_is_as_far_as_the_uniform_prior():
@@ -111,27 +111,27 @@ def test_bam_that_starts_uniform_is_as_far_as_the_uniform_prior():
 @pytest.mark.parametrize(("scale", "beta"), TRUTHS)
 def test_the_fit_of_bam_is_its_closed_form(scale, beta):
     """α = e^(−θα/θβ) and β = θβ, but for the ε that BAM adds to the distance, which shows at 0 where β is small."""
-    made = study("position=bam", "model.heads=1")
-    bias = biases(made, Bam(), {"log_alpha": jnp.asarray([-beta * math.log(scale)]), "beta": jnp.asarray([beta])})[0]
+    spec = study("position=bam", "model.heads=1")
+    bias = biases(spec, Bam(), {"log_alpha": jnp.asarray([-beta * math.log(scale)]), "beta": jnp.asarray([beta])})[0]
     row = fit(-LAG / 10, bias[:64])
     assert (row["scale"], row["beta"]) == pytest.approx((scale, beta), rel=2e-3 if beta >= 1 else 0.04)
 
 
 def test_every_head_and_layer_has_its_row_and_the_best_head_is_named():
-    found = recovered(Alibi(), "model.layers=2", "tunnel.prior.beta=1", "tunnel.prior.scale=16")
-    assert [(row["layer"], row["head"]) for row in found["recovery"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert [row["scale"] for row in found["recovery"][:2]] == pytest.approx([16, 256], rel=1e-3)
-    assert found["recovered_scale"] == pytest.approx(16, rel=1e-3)
-    found = recovered(PerLayer(layers=(Rope(), Alibi())), "model.layers=2")
-    assert {row["layer"] for row in found["recovery"]} == {1}
+    record = recovered(Alibi(), "model.layers=2", "tunnel.prior.beta=1", "tunnel.prior.scale=16")
+    assert [(row["layer"], row["head"]) for row in record["recovery"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [row["scale"] for row in record["recovery"][:2]] == pytest.approx([16, 256], rel=1e-3)
+    assert record["recovered_scale"] == pytest.approx(16, rel=1e-3)
+    record = recovered(PerLayer(layers=(Rope(), Alibi())), "model.layers=2")
+    assert {row["layer"] for row in record["recovery"]} == {1}
 
 
 @pytest.mark.parametrize("name", sorted(set(POSITIONS) - {"per_layer"}))
 def test_every_position_that_has_a_bias_is_held_against_the_prior(name):
     has_bias = type(POSITIONS[name]).bias is not Position.bias
     with jax.numpy_rank_promotion("allow"):
-        found = recovered(POSITIONS[name], "evaluate.reach=2")
-    assert bool(found) == has_bias and all(math.isfinite(row["kl_bits"]) for row in found.get("recovery", []))
+        record = recovered(POSITIONS[name], "evaluate.reach=2")
+    assert bool(record) == has_bias and all(math.isfinite(row["kl_bits"]) for row in record.get("recovery", []))
 
 
 def test_nothing_is_said_where_there_is_nothing_to_recover():
@@ -168,17 +168,17 @@ def test_the_record_the_verdict_and_the_answer(tmp_path):
     result = records.read_json(root / points[1].id / "result.json")
     assert [row["true_beta"] for row in result["recovery"]] == [2, 2]
     assert result["recovered_kl_bits"] == min(row["kl_bits"] for row in result["recovery"])
-    said = verdict(root / points[1].id)[1].splitlines()[-1]
-    assert said.startswith("prior of head 0.1: β ") and "(true 2.0)" in said
+    last_line = verdict(root / points[1].id)[1].splitlines()[-1]
+    assert last_line.startswith("prior of head 0.1: β ") and "(true 2.0)" in last_line
 
     for point, (kl, tempered) in zip(points, [(0.001, 0.001), (0.1, 0.001), (0.1, 0.1)], strict=True):
         path = root / point.id / "result.json"
-        made = {"recovered_kl_bits": kl, "recovered_kl_bits_tempered": tempered, "recovered_beta": 1.5}
-        records.write_json(path, records.read_json(path) | made)
-    table, made = summary(root)
+        numbers = {"recovered_kl_bits": kl, "recovered_kl_bits_tempered": tempered, "recovered_beta": 1.5}
+        records.write_json(path, records.read_json(path) | numbers)
+    table, numbers = summary(root)
     assert [str(column.header) for column in table.columns][:5] == [
         "tunnel.prior.beta", "seeds", "KL in range", "learned β", "scale"]  # fmt: skip
-    assert answer(made) == (
+    assert answer(numbers) == (
         "The data's prior is recovered in 1 of 3 cases (KL ≤ 0.01 bits), up to a temperature in 2; not in 4."
     )
     assert "recovered in" not in answer(groups(records.rows(root), ["seed"])), "another sweep asks another question"

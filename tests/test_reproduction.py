@@ -1,13 +1,13 @@
-"""What `make reproduce` says of a claim, and that what it runs can be run."""
+"""The verdicts of `make reproduce` on published results, and the sweeps that it runs."""
 
 import json
 
 import pytest
 import yaml
 
-from reproduction.claim import Claim
-from reproduction.claims import STUDIES
 from reproduction.measures import column, faster
+from reproduction.published import Published
+from reproduction.studies import STUDIES
 from tests.composed import study
 from tests.documented import HERE
 from windtunnel.records.statistics import Interval
@@ -18,7 +18,7 @@ def at(mean, spread=1.1):
 
 
 @pytest.mark.parametrize(
-    ("posterior", "sample", "said"),
+    ("posterior", "sample", "verdict"),
     [
         (at(0.5), at(0.5), "**reproduced**"),
         (at(0.5), at(2.0), "**differs**: only on the posterior; why"),
@@ -30,27 +30,29 @@ def at(mean, spread=1.1):
         (Interval(0.5, float("nan"), float("nan"), 2), None, "**open**: the interval lies across the bound; why"),
     ],
 )
-def test_a_claim_holds_where_the_whole_interval_does(posterior, sample, said):
-    at_most = Claim("", "", None, lambda root, rows: None, bound=1.0, because="why")
-    assert at_most.verdict(posterior, sample, None) == said
+def test_a_claim_holds_where_the_whole_interval_does(posterior, sample, verdict):
+    at_most = Published("", "", None, lambda root, rows: None, bound=1.0, because="why")
+    assert at_most.verdict(posterior, sample, None) == verdict
     swap = [of and Interval(1 / of.mean, 1 / of.high, 1 / of.low, of.n) for of in (posterior, sample)]
-    at_least = Claim("", "", None, lambda root, rows: None, bound=1.0, at_most=False, because="why")
-    assert at_least.verdict(*swap, None) == said
+    at_least = Published("", "", None, lambda root, rows: None, bound=1.0, at_most=False, because="why")
+    assert at_least.verdict(*swap, None) == verdict
 
 
 def test_what_a_trivial_reasoner_does_too_is_said():
-    claim = Claim("", "", 0.9, lambda root, rows: None, bound=1.0)
-    assert claim.verdict(at(0.5), at(0.5), claim.trivial_of([])) == "**reproduced**, and so does the trivial one"
-    assert claim.verdict(at(0.5), at(0.5), 1.1) == "**reproduced**"
+    published = Published("", "", 0.9, lambda root, rows: None, bound=1.0)
+    assert (
+        published.verdict(at(0.5), at(0.5), published.trivial_of([])) == "**reproduced**, and so does the trivial one"
+    )
+    assert published.verdict(at(0.5), at(0.5), 1.1) == "**reproduced**"
 
 
-@pytest.mark.parametrize("made", STUDIES, ids=lambda made: made.name)
-def test_its_sweep_has_both_supervisions_and_five_seeds_and_grows_to_the_published_size(made):
-    swept = yaml.safe_load((HERE / f"conf/sweep/{made.sweep}.yaml").read_text())["hydra"]["sweeper"]["params"]
+@pytest.mark.parametrize("reproduced", STUDIES, ids=lambda reproduced: reproduced.name)
+def test_its_sweep_has_both_supervisions_and_five_seeds_and_grows_to_the_published_size(reproduced):
+    swept = yaml.safe_load((HERE / f"conf/sweep/{reproduced.sweep}.yaml").read_text())["hydra"]["sweeper"]["params"]
     assert swept["train.supervision"] == "posterior,sample" and swept["seed"] == "0,1,2,3,4"
-    first = [word.partition(",")[0] for word in made.paper]
+    first = [word.partition(",")[0] for word in reproduced.paper]
     defaults = [f"{key}={str(values).split(',')[0]}" for key, values in swept.items()]
-    assert study(f"+sweep={made.sweep}", *defaults, *first).train.steps >= 300
+    assert study(f"+sweep={reproduced.sweep}", *defaults, *first).train.steps >= 300
 
 
 @pytest.fixture
@@ -82,8 +84,8 @@ def sgd(tmp_path):
     ],
 )
 def test_how_many_times_as_fast(sgd, schedule, rate, plain, expected):
-    found = faster(schedule, rate, plain)(*sgd)
-    assert (found and found.mean) == (expected and pytest.approx(expected))
+    result = faster(schedule, rate, plain)(*sgd)
+    assert (result and result.mean) == (expected and pytest.approx(expected))
 
 
 def test_a_column_is_of_the_studies_that_are_named(sgd):

@@ -15,8 +15,8 @@ from windtunnel.trackers import TRACKERS, Tracking
 
 def tracked(name, root):
     """Two studies side by side, as a pack trains; what was said."""
-    said: list[str] = []
-    tracking = Tracking(name, root, said.append)
+    lines: list[str] = []
+    tracking = Tracking(name, root, lines.append)
     for study in ("a", "b"):
         tracking.begin(study, {"seed": 1})
     for step in (1, 2):
@@ -25,7 +25,7 @@ def tracked(name, root):
     for study in ("a", "b"):
         tracking.log(study, 2, {"verdict/kl_bits": 0.25})
         tracking.end(study)
-    return said
+    return lines
 
 
 def test_tensorboard(tmp_path):
@@ -96,8 +96,8 @@ def test_none_is_none(tmp_path):
 @pytest.mark.parametrize("name", TRACKERS)
 def test_a_missing_one_is_one_line_before_anything_trains(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
-    said = rf"tracker={name}: .* is not installed \(pip install 'windtunnel\[{name}\]'\)"
-    with pytest.raises(BadInput, match=said):
+    message = rf"tracker={name}: .* is not installed \(pip install 'windtunnel\[{name}\]'\)"
+    with pytest.raises(BadInput, match=message):
         door(plain(f"tracker={name}"))
 
 

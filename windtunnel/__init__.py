@@ -14,28 +14,32 @@ __version__ = "0.1.0"
 
 
 def load(folder: str | Path) -> tuple[Any, Any, Any]:
-    """A finished study, for notebooks: (study, model, params).
+    """(study, model, params) of a finished study, for notebooks.
 
     `model(params, inputs, tokens, tap=…)` gives logits [B, P, V] at these tokens; see `models/tap.py` for taps.
     """
+    from windtunnel.canary import check_compiler
     from windtunnel.load import load
 
+    check_compiler()
     return load(Path(folder))
 
 
 def problem(*overrides: str) -> Any:
-    """The problem of the study that these overrides make, for models from outside: `problem("tunnel=recall")`.
+    """The problem of the study with these overrides, for models from outside: `problem("tunnel=recall")`.
 
     It has `evaluation` (numpy arrays), `batches(seed)` (an endless iterator of training batches) and
     `judge(log_q_or_callable, name=…)`; see `external/posed.py`.
     """
+    from windtunnel.canary import check_compiler
     from windtunnel.external import pose
 
+    check_compiler()
     return pose(*overrides)
 
 
 class _Package(ModuleType):
-    """Python would put the modules `load` and `problem` in the place of the functions, once they are imported."""
+    """Keeps the functions `load` and `problem`, which Python would replace by the modules of the same names."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in ("load", "problem"):

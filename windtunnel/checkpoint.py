@@ -1,4 +1,4 @@
-"""Checkpoints of pytrees. The only module that knows orbax."""
+"""Checkpoints of pytrees. No other module uses orbax."""
 
 import logging
 import os
@@ -14,22 +14,22 @@ import numpy as np
 
 from windtunnel.errors import BadInput, CannotWrite
 
-ROOM = 2**17  # bytes, of what describes the arrays
+ROOM = 2**17  # bytes for the metadata of the arrays
 _WHY = re.compile(r"[^:]*(?= \[os_error_code)")
 
 
 def save(folder: Path, tree: Any) -> None:
-    """Write a tree of arrays to `folder`, whole or not at all; what was there stays until the new one is whole.
+    """Write a tree of arrays to `folder` atomically: the old checkpoint stays until the new one is complete.
 
-    Raises `CannotWrite`. (orbax alone removes the old one first, takes minutes to notice a folder without rights, and
-    on a full disk its threads print pages: so there is made sure of the room beforehand.)
+    Raises `CannotWrite`. (By itself, orbax removes the old checkpoint first and takes minutes to notice a folder
+    without permissions. On a full disk its threads print pages of errors, so the space is reserved first.)
     """
     new, old = _beside(folder, "new"), _beside(folder, "old")
     arrays = jax.tree.map(np.asarray, tree)
     try:
         _clear(folder)
         new.mkdir(parents=True)
-        _make_sure(new / "room", ROOM + sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
+        _check_room(new / "room", ROOM + sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
         new.rmdir()
         with _quiet() as ocp:
             ocp.save_pytree(new.absolute(), arrays)
@@ -50,7 +50,7 @@ def save(folder: Path, tree: Any) -> None:
 def load(folder: Path, like: Any) -> Any:
     """The tree in `folder`, as numpy arrays; `like` has its structure, shapes and types.
 
-    Raises `BadInput` where the tree has another structure: another version of the program saved it.
+    Raises `BadInput` if the saved tree has another structure, because another version of windtunnel saved it.
     """
     _settle(folder)
     abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
@@ -67,18 +67,19 @@ def load(folder: Path, like: Any) -> Any:
 
 
 def exists(folder: Path) -> bool:
-    """Whether there is a finished checkpoint."""
+    """Whether there is a complete checkpoint."""
     _settle(folder)
     return _whole(folder)
 
 
 def remove(folder: Path) -> None:
+    """Remove the checkpoint, if there is one."""
     shutil.rmtree(folder, ignore_errors=True)
     _clear(folder)
 
 
-def _make_sure(path: Path, size: int) -> None:
-    """That so many bytes can be written; raises OSError as the writing would."""
+def _check_room(path: Path, size: int) -> None:
+    """Check that `size` bytes can be written; raises the OSError of a failed write."""
     with open(path, "wb") as file:
         os.posix_fallocate(file.fileno(), 0, size)
     path.unlink()
@@ -93,29 +94,29 @@ def _beside(folder: Path, what: str) -> Path:
 
 
 def _settle(folder: Path) -> None:
-    """Put the new one in its place where the process ended just before it could."""
+    """Finish a save whose process ended just before it could rename the new checkpoint."""
     if not folder.exists() and _whole(_beside(folder, "new")):
         _beside(folder, "new").rename(folder)
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an attempt to save has left."""
+    """Remove the files of a failed attempt to save."""
     _settle(folder)
     for left in folder.parent.glob(f".{folder.name}.*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 class _quiet:
-    """orbax, imported when first needed (over a second), without its notes to its own developers."""
+    """Imports orbax when it is first needed, which takes over a second, and silences its log messages and warnings."""
 
     def __enter__(self) -> Any:
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong it raises as well
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are raised as well
         self.caught = warnings.catch_warnings()
         self.caught.__enter__()
         warnings.simplefilter("ignore")
         from orbax.checkpoint import v1
 
-        # orbax has all processes save their parts at the same time. What comes here is whole, and of one process alone.
+        # With several processes, orbax waits for all of them to save. Here one process alone saves whole arrays.
         self.alone = mock.patch.object(jax, "process_count", return_value=1)
         self.alone.__enter__()
         return v1

@@ -1,4 +1,7 @@
-"""The command line: parse, import lazily, hand over. Exit codes: 0 done, 1 a study failed, 2 bad input."""
+"""The command line: it parses arguments and imports each command only when needed, so that help is fast.
+
+Exit codes: 0 done, 1 a study failed or a record could not be written, 2 bad input, 128 + n stopped by signal n.
+"""
 
 import argparse
 import os
@@ -26,14 +29,16 @@ windtunnel judge DIR predictions.npz name=mine              … and the verdict 
 windtunnel verify recall                                    is this oracle exact?
 """
 
-# Our own flags, and the settings that they stand for.
+# Our own flags, and the settings that they set.
 OWN = {"--dry-run": "dry_run", "--fail-fast": "fail_fast", "--force": "force"}
 FORMATS = ("rich", "csv", "md", "latex", "parquet")  # of tables
 
-# Hydra's flags that are passed on.
+# Flags that are passed on to Hydra.
 FLAGS = frozenset("-m --multirun -c --cfg -i --info --resolve -p --package -cd --config-dir --hydra-help".split())
 
-ENDS = (BadInput, CannotWrite, StudyFailed)  # the ways to end badly on purpose, the gravest first
+COMPUTING = ("export", "judge", "probe")  # ask the canary first; run, evaluate and verify do when they take the cores
+
+ENDS = (BadInput, CannotWrite, StudyFailed)  # the expected errors, the gravest first
 
 
 def main() -> None:
@@ -98,6 +103,10 @@ def dispatch(arguments: list[str]) -> None:
     sub = commands.add_parser("list", help="tunnels, priors, models, positions, training presets and sweeps")
     sub.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own, as for run")
     options = parser.parse_args(arguments)
+    if options.command in COMPUTING:
+        from windtunnel.canary import check_compiler
+
+        check_compiler()
     if options.command == "export":
         from windtunnel.external.commands import export
 
@@ -137,7 +146,7 @@ def dispatch(arguments: list[str]) -> None:
 
 
 def run(arguments: list[str]) -> None:
-    """Hand over to Hydra. It reads sys.argv itself, prints its own errors and knows no `+sweep` without `-m`."""
+    """Call Hydra, with two changes: errors are printed in one line, and `+sweep=…` implies `-m`."""
     unknown = [
         argument for argument in arguments if argument[:1] == "-" and argument.split("=")[0] not in FLAGS | OWN.keys()
     ]
@@ -149,7 +158,7 @@ def run(arguments: list[str]) -> None:
     if launched and not modes & set(arguments):
         arguments = ["-m", *arguments]
     sys.argv = ["windtunnel", *arguments]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions, not as printed pages
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -172,7 +181,7 @@ def run(arguments: list[str]) -> None:
 
 
 def task(config: Any) -> None:
-    """What Hydra calls for one study, in this process or in one that a launcher started."""
+    """Run one study. Hydra calls this, in this process or in one that a launcher started."""
     from windtunnel.sweep.launcher import single
 
     earlier = ended()
@@ -180,16 +189,16 @@ def task(config: Any) -> None:
         return
     try:
         single(config)
-    except ENDS as error:  # Hydra would print lines of its own around it, and launchers lose it
+    except ENDS as error:  # Hydra would add lines of its own, and launchers would lose the error
         file, _ = tempfile.mkstemp(prefix="ended-", dir=os.environ["WINDTUNNEL_SCRATCH"])
         os.write(file, pickle.dumps(error))
         os.close(file)
 
 
 def ended() -> list[Exception]:
-    """How the studies of this command that did not end well did end, the gravest first."""
-    made = [pickle.loads(path.read_bytes()) for path in Path(os.environ["WINDTUNNEL_SCRATCH"]).glob("ended-*")]
-    return sorted(made, key=lambda error: ENDS.index(type(error)))
+    """The expected errors of this command's studies, the gravest first."""
+    errors = [pickle.loads(path.read_bytes()) for path in Path(os.environ["WINDTUNNEL_SCRATCH"]).glob("ended-*")]
+    return sorted(errors, key=lambda error: ENDS.index(type(error)))
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,11 +1,11 @@
-"""Compiled functions, and what compiling them cost."""
+"""Compiled functions, and the time that compiling them took."""
 
 import time
 from typing import Any
 
 
 class Compiled:
-    """The compiled functions of a structure: shared by all packs that a program is filled with."""
+    """The compiled functions of one structure of studies, shared by all packs that a program is filled with."""
 
     def __init__(self) -> None:
         self.functions: dict[Any, Any] = {}
@@ -13,7 +13,7 @@ class Compiled:
         self._reported = 0, 0.0
 
     def get(self, name: Any, function: Any, *arguments: Any) -> Any:
-        """The jitted `function`, compiled when first asked for."""
+        """The jitted `function`, compiled at the first call."""
         if name not in self.functions:
             began = time.perf_counter()
             self.functions[name] = function.lower(*arguments).compile()
@@ -21,7 +21,7 @@ class Compiled:
         return self.functions[name]
 
     def take(self) -> tuple[int, float]:
-        """How many compilations there were, and the seconds they took, since this was last asked."""
+        """The number of compilations, and the seconds they took, since the last call."""
         count, seconds = self._reported
         self._reported = len(self.functions), self.seconds
         return len(self.functions) - count, self.seconds - seconds

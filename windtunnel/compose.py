@@ -1,4 +1,4 @@
-"""Configurations as the command line composes them, for Python: Hydra, and then the door."""
+"""Configurations composed by Hydra and validated by `config.door`, as on the command line, for use from Python."""
 
 import re
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from windtunnel.presets import folder
 
 
 def compose(overrides: Sequence[str] = ()) -> tuple[Study, Settings]:
-    """The study that these overrides make of the default one; `BadInput` in one line where they do not."""
+    """The default study with these overrides, and its settings; `BadInput` in one line if they are not valid."""
     return door(plain(overrides))
 
 
 def plain(overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The composed configuration as the door takes it."""
+    """The composed configuration as `config.door` takes it."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -31,13 +31,13 @@ def plain(overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
-    """A composed configuration without what is Hydra's own.
+    """A composed configuration without Hydra's own settings.
 
     A part that comes from a plug-in may say so beside its name, as in `position: {name: cauchy, plugin: cauchy.py}`:
     each file of a configuration then brings its own, and all of them are added to `plugins`.
 
-    The presets of tunnels name a position for the models that have one. Where the model has none, such a position is
-    left out; one that is among the `overrides` stays, and the door refuses it.
+    The presets of tunnels name a position for the models that take one. If the model takes none, that position is left
+    out; a position among the `overrides` stays, and `config.door` refuses it.
     """
     from omegaconf import OmegaConf
 
@@ -53,12 +53,12 @@ def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _taken_out(part: Any, key: str = "") -> list[str]:
-    """The values of `plugin` in nested dicts and lists, where they are no more afterwards."""
+    """Remove the key `plugin` from nested dicts and lists, and return its values."""
     if isinstance(part, list):
-        return [name for index, one in enumerate(part) for name in _taken_out(one, f"{key}{index}.")]
+        return [name for index, entry in enumerate(part) for name in _taken_out(entry, f"{key}{index}.")]
     if not isinstance(part, dict):
         return []
     own = [part.pop("plugin")] if "plugin" in part else []
     if own and not isinstance(own[0], str):
         raise BadInput(f"{key}plugin={own[0]}: should be a file or a module")
-    return own + [name for inner, one in part.items() for name in _taken_out(one, f"{key}{inner}.")]
+    return own + [name for inner, entry in part.items() for name in _taken_out(entry, f"{key}{inner}.")]

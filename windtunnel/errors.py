@@ -1,11 +1,11 @@
-"""The ways a command can end badly on purpose."""
+"""The expected errors of a command, each with its exit code."""
 
 import difflib
 import signal
 
 
 class BadInput(ValueError):
-    """Bad input: its message is one line that names the key, the value and what would be valid (exit code 2)."""
+    """Bad input. The message is one line that names the key, the value and what would be valid (exit code 2)."""
 
 
 class StudyFailed(Exception):
@@ -13,7 +13,7 @@ class StudyFailed(Exception):
 
 
 class CannotWrite(Exception):
-    """A record could not be written, as on a full disk: one line that says which and why (exit code 1)."""
+    """A record could not be written, for example on a full disk. The message says which and why (exit code 1)."""
 
     def __str__(self) -> str:
         path, why = self.args
@@ -21,7 +21,7 @@ class CannotWrite(Exception):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the run to stop (exit code 128 + signal, as shells have it)."""
+    """A signal asked the run to stop (exit code 128 + signal, as in shells)."""
 
     def __init__(self, number: int = signal.SIGINT):
         super().__init__(number)
@@ -33,7 +33,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def no_such(name: str, valid: list[str]) -> str:
-    """What to say of a name that does not exist."""
+    """The message about a name that does not exist."""
     valid = [other for other in valid if other not in ("name", "plugin")]
     close = difflib.get_close_matches(str(name), valid, 1)
     return f"no such name{f'; did you mean {close[0]}?' if close else ''}; valid: {', '.join(valid) or 'none'}"

@@ -1,5 +1,5 @@
-"""One short sequence that training has not seen, written out: what exact inference says of it, what the model says, and
-where it looks. For people; no number of the verdict rests on it.
+"""One short sequence that training never sees, in full: the exact predictions, the model's, and its attention. It is
+for people; the verdict does not use it. In shapes, G is the lags of a curve.
 """
 
 from typing import Any
@@ -16,23 +16,23 @@ from windtunnel.recovery import biases, normalised
 from windtunnel.spec import arrays
 from windtunnel.train import model
 
-OBSERVATIONS = 16  # at most: as many as can be read
-LAGS = 64  # of the curves of priors, spaced evenly in their logarithm
+OBSERVATIONS = 16  # at most, so that a person can read them
+LAGS = 64  # the points of the curves of priors, evenly spaced in the logarithm of the lag
 
 
 def example(study: Study, params: Any) -> dict[str, np.ndarray]:
-    """What `example.npz` holds; T tokens, P observations, L layers of N heads.
+    """The arrays of `example.npz`, with T tokens, P observations and L layers of N heads.
 
-    `words` [T] for people, `at` [P] the tokens at which predictions are made, `outcome` [P]; `predictive_exact` and
-    `predictive` [P, V], probabilities; `posterior` [P, T], where the hypotheses are tokens; `attention` [L, N, P, T],
-    where there is any. And the priors over lags (`lag_curves`), where the data have one.
+    `words` [T], labels of the tokens for people; `at` [P], the tokens at which predictions are made; `outcome` [P];
+    `predictive_exact` and `predictive` [P, V], probabilities; `posterior` [P, T], if hypotheses are tokens; `attention`
+    [L, N, P, T], if the model has any; and the priors over lags (`lag_curves`), if the data have one.
     """
-    inputs, outcome, shown = jax.tree.map(np.asarray, _look(arrays(study), params))
+    inputs, outcome, predictions = jax.tree.map(np.asarray, _look(arrays(study), params))
     return {
         "words": np.asarray(study.tunnel.words(inputs)),
         "at": study.tunnel.scored(len(outcome)),
         "outcome": outcome,
-        **{name: value.astype(np.float16) for name, value in shown.items()},
+        **{name: value.astype(np.float16) for name, value in predictions.items()},
         **lag_curves(study, params),
     }
 
@@ -44,20 +44,20 @@ def _look(study: Study, params: Any) -> Any:
     batch = tunnel.sample(study.problem.key, tables, 1, observations)
     every, seen = jnp.arange(observations), Collect("attention")
     logits_PV = model(study, params)(batch.inputs, tunnel.scored(observations), tap=seen)[0]
-    shown = {
+    results = {
         "predictive_exact": jnp.exp(tunnel.log_predictive(tables, batch, every)[0]),
         "predictive": jax.nn.softmax(logits_PV),
     }
     if tunnel.lag_prior is not None:
-        shown["posterior"] = jnp.exp(tunnel.log_posterior(tables, batch, every)[0])
+        results["posterior"] = jnp.exp(tunnel.log_posterior(tables, batch, every)[0])
     if seen.seen:
-        shown["attention"] = jnp.stack([attention_BNPT[0] for attention_BNPT in seen["attention"].values()])
-    return batch.inputs[0], batch.outcome_BP[0], shown
+        results["attention"] = jnp.stack([attention_BNPT[0] for attention_BNPT in seen["attention"].values()])
+    return batch.inputs[0], batch.outcome_BP[0], results
 
 
 def lag_curves(study: Study, params: Any) -> dict[str, np.ndarray]:
     """`lag` [G], `prior_bits` [G] and `position_bits` [L, N, G]: log₂ of the data's prior over lags and of every head's
-    positional prior, both normalised over the lags of the horizon. Nothing where there is none of either.
+    positional prior, both normalised over the lags of the horizon. Empty if the data or the model have no such prior.
     """
     prior = study.tunnel.lag_prior
     if prior is None or study.position is None:

@@ -1,4 +1,4 @@
-"""Reading finished studies back."""
+"""Loading finished studies."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""The optimiser's view of parameters: all hidden matrices of a shape as one stack, and everything else as one vector.
+"""The optimiser's view of parameters: all hidden matrices of one shape as one stack, and everything else as one vector.
 
-A step is then a few products of many matrices, not many of one.
+An update then takes a few batched matrix products instead of many small ones.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from jax import lax
 
 from windtunnel.models.parameters import tree_map
 
-REST = "rest"  # the key of what is no hidden matrix, among stacks
+REST = "rest"  # the key, beside those of the stacks, of all parameters that are not hidden matrices
 
 
 def hidden(params: Any) -> Any:
@@ -23,24 +23,25 @@ def hidden(params: Any) -> Any:
 
 
 def on_stacks(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """`inner`, on {shape: stack [K, m, n] of all hidden matrices of it, REST: vector of all else}."""
+    """`inner` applied to {shape: stack [K, m, n] of the K hidden matrices of that shape, REST: vector of all else}."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        made, state = inner.update(stacked(updates), state, None if params is None else stacked(params))
-        return unstacked(made, updates), state
+        new_updates, state = inner.update(stacked(updates), state, None if params is None else stacked(params))
+        return unstacked(new_updates, updates), state
 
     return optax.GradientTransformation(lambda params: inner.init(stacked(params)), update)  # pyrefly: ignore[bad-argument-type]
 
 
 def groups(tree: Any) -> dict[str, list[int]]:
-    """By shape, which leaves are hidden matrices of it; and which are the rest."""
-    found: dict[str, list[int]] = defaultdict(list)
+    """{shape: the indices of the leaves that are hidden matrices of this shape, REST: the indices of the others}."""
+    indices_of: dict[str, list[int]] = defaultdict(list)
     for index, (leaf, is_hidden) in enumerate(zip(jax.tree.leaves(tree), jax.tree.leaves(hidden(tree)), strict=True)):
-        found["x".join(map(str, leaf.shape)) if is_hidden else REST].append(index)
-    return found
+        indices_of["x".join(map(str, leaf.shape)) if is_hidden else REST].append(index)
+    return indices_of
 
 
 def stacked(tree: Any) -> dict[str, Any]:
+    """The stacks and the vector of a tree of parameters."""
     leaves = jax.tree.leaves(tree)
 
     def join(key: str, indices: list[int]) -> Any:
@@ -52,7 +53,7 @@ def stacked(tree: Any) -> dict[str, Any]:
 
 
 def unstacked(stacks: Any, like: Any) -> Any:
-    """The tree that `stacked` made `stacks` of; `like` has its structure and shapes."""
+    """The inverse of `stacked`; `like` has the structure and the shapes of the tree."""
     leaves, tree = jax.tree.flatten(like)
     for key, indices in groups(like).items():
         sizes = [leaves[i].size for i in indices]
@@ -63,27 +64,27 @@ def unstacked(stacks: Any, like: Any) -> Any:
 
 
 def shared(inner: optax.GradientTransformation, axis: str) -> optax.GradientTransformation:
-    """`inner`, which turns every matrix of a stack by itself: each device of the mesh axis turns its share, and all get
-    all.
+    """`inner`, which updates every matrix of a stack by itself, with the work shared by the devices of a mesh axis:
+    each device updates its share of the matrices; an all-gather returns all of them.
     """
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        devices, here = lax.axis_size(axis), lax.axis_index(axis)
+        devices, device = lax.axis_size(axis), lax.axis_index(axis)
 
-        def mine(leaf: Any) -> Any:
+        def own_share(leaf: Any) -> Any:
             if leaf.ndim != 3:
                 return leaf
             padded = jnp.pad(leaf, ((0, -len(leaf) % devices), (0, 0), (0, 0)))
-            return lax.dynamic_slice_in_dim(padded, here * (len(padded) // devices), len(padded) // devices)
+            return lax.dynamic_slice_in_dim(padded, device * (len(padded) // devices), len(padded) // devices)
 
-        made, after = inner.update(*(jax.tree.map(mine, tree) for tree in (updates, state, params)))
-        return everyones((made, after), (updates, state), axis)
+        new_updates, new_state = inner.update(*(jax.tree.map(own_share, tree) for tree in (updates, state, params)))
+        return gathered((new_updates, new_state), (updates, state), axis)
 
     return optax.GradientTransformation(inner.init, update)  # pyrefly: ignore[bad-argument-type]
 
 
-def everyones(shares: Any, whole: Any, axis: str) -> Any:
-    """Stacks put together again from every device's share, in one meeting of the devices; the rest is all of it."""
+def gathered(shares: Any, whole: Any, axis: str) -> Any:
+    """The whole stacks from every device's share, in one all-gather. Other leaves are already replicated."""
     leaves, tree = jax.tree.flatten(shares)
     wholes = jax.tree.leaves(whole)
     stacks = [i for i, leaf in enumerate(leaves) if leaf.ndim == 3]

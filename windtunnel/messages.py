@@ -14,7 +14,7 @@ _KEY = re.compile(r"is not in struct.*?full_key: (?P<key>[\w.]+)", re.S)
 
 
 def one_line(error: Exception, arguments: list[str]) -> str:
-    """What went wrong, in one line; `arguments` are the command line's."""
+    """The message of an error in one line; `arguments` are those of the command line."""
     text = "\n".join([str(error), str(error.__cause__ or "")])
     if group := _GROUP.search(text):
         return f"{group['group']}={group['name']}: {no_such(group['name'], group['valid'].split())}"
@@ -28,17 +28,19 @@ def one_line(error: Exception, arguments: list[str]) -> str:
 
 
 def _siblings(key: str, arguments: list[str]) -> list[str]:
-    """The keys that do exist where `key` does not: of the configuration with the chosen groups alone."""
+    """The keys that exist beside `key`, which does not, in the configuration of the chosen groups alone."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    places = [after for flag, after in itertools.pairwise(arguments) if flag in ("--config-dir", "-cd")]
-    places += [argument.partition("=")[2] for argument in arguments if argument.startswith("--config-dir=")]
-    beside = [f"hydra.searchpath=[{','.join(f'file://{Path(place).resolve()}' for place in places)}]"] if places else []
+    folders = [after for flag, after in itertools.pairwise(arguments) if flag in ("--config-dir", "-cd")]
+    folders += [argument.partition("=")[2] for argument in arguments if argument.startswith("--config-dir=")]
+    search_path = (
+        [f"hydra.searchpath=[{','.join(f'file://{Path(added).resolve()}' for added in folders)}]"] if folders else []
+    )
     groups = r"(tunnel|prior|model|position|train|\+term|hydra/launcher)=\w+"
     chosen = [argument for argument in arguments if re.fullmatch(groups, argument)]
     with initialize_config_dir(str(folder()), version_base="1.3"):
-        config = compose("config", return_hydra_config=key.startswith("hydra."), overrides=[*chosen, *beside])
+        config = compose("config", return_hydra_config=key.startswith("hydra."), overrides=[*chosen, *search_path])
     parent = key.rpartition(".")[0]
     node = OmegaConf.select(config, parent) if parent else config
     return sorted(node) if node is not None else []

@@ -1,4 +1,4 @@
-"""How gradients become steps. Every rate is a knob, so rates share one compiled program."""
+"""How gradients become updates. Every rate is a knob, so studies with different rates share one compiled program."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ from windtunnel.models.parameters import Path, tree_map
 
 
 def optimizer(train: Train, axis: str | None = None) -> optax.GradientTransformation:
-    """Clipping, then Muon on the hidden matrices and Adam on the rest (or AdamW or SGD on all), along one schedule; at
-    last each part of attention has its own multiple of that, or its turn (`config.Em`).
+    """Clipping, then Muon on the hidden matrices and Adam on the rest (or AdamW or SGD on all), with one schedule.
+    Finally the updates of each part of attention are multiplied by a rate or alternate in phases (`config.Em`).
 
-    Only hidden matrices decay: not embeddings, norms or biases, and never what is learned of a positional prior. With
-    `axis`, the devices of that mesh axis, which have the same gradients, share the work.
+    Weight decay applies to hidden matrices only: not to embeddings, norms, biases or parameters of a positional prior.
+    With `axis`, the devices of that mesh axis, which have the same gradients, share the work.
     """
     unit = optax.warmup_cosine_decay_schedule(0.0, 1.0, max(1, int(train.warmup * train.steps)), train.steps)
 
@@ -45,8 +45,9 @@ def optimizer(train: Train, axis: str | None = None) -> optax.GradientTransforma
 
 
 def em(train: Train) -> optax.GradientTransformation:
-    """Multiply the steps of the parts of attention by their rates; with phases, by 0 where it is not their turn. It is
-    done to steps: of gradients, Adam and Muon do not see the size.
+    """Multiply the updates of the parts of attention by their rates; with phases, by 0 while the other part moves.
+
+    Scales updates, not gradients: Adam and Muon do not notice the scale of a gradient.
     """
     multiple = {"routing": train.em.routing, "value": train.em.value, "output": train.em.output, "other": 1.0}
 

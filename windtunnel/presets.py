@@ -1,4 +1,4 @@
-"""Where the Hydra configs lie, and what they offer. Plain files: nothing here imports Hydra or JAX."""
+"""The folder of the Hydra configs, and the choices in it. Nothing here imports Hydra or JAX."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ def folder() -> Path:
 
 
 def choices(group: str, beside: Path | None = None) -> dict[str, str]:
-    """{name: what its file's head says in a line} of a group; also of the one in a folder of the user's own."""
+    """{name: the first comment of its file} of a group; `beside` is a config folder of the user's own."""
     folders = [folder(), *([beside] if beside else [])]
-    return {path.stem: head(path) for one in folders for path in sorted((one / group).glob("*.yaml"))}
+    return {path.stem: head(path) for parent in folders for path in sorted((parent / group).glob("*.yaml"))}
 
 
 def head(path: Path) -> str:
-    """The first comment of a file that is not Hydra's own."""
+    """The first comment of a file, other than Hydra's `@package`."""
     lines = path.read_text().splitlines()
     return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")

@@ -1,5 +1,5 @@
-"""Priors over a distance, as unnormalised log-densities. One file, used twice, because that is the theory:
-as a tunnel's prior over hypotheses, and (in `models/position/`) as attention's prior over positions.
+"""Priors over a distance, as unnormalised log-densities. They serve as a tunnel's prior over hypotheses and (in
+`models/position/`) as attention's prior over positions, because the theory says that the two should be the same.
 """
 
 from typing import Annotated, Literal
@@ -30,7 +30,7 @@ class Gaussian:
     name: Literal["gaussian"] = "gaussian"
     scale: Positive = 10.0
 
-    beta = 2.0  # of the generalized Gaussian that it is
+    beta = 2.0  # the β of the same prior as a generalized Gaussian
 
     def log_density(self, distance: Array) -> Array:
         return -jnp.square(distance / self.scale)
@@ -38,7 +38,7 @@ class Gaussian:
 
 @spec
 class GeneralizedGaussian:
-    """log p(d) = −(d / scale)^beta: beta 2 is the Gaussian, 1 the Laplace; below 1 the tail is heavy."""
+    """log p(d) = −(d / scale)^beta: β = 2 is the Gaussian, β = 1 the Laplace; below 1 the tail is heavy."""
 
     name: Literal["generalized_gaussian"] = "generalized_gaussian"
     scale: Positive = 10.0

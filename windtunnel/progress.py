@@ -1,4 +1,4 @@
-"""What is shown while a sweep runs: a bar in a terminal, plain lines in a pipe."""
+"""The progress of a running sweep: a bar in a terminal, plain lines in a pipe."""
 
 import sys
 import time
@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-PIPED_WIDTH = 240  # rich falls back to 80 columns in a pipe and cuts tables off; a pipe has no edge
+PIPED_WIDTH = 240  # columns; in a pipe, rich would assume 80 and truncate tables
 SECONDS = 10.0  # between plain lines
-SHOWN = 8  # packs
-FEW = 5  # studies of which each is shown
+MOST_PACKS = 8  # the most packs with a line of their own
+FEW = 5  # the most studies whose KL is shown one by one
 
 
 def console(**options: Any) -> Console:
@@ -25,13 +25,13 @@ def console(**options: Any) -> Console:
 
 
 class Display:
-    """Progress over all steps of all studies of a sweep: one bar, and a line for each of the last packs with the KL of
-    its studies so far. In a pipe, a line now and then.
+    """Progress over all steps of all studies of a sweep: one bar, and for each of the last packs a line with the
+    current KL of its studies. In a pipe, one plain line every `SECONDS`.
     """
 
     def __init__(self, total: int, packs: int):
         self.console = console()
-        self.total, self.packs, self.done, self.said = total, packs, 0, 0.0
+        self.total, self.packs, self.done, self.last_line = total, packs, 0, 0.0
         self.lines: dict[int, tuple[str, str]] = {}
         self.live: Live | None = None
         if self.console.is_terminal:
@@ -58,7 +58,7 @@ class Display:
         self.leave()
 
     def leave(self) -> None:
-        """Give the terminal back as it was, for a process that is about to end."""
+        """Restore the terminal, for a process that is about to end."""
         if self.live:
             self.live.stop()
 
@@ -66,15 +66,17 @@ class Display:
         self.console.print(line, markup=False)
 
     def show(self, pack: int, what: str, steps: int, kl_bits: float | Sequence[float] | None = None) -> None:
-        """`steps` more are done (in model-steps); `what` is at hand, `kl_bits` the KL so far of each of its studies."""
+        """Add `steps` finished model-steps. `what` describes the pack's activity, `kl_bits` is the KL of its
+        studies.
+        """
         self.done += steps
         kl = self.lines.get(pack, ("", ""))[1] if kl_bits is None else spread(kl_bits)
         self.lines[pack] = what, kl
         if self.live:
             self.bar.update(self.task, completed=self.done, description=f"pack {pack} of {self.packs}")
-        elif time.monotonic() - self.said >= SECONDS:
-            self.said = time.monotonic()
-            left = (self.said - self.began) * (self.total - self.done) / self.done if self.done else None
+        elif time.monotonic() - self.last_line >= SECONDS:
+            self.last_line = time.monotonic()
+            left = (self.last_line - self.began) * (self.total - self.done) / self.done if self.done else None
             line = f"pack {pack}/{self.packs} · {what}" + (f" · KL {kl} bits" if kl else "")
             self.say(f"{self.done}/{self.total} steps · {line}" + ("" if left is None else f" · {left:.0f} s left"))
 
@@ -83,7 +85,7 @@ class Display:
         table.add_column(justify="right", style="dim")
         table.add_column(overflow="ellipsis", no_wrap=True)
         table.add_column(overflow="ellipsis", no_wrap=True, style="cyan")
-        for pack, (what, kl) in sorted(self.lines.items())[-SHOWN:]:
+        for pack, (what, kl) in sorted(self.lines.items())[-MOST_PACKS:]:
             table.add_row(f"{pack}", escape(what), f"KL {kl} bits" if kl else "")
         return Group(table, self.bar)
 
@@ -93,6 +95,6 @@ def spread(kl_bits: float | Sequence[float]) -> str:
     values = [kl_bits] if isinstance(kl_bits, float) else list(kl_bits)
     if len(values) <= FEW:
         return " ".join(f"{value:.2g}" for value in values)
-    finite = sorted(value for value in values if value == value)  # a NaN has no place in an order
+    finite = sorted(value for value in values if value == value)  # NaN cannot be sorted
     broken = f", {len(values) - len(finite)} broken" if len(finite) < len(values) else ""
     return f"{finite[len(finite) // 2]:.2g} ({finite[0]:.2g} to {finite[-1]:.2g}{broken})" if finite else "nan"

@@ -1,15 +1,15 @@
-"""Prior recovery: which positional prior did a head learn, beside the one that the data have?
+"""Prior recovery: which positional prior did a head learn, compared with the prior of the data?
 
 Where a tunnel's hypotheses are lags d with a prior π (`Tunnel.lag_prior`), the exact log-posterior is log-likelihood +
 log π(d), and the score of a head with an additive positional prior is content + b(d). The head *is* the posterior where
-its b is log π up to a constant, which a softmax does not see. So b is normalised over the lags and held against π.
+b = log π up to a constant, which a softmax ignores. So b is normalised over the lags and compared with π.
 
-Two things let b and log π differ without harm to the predictions. Heads and layers may share the work: only a model of
-one head has one prior to identify. And temperature: a head whose score is c × the log-posterior attends more (c > 1)
-or less sharply than it should, and what comes after it can undo much of that. Then b = c log π, so β is the same, the
-scale is c^(−1/β) of the true one, and the KL is not zero. So beside `kl_bits` stand `kl_bits_tempered`, what is left of
-it at the best temperature, and `sharpness`, the c there. (A scalable softmax is such a c too, one for each query: b is
-what the position says before it.)
+For two reasons b and log π may differ although predictions are good. First, heads and layers may share the work: only a
+model with one head has one prior to identify. Second, temperature: a head whose score is c × the log-posterior attends
+more (c > 1) or less sharply than it should, and later layers can correct much of that. Then b = c log π, so β is the
+same, the scale is c^(−1/β) times the true one, and the KL is not zero. So `kl_bits` is reported together with
+`kl_bits_tempered`, the KL at the best temperature, and `sharpness`, the c of that temperature. (A scalable softmax is
+also such a factor, one for each query; b is the positional prior before it.)
 """
 
 import math
@@ -25,17 +25,17 @@ from windtunnel.models.position import Position, per_layer
 
 Numbers = dict[str, float | None]
 
-RECOVERED = ("scale", "beta", "sharpness", "kl_bits", "kl_bits_tempered")  # what the best head is shown by
-BETAS = np.geomspace(0.05, 20, 400)  # where the fit looks for β, and between its best two neighbours
+RECOVERED = ("scale", "beta", "sharpness", "kl_bits", "kl_bits_tempered")  # the numbers reported for the best head
+BETAS = np.geomspace(0.05, 20, 400)  # the grid on which the fit searches for β, before it refines the best value
 SHARPNESS = np.geomspace(1e-3, 1e3, 400)
 
 
 def recovery(study: Study, params: Any) -> dict[str, Any]:
-    """`recovery`, a row for every layer and head with an additive prior, and `recovered_…`, the numbers of the one
-    with the smallest KL. Nothing where the tunnel has no prior over lags or the model no additive prior.
+    """`recovery`, a row for every layer and head with an additive prior, and `recovered_…`, the numbers of the head
+    with the smallest KL. Empty if the tunnel has no prior over lags or the model no additive prior.
 
-    The fit and the KL are over the lags of the horizon, which training could see; `kl_bits_reach` is over those of the
-    evaluated length.
+    The fit and the KL are over the lags within the horizon, which occur in training; `kl_bits_reach` is over the lags
+    of the evaluated length.
     """
     prior = study.tunnel.lag_prior
     if prior is None or study.position is None:
@@ -55,8 +55,8 @@ def recovery(study: Study, params: Any) -> dict[str, Any]:
 
 
 def biases(study: Study, position: Position, learned: Any) -> np.ndarray:
-    """[N, T]: what each head adds to the score of the observation 0, 1, 2 … before the last one evaluated; [0, T] where
-    nothing is added.
+    """[N, T]: what each head adds to the score at lag 0, 1, 2 …, seen from the last evaluated observation; [0, T] if
+    the position adds nothing.
     """
     tokens = study.tunnel.scored(study.problem.length)
     where = position.positions(None, study.tunnel.tokens(study.problem.length))[tokens]
@@ -67,7 +67,7 @@ def biases(study: Study, position: Position, learned: Any) -> np.ndarray:
 
 
 def compared(log_prior_T: np.ndarray, bias_T: np.ndarray) -> Numbers:
-    """One head's prior beside the true one; both are log-densities (nats) over lags, up to a constant."""
+    """One head's prior compared with the true one; both are log-densities (nats) over lags, up to a constant."""
     numbers: Numbers = {**fit(log_prior_T, bias_T), "kl_bits": prior_kl_bits(log_prior_T, bias_T)}
     sharpness = minimum(lambda c: prior_kl_bits(log_prior_T, bias_T / c), SHARPNESS)
     return numbers | {"kl_bits_tempered": prior_kl_bits(log_prior_T, bias_T / sharpness), "sharpness": sharpness}
@@ -79,11 +79,11 @@ def prior_kl_bits(log_prior_T: np.ndarray, bias_T: np.ndarray) -> float:
 
 
 def fit(log_prior_T: np.ndarray, bias_T: np.ndarray) -> Numbers:
-    """The generalized Gaussian nearest to b: scale α and β minimise Σ_d π(d) (b(d) − a + (d/α)^β)², a being free.
+    """The generalized Gaussian nearest to b: scale α and β minimise Σ_d π(d) (b(d) − a + (d/α)^β)² with a free.
 
-    Each lag weighs what the data's prior π gives it: a tail that training hardly ever saw should not decide. For one β
-    this is linear regression on d^β, with the slope −α^(−β); so β alone is searched for. `misfit_bits` is the root
-    of what is left. Scale and β are None where b does not fall with distance, as a flat one.
+    The weight of each lag is its probability π(d), so that a tail that training hardly ever saw has little influence.
+    For a given β this is linear regression on d^β with slope −α^(−β), so only β is searched for. `misfit_bits` is the
+    root of the minimum. Scale and β are None where b does not fall with distance, for example where it is flat.
     """
     weight_T = np.exp(normalised(log_prior_T))
     lag_T = np.arange(len(bias_T), dtype=float)
@@ -108,16 +108,19 @@ def fit(log_prior_T: np.ndarray, bias_T: np.ndarray) -> Numbers:
 
 
 def minimum(function: Any, grid: np.ndarray) -> float:
-    """Where a function of a positive number is smallest: the best of the grid, refined between its neighbours."""
+    """The minimiser of a function of a positive number: the best of the grid, refined between its neighbours."""
     from scipy.optimize import minimize_scalar
 
-    best = int(np.argmin([function(at) for at in grid]))
+    best = int(np.argmin([function(point) for point in grid]))
     bounds = tuple(np.log(grid[[max(best - 1, 0), min(best + 1, len(grid) - 1)]]))
-    found = minimize_scalar(lambda x: function(math.exp(x)), bounds=bounds, method="bounded", options={"xatol": 1e-10})
-    return math.exp(found.x)
+    optimum = minimize_scalar(
+        lambda x: function(math.exp(x)), bounds=bounds, method="bounded", options={"xatol": 1e-10}
+    )
+    return math.exp(optimum.x)
 
 
 def normalised(log_T: np.ndarray) -> np.ndarray:
+    """Log-probabilities that are proportional to exp(log_T)."""
     top = log_T.max()
     return log_T - top - np.log(np.exp(log_T - top).sum())
 

@@ -33,8 +33,8 @@ Size = Annotated[int, Field(ge=1)]  # static: it shapes the program
 
 
 class Family:
-    """An open union of the specs of a base class, told apart by their names: a field of type `Annotated[Base, family]`
-    takes any of them. Plugins add to `own`; the door looks at the members when it validates.
+    """An open union of specs of one base class, distinguished by their names: a field of type `Annotated[Base, family]`
+    takes any of them. Plugins add to `own`; the members are read when a configuration is validated.
     """
 
     every: ClassVar[list["Family"]] = []
@@ -45,7 +45,7 @@ class Family:
         Family.every.append(self)
 
     def and_also(self, *members: Any) -> Self:
-        """A family of what this one has, or ever gets, and of some more."""
+        """A family of these members and all present and future members of this family."""
         larger = type(self)(self.base, *members)
         larger.smaller = self
         return larger
@@ -55,7 +55,7 @@ class Family:
         return [*(self.smaller.members if self.smaller else []), *self.own]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        if not self.members:  # pydantic knows no union of nothing
+        if not self.members:  # pydantic has no empty unions
             return core_schema.no_info_plain_validator_function(self._refuse)
         choices = {member.name: handler.generate_schema(member) for member in self.members}
         return core_schema.tagged_union_schema(choices, discriminator="name")
@@ -67,17 +67,17 @@ class Family:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def spec(cls: type) -> Any:
-    """Make `cls` a frozen, keyword-only dataclass, validated at the door and registered as a JAX pytree."""
+    """Make `cls` a frozen, keyword-only dataclass, registered as a JAX pytree; `config.door` validates it."""
     cls.__pydantic_config__ = ConfigDict(extra="forbid", validate_default=True)  # type: ignore[attr-defined]
-    made: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    dataclass: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
     hints = typing.get_type_hints(cls, include_extras=True)
-    names = [field.name for field in dataclasses.fields(made)]
+    names = [field.name for field in dataclasses.fields(dataclass)]
     data = [name for name in names if _is_data(hints[name])]
-    return jax.tree_util.register_dataclass(made, data, [name for name in names if name not in data])
+    return jax.tree_util.register_dataclass(dataclass, data, [name for name in names if name not in data])
 
 
 def _is_data(hint: Any) -> bool:
-    """Whether a field of this type holds knobs: it is one, or it is built from specs."""
+    """Whether a field of this type holds knobs: it is a knob itself, or it is built from specs."""
     if typing.get_origin(hint) is Annotated:
         family = any(isinstance(mark, Family) for mark in hint.__metadata__)
         return family or Knob in hint.__metadata__ or _is_data(hint.__origin__)
@@ -87,8 +87,8 @@ def _is_data(hint: Any) -> bool:
 def stack(trees: list[Any]) -> Any:
     """Stack specs of one structure into a pack: every knob becomes an array over S.
 
-    The one place where numbers become arrays: Python numbers and arrays would compile twice. Whole numbers become
-    int32, others the float type in force (float32 unless x64 is enabled).
+    Numbers become arrays only here, because a program would be compiled once for Python numbers and again for arrays.
+    Whole numbers become int32, others the current float type (float32 unless x64 is enabled).
     """
 
     def leaf(*values: Any) -> Array:
@@ -99,12 +99,14 @@ def stack(trees: list[Any]) -> Any:
 
 
 def arrays(tree: Any) -> Any:
-    """One spec with arrays for knobs: what is inside a program, for use outside of one."""
+    """One spec with arrays for knobs, as compiled programs take them."""
     return jax.tree.map(lambda leaf: leaf[0], stack([tree]))
 
 
 def adapter(cls: type) -> TypeAdapter:
-    """pydantic's view of a spec. Cached, since building one costs far more than using it; plugins make it anew."""
+    """The pydantic adapter of a spec. Cached: building one costs far more than using it. Rebuilt when plugins are
+    added.
+    """
     return _adapter(cls, sum(len(family.own) for family in Family.every))
 
 
@@ -114,7 +116,7 @@ def _adapter(cls: type, members: int) -> TypeAdapter:
 
 
 def plain(spec: Any) -> Any:
-    """The inverse of the door: a spec as nested dicts, lists and numbers."""
+    """The inverse of validation: a spec as nested dicts, lists and numbers."""
     return json.loads(adapter(type(spec)).dump_json(spec))
 
 
@@ -145,5 +147,5 @@ def _default(field: dataclasses.Field) -> Any:
 
 
 def digest(plain: Any) -> str:
-    """Ten hexadecimal digits that stand for nested dicts, lists and numbers."""
+    """A hash of nested dicts, lists and numbers, as ten hexadecimal digits."""
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]

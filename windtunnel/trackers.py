@@ -1,7 +1,7 @@
-"""Trackers: where curves and verdicts go beside the local records, which are always written.
+"""Trackers: services that get curves and verdicts in addition to the local records, which are always written.
 
-One run a study, named after it, and one project or group a sweep. A tracker is an extra to install; one that fails
-while studies train (no network, say) is given up with a line, and the training goes on.
+Each study is one run, named after it; each sweep is one project or group. Trackers are optional dependencies. If one
+fails while studies train (without a network, say), one line says so, it is not used any more, and training goes on.
 """
 
 import contextvars
@@ -16,12 +16,12 @@ PROJECT = "windtunnel"
 
 
 class Tracker(Protocol):
-    """What a tracker does. Several studies train at once, so every call names its study."""
+    """The interface of trackers. Several studies train at once, so every call names its study."""
 
     def __init__(self, root: Path): ...
 
     def begin(self, study: str, config: dict[str, Any]) -> None:
-        """A study begins, or goes on where it was cut off."""
+        """A study begins, or resumes after an interruption."""
 
     def log(self, study: str, step: int, numbers: dict[str, float]) -> None: ...
 
@@ -50,7 +50,7 @@ class TensorBoard(Tracker):
 
 
 class Trackio(Tracker):
-    """A trackio project a sweep, on this machine unless trackio's own environment variables say otherwise."""
+    """One trackio project per sweep, on this machine unless trackio's own environment variables say otherwise."""
 
     def __init__(self, root: Path):
         self.project, self.runs = root.name, dict[str, Any]()
@@ -61,7 +61,7 @@ class Trackio(Tracker):
         def init() -> Any:
             return trackio.init(self.project, name=study, config=config, resume="allow", embed=False)
 
-        self.runs[study] = contextvars.Context().run(init)  # in the same context it would end the run before
+        self.runs[study] = contextvars.Context().run(init)  # in the same context it would end the previous run
 
     def log(self, study: str, step: int, numbers: dict[str, float]) -> None:
         self.runs[study].log(numbers, step=step)
@@ -71,7 +71,7 @@ class Trackio(Tracker):
 
 
 class Wandb(Tracker):
-    """A wandb group a sweep, in the project `windtunnel`; WANDB_MODE=offline and the like are wandb's own."""
+    """One wandb group per sweep, in the project `windtunnel`. WANDB_MODE and wandb's other variables work as usual."""
 
     def __init__(self, root: Path):
         self.root, self.runs = root, dict[str, Any]()
@@ -87,7 +87,7 @@ class Wandb(Tracker):
             config=config,
             dir=str(self.root),
             resume="allow",
-            reinit="create_new",  # several at once
+            reinit="create_new",  # so that several runs can be open at once
             settings=wandb.Settings(quiet=True),
         )
 
@@ -114,7 +114,7 @@ def check(name: str | None) -> None:
 
 
 class Tracking:
-    """The tracker of a run, if there is one, kept from doing harm."""
+    """The tracker of a run, if there is one. Its errors never reach the training."""
 
     def __init__(self, name: str | None, root: Path, say: Callable[[str], None]):
         self.name, self.say = name, say

@@ -24,7 +24,7 @@ START, DATA, MODEL = 0, 1, 2
 
 
 class State(NamedTuple):
-    """All that training carries from one step to the next."""
+    """Everything that training passes from one step to the next."""
 
     params: Any
     optimizer: Any
@@ -50,19 +50,19 @@ def start(study: Study) -> State:
 
 
 def prepare(study: Study) -> Tables:
-    """What the tunnel computes once per study: the `tables` of `advance`."""
+    """The tunnel's tables, computed once per study, for `advance`."""
     return study.tunnel.prepare(study.horizon)
 
 
 def advance(
     study: Study, tables: Tables, state: State, steps: Array, axis: str | None = None
 ) -> tuple[State, dict[str, Array]]:
-    """Take `steps` ≤ CHUNK steps; also the learning curve, {name: float[CHUNK]}, of every loss term
-    and of `kl_bits`, the KL to the exact posterior: NaN after the last step.
+    """Take `steps` ≤ CHUNK steps; also return the learning curves, {name: float[CHUNK]}, of every loss term and of
+    `kl_bits`, the KL to the exact posterior. They are NaN after the last step.
 
-    An example depends on (seed, step, its number in the batch) alone: neither how steps are cut into calls nor how a
-    batch is split over devices changes what is seen. With `axis`, the batch is split over the devices of that mesh
-    axis and the gradients are summed.
+    An example depends only on (seed, step, its number in the batch), so neither the division of steps into calls nor
+    that of a batch over devices changes the data. With `axis`, the batch is split over the devices of that mesh axis
+    and the gradients are summed.
     """
     module = build(study, stream(study, START))
     share = study.train.batch // (1 if axis is None else lax.axis_size(axis))
@@ -72,7 +72,7 @@ def advance(
     def total(tree: Any) -> Any:
         if axis is None:
             return tree
-        flat, unravel = ravel_pytree(tree)  # one vector: leaf by leaf it takes a CPU far longer
+        flat, unravel = ravel_pytree(tree)  # one vector, since a sum for each leaf takes a CPU far longer
         return unravel(lax.psum(flat, axis))
 
     def step(index: Array, carry: tuple[State, dict[str, Array]]) -> tuple[State, dict[str, Array]]:
@@ -81,15 +81,15 @@ def advance(
         key_model = jax.random.fold_in(stream(study, MODEL), state.step)
 
         def loss(params: Any) -> tuple[Array, dict[str, Sum]]:
-            found = measured(study, tables, batch, with_parameters(module, params), key_model, axis)
-            return combined(study.train, found, axis), found
+            losses = measured(study, tables, batch, with_parameters(module, params), key_model, axis)
+            return combined(study.train, losses, axis), losses
 
-        gradients, found = jax.grad(loss, has_aux=True)(state.params)
-        gradients, found = total((gradients, found))  # one all-reduce
-        gradients = jax.tree.map(lambda leaf: leaf / found[CROSS_ENTROPY].weight, gradients)
+        gradients, losses = jax.grad(loss, has_aux=True)(state.params)
+        gradients, losses = total((gradients, losses))  # one all-reduce
+        gradients = jax.tree.map(lambda leaf: leaf / losses[CROSS_ENTROPY].weight, gradients)
         updates, memory = transformation.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        curves = jax.tree.map(lambda curve, mean: curve.at[index].set(mean), curves, means(found))
+        curves = jax.tree.map(lambda curve, mean: curve.at[index].set(mean), curves, means(losses))
         return State(params, memory, state.step + 1), curves
 
     blank = {name: jnp.full(CHUNK, jnp.nan) for name in curve_names(study.train)}
@@ -99,7 +99,7 @@ def advance(
 def measured(
     study: Study, tables: Tables, batch: Batch, module: Any, key: Array | None = None, axis: str | None = None
 ) -> dict[str, Sum]:
-    """The terms of the study's loss, of a model on a batch of training length; nats."""
+    """The terms of the study's loss for a model on a batch of training length; nats."""
     kinds = [kind for term in study.train.terms.values() for kind in term.kinds]
     seen = Collect(*kinds)
     tokens = study.tunnel.scored(study.horizon)
@@ -109,7 +109,7 @@ def measured(
 
 
 def examples(asked: Study | Problem, tables: Tables, key: Array, numbers: Array) -> Batch:
-    """The training examples of a step that have these numbers, each drawn from a key of its own."""
+    """The training examples with these numbers of a step, each drawn from a key of its own."""
     keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
     drawn = jax.vmap(lambda key: asked.tunnel.sample(key, tables, 1, asked.horizon))(keys)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn)

@@ -1,8 +1,10 @@
 """The exact predictive of `permutation` by enumeration, in numpy: all V! permutations, log-weights by a matrix product.
 
-float32. Blocks of queries meet blocks of permutations, so that weights stay in the cache, with an online softmax. The
-marginals of the key that is asked are a product too, since a block's queries ask the same key. Blocks of queries are
-shared among threads: numpy's loops and BLAS hold no lock.
+In float32. Queries and permutations are processed in blocks, with an online softmax, so that weights stay in the cache.
+All queries of a block have the same key, so the marginals of its value are a matrix product too. Threads share the
+blocks of queries, since numpy's loops and BLAS release the interpreter's lock.
+
+In shapes, N is the queries, Q the queries of a block, H the permutations of a block, and x the V² pairs.
 """
 
 import itertools
@@ -23,7 +25,7 @@ class Enumeration:
         self.symbols, self.noise = symbols, noise
         log_odds = np.log((1 - noise) * (symbols - 1) / noise)
         permutation_HV = np.array(list(itertools.permutations(range(symbols))))
-        self.blocks = []  # of permutations: log-prior, what a pair adds, and which value each key has
+        self.blocks = []  # of permutations: log-prior, log-odds that each pair adds, one-hot value of each key
         for first in range(0, len(permutation_HV), PERMUTATIONS):
             block_HV = permutation_HV[first : first + PERMUTATIONS]
             log_prior_H = log_density[abs(block_HV - np.arange(symbols))].sum(1).astype(np.float32)
@@ -35,7 +37,7 @@ class Enumeration:
         """[N, V]: p(value) of each query's key, given how often each pair was seen."""
         order = np.argsort(asked_N, kind="stable")
         by_key = [order[asked_N[order] == key] for key in range(self.symbols)]
-        blocks = [mine[i : i + QUERIES] for mine in by_key for i in range(0, len(mine), QUERIES)]
+        blocks = [queries[i : i + QUERIES] for queries in by_key for i in range(0, len(queries), QUERIES)]
         m_NV, counts_Nx = np.empty((len(asked_N), self.symbols)), counts_NVV.reshape(len(asked_N), -1)
         with threadpool_limits(1), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             for block, m_QV in pool.map(lambda q: (q, self._marginal(counts_Nx[q], asked_N[q[0]])), blocks):

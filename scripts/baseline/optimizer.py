@@ -1,6 +1,6 @@
 """The optimiser of `windtunnel/optimizers.py` in PyTorch: clipping, Muon on hidden kernels, Nesterov Adam on the rest.
 
-All tensors of a kind go through one call (`_foreach`), and matrices of one shape through one batched product.
+All tensors of a kind are updated in one call (`_foreach`), and matrices of one shape in one batched product.
 """
 
 import math
@@ -16,7 +16,7 @@ MOMENTUM, B1, B2, EPSILON = 0.95, 0.9, 0.999, 1e-8
 
 
 class Muon:
-    """`step` takes the gradients of `parameters`, and the rate: a tensor, so that compiled code takes any."""
+    """`step` takes the gradients of `parameters` and the rate, as a tensor so that compiled code accepts any rate."""
 
     def __init__(self, model: Any):
         named, hidden = dict(model.named_parameters()), model.hidden_names()
@@ -37,15 +37,15 @@ class Muon:
         self.count += 1
         n = len(self.kernels)
         gradients = clipped(gradients)
-        self._turn(gradients[:n], rate)
+        self._muon(gradients[:n], rate)
         self._adam(gradients[n:], rate * ADAM_RATE)
 
-    def _turn(self, gradients: list[Tensor], rate: Tensor) -> None:
-        turned = orthogonal(self._nesterov(self.momentum, gradients, MOMENTUM))
+    def _muon(self, gradients: list[Tensor], rate: Tensor) -> None:
+        orthogonalised = orthogonal(self._nesterov(self.momentum, gradients, MOMENTUM))
         scale = [math.sqrt(max(1.0, p.shape[0] / p.shape[1])) for p in self.kernels]
-        turned = torch._foreach_mul(turned, scale)
-        torch._foreach_mul_(turned, -rate)
-        torch._foreach_add_(self.kernels, turned)
+        orthogonalised = torch._foreach_mul(orthogonalised, scale)
+        torch._foreach_mul_(orthogonalised, -rate)
+        torch._foreach_add_(self.kernels, orthogonalised)
 
     def _adam(self, gradients: list[Tensor], rate: Tensor) -> None:
         step = self._nesterov(self.first, gradients, B1)
@@ -68,7 +68,7 @@ class Muon:
 
 
 class AdamW:
-    """PyTorch's own, fused into one kernel."""
+    """PyTorch's own AdamW, fused into one kernel."""
 
     def __init__(self, model: Any):
         self.parameters = list(model.parameters())
@@ -89,13 +89,13 @@ class AdamW:
 
 
 def clipped(gradients: list[Tensor]) -> list[Tensor]:
-    """To a global norm of at most CLIP."""
+    """The gradients, scaled to a global norm of at most CLIP."""
     total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     return list(torch._foreach_mul(gradients, torch.clamp(CLIP / total, max=1.0)))
 
 
 def orthogonal(matrices: list[Tensor]) -> list[Tensor]:
-    """Newton and Schulz's iteration, five times, lying down, for all matrices of one shape at once."""
+    """Five Newton–Schulz iterations on the wide orientation of each matrix, for all matrices of one shape at once."""
     flat = [m if m.shape[0] <= m.shape[1] else m.T for m in matrices]
     same = defaultdict(list)
     for index, matrix in enumerate(flat):
@@ -107,6 +107,6 @@ def orthogonal(matrices: list[Tensor]) -> list[Tensor]:
         for _ in range(5):
             xx = x @ x.mT
             x = torch.baddbmm(x, torch.baddbmm(xx, xx, xx, beta=b, alpha=c), x, beta=a)
-        for i, one in zip(indices, x.unbind(), strict=True):
-            flat[i] = one
+        for i, matrix in zip(indices, x.unbind(), strict=True):
+            flat[i] = matrix
     return [f if m.shape[0] <= m.shape[1] else f.T for f, m in zip(flat, matrices, strict=True)]

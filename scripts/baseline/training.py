@@ -1,7 +1,7 @@
-"""Training on `bijection` in PyTorch: data, loss and steps; as a program, a worker of `bench/workers.py`.
+"""Training on `bijection` in PyTorch: data, loss and steps. Run as a program, it is a worker of `bench/workers.py`.
 
-Data are drawn for CHUNK steps at once, in a few vectorised calls, so that drawing costs a step almost nothing. What is
-compiled is compiled once: a study that comes after another takes its place in the same tensors.
+Data are drawn for CHUNK steps at once, in a few vectorised calls, so that drawing costs almost nothing per step. Code
+is compiled only once, because later studies reuse the tensors of the first.
 """
 
 import math
@@ -46,7 +46,7 @@ class Training:
         self.restart(0, 0.05)
 
     def restart(self, seed: int, learning_rate: float) -> None:
-        """Another study, in the same tensors."""
+        """Begin another study in the same tensors."""
         torch.manual_seed(seed)
         self.generator = torch.Generator().manual_seed(seed)
         self.done, self.learning_rate = 0, learning_rate
@@ -54,11 +54,11 @@ class Training:
         self.optimizer.initialise()
 
     def _loss(self, tokens: Tensor, p: Tensor) -> Tensor:
-        """Cross-entropy to the exact predictive, in nats, a scored position."""
+        """Cross-entropy to the exact predictive, in nats per scored position."""
         return -(p * F.log_softmax(self.model(tokens), -1)).sum() / (p.shape[0] * p.shape[1])
 
     def rate(self, step: int) -> float:
-        """Up over the first twentieth, then along a cosine to 0."""
+        """Linear warm-up over the first twentieth of the steps, then a cosine to 0."""
         warmup = max(1, self.steps // 20)
         if step < warmup:
             return self.learning_rate * step / warmup
@@ -66,15 +66,15 @@ class Training:
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
     def advance(self, count: int) -> Tensor:
-        """The losses."""
+        """Take `count` steps; return their losses."""
         losses = []
         for first in range(0, count, CHUNK):
             size = min(CHUNK, count - first)
             tokens = sample(size * self.batch, self.symbols, self.generator)
             rates = torch.tensor([self.rate(self.done + i) for i in range(size)])
             parts = zip(tokens.split(self.batch), exact(tokens, self.symbols).split(self.batch), rates, strict=True)
-            for one, p, rate in parts:
-                loss = self.loss(one, p)
+            for batch, p, rate in parts:
+                loss = self.loss(batch, p)
                 self.step(torch.autograd.grad(loss, self.optimizer.parameters), rate)
                 losses.append(loss.detach())
             self.done += size
@@ -82,7 +82,7 @@ class Training:
 
 
 def main() -> None:
-    """For every line on stdin, so many steps of a study."""
+    """For every line on stdin, take as many steps of a new study as it says."""
     kind, optimizer, *numbers = sys.argv[1:]
     threads, symbols, layers, heads, width, batch = map(int, numbers)
     torch.set_num_threads(threads)

@@ -1,6 +1,6 @@
 """The transformer of `windtunnel/models/transformer.py` with learned positions, in PyTorch, written for speed.
 
-Weights are [out, in], as PyTorch has them; `load` takes the parameters of the JAX model. float32 throughout.
+Weights are [out, in], as usual in PyTorch; `load` takes the parameters of the JAX model. float32 throughout.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Layer(nn.Module):
-    """x ← x + attention(norm x);  x ← x + mlp(norm x). The last layer is computed only at the tokens that are read."""
+    """x ← x + attention(norm x);  x ← x + mlp(norm x). The last layer is computed only at the scored tokens."""
 
     def __init__(self, width: int, heads: int, hidden: int):
         super().__init__()
@@ -42,7 +42,7 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """[B, T] tokens to [B, P, V] logits at every other token, from the first: where `bijection` asks."""
+    """[B, T] tokens to [B, P, V] logits at tokens 0, 2, 4, …, the scored tokens of `bijection`."""
 
     def __init__(self, vocabulary: int, outcomes: int, length: int, layers: int, heads: int, width: int, hidden: int):
         super().__init__()
@@ -55,7 +55,7 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """As the JAX model starts, in distribution."""
+        """Draw parameters from the same distribution as the JAX model's."""
         for name, parameter in self.named_parameters():
             if parameter.ndim == 1:
                 parameter.fill_(0.0 if "bias" in name else 1.0)
@@ -69,7 +69,7 @@ class Transformer(nn.Module):
         return F.linear(norm(x, self.norm), self.head, self.head_bias)
 
     def hidden_names(self) -> list[str]:
-        """The kernels of linear maps inside layers: what Muon turns."""
+        """The kernels of linear maps inside layers, which Muon updates."""
         return [name for name, p in self.named_parameters() if name.startswith("layers") and p.ndim == 2]
 
     def load(self, params: Any) -> None:

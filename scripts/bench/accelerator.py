@@ -1,10 +1,9 @@
-"""The rows of an accelerator: packs of 1, 8, 64 and 512 studies, in float32 and with products in bfloat16."""
+"""The table for an accelerator: packs of 1, 8, 64 and 512 studies, in float32 and with products in bfloat16."""
 
 import time
 from statistics import median
 
 import jax
-import numpy as np
 
 from bench.workers import ROUNDS, SMALL
 from windtunnel.compose import compose
@@ -16,7 +15,7 @@ HEAD = ["pack", "products in", "model-steps/s", "KL after 600 steps, bits"]
 
 
 def accelerator() -> list[list[str]]:
-    """Lines of a table; none where JAX finds no GPU or TPU."""
+    """The lines of the table; none if JAX finds no GPU or TPU."""
     if jax.default_backend() == "cpu":
         return []
     lines = []
@@ -30,14 +29,14 @@ def accelerator() -> list[list[str]]:
 
 
 def measure(size: int) -> tuple[float, float]:
-    """Model-steps a second (median over calls), and the mean KL over the last steps and the pack."""
+    """Model-steps per second (median over calls), and the mean KL over the last steps and the pack."""
     program = Program([compose([*SMALL.overrides, f"train.steps={STEPS}", f"seed={seed}"])[0] for seed in range(size)])
-    state, kl_bits = program.advance(program.start(), CALL)
+    state, curves = program.advance(program.start(), CALL)
     seconds = []
     for _ in range(STEPS // CALL - 1):
         began = time.perf_counter()
-        state, kl_bits = program.advance(state, CALL)
-        jax.block_until_ready(kl_bits)
+        state, curves = program.advance(state, CALL)
+        jax.block_until_ready(curves)
         seconds.append(time.perf_counter() - began)
     assert len(seconds) >= ROUNDS
-    return size * CALL / median(seconds), float(np.asarray(kl_bits)[:size, CALL - 10 : CALL].mean())
+    return size * CALL / median(seconds), float(curves["kl_bits"][:size, CALL - 10 : CALL].mean())

@@ -1,4 +1,4 @@
-"""`windtunnel …` that says at its end, on stderr, for how many seconds XLA compiled."""
+"""The command `windtunnel`; at its end it prints to stderr how many seconds XLA compiled."""
 
 import sys
 

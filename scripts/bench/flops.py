@@ -1,5 +1,5 @@
-"""Floating-point operations of a step of the published size, as XLA counts them before it optimises, and the rate of
-the machine's best float32 product: of XLA's and PyTorch's, at sizes from 512 to 4,096. Prints both.
+"""Prints the floating-point operations of a step of the published size, as XLA counts them before it optimises, and the
+rate of the machine's fastest float32 matrix product, by XLA or PyTorch, at sizes from 512 to 4,096.
 """
 
 import time
@@ -17,7 +17,7 @@ from windtunnel.spec import arrays
 
 
 def flop(overrides: list[str]) -> float:
-    """Of one step; in a loop the body is counted once, and a step is the body of a loop."""
+    """The operations of one step. XLA counts the body of a loop once, and a step is such a body."""
     study = arrays(compose(overrides)[0])
     tables, state = train.prepare(study), jax.eval_shape(train.start, study)
     counted: Any = jax.jit(train.advance).lower(study, tables, state, jnp.int32(1)).cost_analysis()
@@ -25,7 +25,7 @@ def flop(overrides: list[str]) -> float:
 
 
 def rate(product, matrix, size: int) -> float:
-    """Median over rounds."""
+    """Operations per second of a product, the median over rounds."""
     times = []
     for _ in range(ROUNDS + 1):
         began = time.perf_counter()

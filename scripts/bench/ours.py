@@ -1,5 +1,5 @@
-"""Our side of the benchmarks of steps a second, as a worker: `ours.py STUDIES OVERRIDE…`. A study after another has a
-seed and a rate of its own; with three rates, all in one compiled program.
+"""windtunnel's worker in the benchmarks of steps per second: `ours.py STUDIES OVERRIDE…`. The studies differ in seed
+and in one of three rates; all are in one compiled program.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Where a step of one small study goes: on one core a whole batch, half of one, the optimiser alone; on all cores."""
+"""The parts of a step of one small study: on one core a full batch, half a batch, the optimiser alone; on all cores."""
 
 import json
 import os
@@ -28,7 +28,9 @@ HALF = [*SMALL.overrides, f"train.batch={SMALL.batch // 2}"]
 
 
 def milliseconds(call: Callable[[], Any]) -> float:
-    """Of one of the STEPS of a call, the median over rounds; a call before them compiles."""
+    """Milliseconds of one of the STEPS in a call, the median over rounds; the first call compiles and is not
+    counted.
+    """
     times = []
     for _ in range(ROUNDS + 1):
         began = time.perf_counter()
@@ -38,29 +40,31 @@ def milliseconds(call: Callable[[], Any]) -> float:
 
 
 def step(overrides: list[str]) -> float:
+    """Milliseconds of a whole step on one device."""
     study = arrays(compose(overrides)[0])
     tables, state = train.prepare(study), train.start(study)
     advance = jax.jit(train.advance)
     return milliseconds(lambda: advance(study, tables, state, jnp.int32(STEPS)))
 
 
-def turning(overrides: list[str]) -> float:
-    """The optimiser alone."""
+def optimizer_alone(overrides: list[str]) -> float:
+    """Milliseconds of the optimiser alone."""
     study = arrays(compose(overrides)[0])
     state = train.start(study)
 
     @jax.jit
     def steps(params: Any, memory: Any) -> Any:
-        def one(_: int, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        def body(_: int, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             updates, memory = optimizer(study.train).update(state.params, carry[1], carry[0])
             return optax.apply_updates(carry[0], updates), memory
 
-        return lax.fori_loop(0, STEPS, one, (params, memory))
+        return lax.fori_loop(0, STEPS, body, (params, memory))
 
     return milliseconds(lambda: steps(state.params, state.optimizer))
 
 
 def everywhere(overrides: list[str]) -> float:
+    """Milliseconds of a step on all cores."""
     program = Program([compose(overrides)[0]])
     state = program.start()
 
@@ -73,7 +77,7 @@ def everywhere(overrides: list[str]) -> float:
 
 
 def parts() -> list[list[str]]:
-    """Lines of a table. What is pinned to a core, or needs all of them, has a process of its own."""
+    """The lines of the table. Measurements on one core and on all cores run in processes of their own."""
     lines = []
     for where in ("one core", "all cores"):
         run = subprocess.run(
@@ -87,16 +91,16 @@ def main(where: str) -> None:
     if where == "one core":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         whole, half, adamw = flop(SMALL.overrides), flop(HALF), flop([*SMALL.overrides, "train.optimizer=adamw"])
-        found = [
+        rows = [
             (f"one core: a step of {SMALL.batch} sequences, Muon", step(SMALL.overrides), whole),
             (f"one core: a step of {SMALL.batch // 2}", step(HALF), half),
-            ("one core: Muon alone", turning(SMALL.overrides), whole - adamw),
+            ("one core: Muon alone", optimizer_alone(SMALL.overrides), whole - adamw),
         ]
     else:
         use_all_cores()
-        found = [(f"all cores: a step of {SMALL.batch}, split", everywhere(SMALL.overrides), flop(SMALL.overrides))]
+        rows = [(f"all cores: a step of {SMALL.batch}, split", everywhere(SMALL.overrides), flop(SMALL.overrides))]
     print(
-        json.dumps([[what, f"{ms:.2f}", f"{flops / 1e9:.2f}", f"{flops / ms / 1e6:.0f}"] for what, ms, flops in found])
+        json.dumps([[what, f"{ms:.2f}", f"{flops / 1e9:.2f}", f"{flops / ms / 1e6:.0f}"] for what, ms, flops in rows])
     )
 
 

@@ -1,4 +1,4 @@
-"""The row of exact posteriors: the subset recursion of `permutation` against all permutations, through BLAS."""
+"""The row of exact posteriors: the subset recursion of `permutation` against enumeration with BLAS."""
 
 import time
 from functools import partial
@@ -21,7 +21,7 @@ BATCH = 512  # sequences in a call
 
 
 def posteriors() -> list[Line]:
-    """The predictive at every position of training sequences of `permutation`, V = 8, both from the same counts."""
+    """Both methods compute the predictive at every position of training sequences of `permutation`, V = 8."""
     use_all_cores()
     study = arrays(compose(["tunnel=permutation", "tunnel.symbols=8"])[0])
     tunnel, tables, at = study.tunnel, train.prepare(study), jnp.arange(study.horizon)
@@ -55,7 +55,7 @@ def posteriors() -> list[Line]:
 
 
 def queries(batch: Batch, symbols: int) -> tuple[np.ndarray, np.ndarray]:
-    """[N, V, V], [N]: how often each pair was seen before, and the key that is asked, at every position."""
+    """At every position, the counts of the pairs seen before [N, V, V], and the current key [N]."""
     key_BT, value_BT = np.asarray(batch.inputs[:, 0::2]), np.asarray(batch.outcome_BP)
     pair_BTVV = np.eye(symbols**2, dtype=np.float32)[key_BT * symbols + value_BT].reshape(
         *key_BT.shape, symbols, symbols
@@ -65,7 +65,7 @@ def queries(batch: Batch, symbols: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rate(call, count: int) -> float:
-    """Posteriors a second, over at least half a second."""
+    """Posteriors per second, over at least half a second."""
     began, calls = time.perf_counter(), 0
     while time.perf_counter() - began < 0.5:
         call()

@@ -1,4 +1,4 @@
-"""The rows that are whole runs of the command line, in folders of their own, by the clock on the wall."""
+"""The rows that measure whole runs of the command line in wall-clock time, each in a folder of its own."""
 
 import csv
 import os
@@ -13,7 +13,7 @@ from bench.table import Line
 from bench.workers import PAPER, ROUNDS, SCRIPTS, SMALL, THREADS, Contender, Shape, pytorch
 
 RECIPE_STEPS, RECIPE_BATCH = 50_000, 256  # of the published training
-TARGET, SHORT = 1e-3, 750  # bits, and the steps in which the preset of `bijection` gets there
+TARGET, SHORT = 1e-3, 750  # bits, and the steps that the preset of `bijection` needs to reach that KL
 MAKE_RUN = 300.0  # seconds that the main sweep may take
 
 
@@ -54,7 +54,7 @@ def recipe() -> list[Line]:
 
 
 def overhead() -> list[Line]:
-    """What a sweep of 24 points takes beyond compiling and stepping: start, judgement, records, table and figure."""
+    """The time of a sweep of 24 points beyond compiling and steps: start, evaluation, records, table and figure."""
     took, rows, compiling = windtunnel("-m", *SMALL.overrides, "seed=range(8)", "train.learning_rate=0.02,0.035,0.05")
     steps = sum(float(row["train_seconds"]) for row in rows)
     detail = f"{steps:.1f} s of steps, {compiling:.1f} s of compiling, {took - steps - compiling:.1f} s of all else"

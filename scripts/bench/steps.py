@@ -1,4 +1,4 @@
-"""The rows that are steps a second: one study, a sweep, the published size."""
+"""The rows that measure steps per second: one study, a sweep, the published size."""
 
 import subprocess
 import sys
@@ -6,19 +6,19 @@ from functools import partial
 from statistics import median
 
 from bench.table import Line
-from bench.workers import PAPER, ROUNDS, SMALL, THREADS, Contender, Shape, ours, pytorch, turns
+from bench.workers import PAPER, ROUNDS, SMALL, THREADS, Contender, Shape, alternate, ours, pytorch
 
 STEPS, STUDIES = 1000, 24  # of a study by default; 8 seeds × 3 rates
 KINDS = {"compiled": "torch.compile", "eager": "PyTorch eager"}
 
 
 def pytorches(shape: Shape, kinds: list[str], optimizer: str = "muon") -> list[Contender]:
-    """Each kind with one thread and with a thread a core: the better one counts."""
+    """Each kind with one thread and with one thread per core; the faster of the two counts."""
     return [Contender(f"{kind} {n}", pytorch(shape, kind, n, optimizer)) for kind in kinds for n in THREADS]
 
 
 def best(rates: dict[str, list[float]], kind: str) -> int:
-    """The number of threads."""
+    """The number of threads with which a kind is fastest."""
     return max(THREADS, key=lambda n: median(rates[f"{kind} {n}"]))
 
 
@@ -33,22 +33,22 @@ def study() -> list[Line]:
     lines = []
     for optimizer, musts in (("muon", (1.3, 3.5)), ("adamw", (None, None))):
         contenders = [Contender("windtunnel", ours(SMALL, 1, optimizer)), *pytorches(SMALL, list(KINDS), optimizer)]
-        rates = turns(contenders)
+        rates = alternate(contenders)
         what = f"one study of 100k parameters, {optimizer}"
         lines += [against(what, rates, kind, must) for kind, must in zip(KINDS, musts, strict=True)]
     return lines
 
 
 def sweep() -> list[Line]:
-    """24 studies of 1,000 steps from the start of a process. In every round each contender starts afresh and takes a
-    turn; its whole time is (starts) × (seconds until ready) + (24,000 steps) / (steps a second).
+    """24 studies of 1,000 steps, including the start of processes. In every round each contender is started and
+    measured once; its total time is (starts) × (seconds until ready) + (24,000 steps) / (steps per second).
     """
-    tried = turns(pytorches(SMALL, list(KINDS)))
-    one, eager = (pytorch(SMALL, kind, best(tried, kind)) for kind in KINDS)
+    tried = alternate(pytorches(SMALL, list(KINDS)))
+    by_compiler, eager = (pytorch(SMALL, kind, best(tried, kind)) for kind in KINDS)
     alone = pytorch(SMALL, "compiled", 1)
     contenders = {
         "windtunnel": (1, [ours(SMALL, STUDIES)]),
-        "torch.compile, one study after the other": (1, [one]),
+        "torch.compile, one study after the other": (1, [by_compiler]),
         "torch.compile, two processes of one thread": (1, [alone, alone]),
         "PyTorch eager, a process a study": (STUDIES, [eager]),
     }
@@ -72,8 +72,8 @@ def sweep() -> list[Line]:
 
 
 def paper() -> list[Line]:
-    """The published size; what of the machine's best product it uses."""
-    rates = turns([Contender("windtunnel", ours(PAPER)), *pytorches(PAPER, ["eager"])])
+    """The published size, and its share of the rate of the machine's fastest matrix product."""
+    rates = alternate([Contender("windtunnel", ours(PAPER)), *pytorches(PAPER, ["eager"])])
     count = partial(subprocess.run, capture_output=True, text=True, check=True)
     flop, peak = map(float, count([sys.executable, "-m", "bench.flops"], cwd=sys.path[0]).stdout.split())
     gflops = [rate * flop / 1e9 for rate in rates["windtunnel"]]

@@ -8,7 +8,7 @@ HEAD = ["what", "against", "ratio", "must", "windtunnel", "the other", "detail"]
 
 @dataclass(frozen=True)
 class Line:
-    """Repeats in pairs, and the ratio of each pair. `seconds`: less is better, so the ratio is the other way up."""
+    """Paired repeats, and the ratio of each pair. `seconds`: less is better, so the ratio is theirs ÷ ours."""
 
     what: str
     against: str
@@ -42,5 +42,5 @@ class Line:
 
 
 def figure(number: float) -> str:
-    """Three digits, thousands apart."""
+    """Three significant digits, or whole numbers with separated thousands."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

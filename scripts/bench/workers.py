@@ -1,6 +1,6 @@
-"""Contenders: each a process, or a few side by side, that says `ready` after its first step, then takes as many steps
-as a line on stdin says and answers with the model-steps made. They take turns, so that what disturbs the machine
-disturbs all of them.
+"""Contenders: each is one or several worker processes. A worker prints `ready` after its first step; then it reads a
+number of steps from each line of stdin, takes them, and prints the number of model-steps. Contenders are measured
+alternately, so that other load on the machine affects all of them.
 """
 
 import os
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 SCRIPTS = Path(__file__).parents[1]
-ROUNDS, SECONDS = 5, 2.0  # how often each has its turn, and how long that should take
-THREADS = sorted({1, len(os.sched_getaffinity(0))})  # of PyTorch: with which it is faster is for it to show
+ROUNDS, SECONDS = 5, 2.0  # how often each contender is measured, and for about how long
+THREADS = sorted({1, len(os.sched_getaffinity(0))})  # numbers of PyTorch threads; the faster one counts
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A study of `bijection`: what both sides are told."""
+    """A study of `bijection`, the same for windtunnel and PyTorch."""
 
     symbols: int
     layers: int
@@ -49,7 +49,7 @@ def pytorch(shape: Shape, kind: str, threads: int, optimizer: str = "muon") -> l
 
 
 class Contender:
-    """`setup` is the seconds from the start of its processes until all are ready; compilers find no old cache."""
+    """Worker processes. `setup` is the seconds from their start until all are ready; compilers find no old cache."""
 
     def __init__(self, name: str, *commands: list[str]):
         self.name, self.steps, began = name, 2, time.perf_counter()
@@ -66,15 +66,15 @@ class Contender:
         print(f"  {name}: ready after {self.setup:.1f} s", flush=True)
 
     def advance(self) -> float:
-        """Model-steps a second, over a turn."""
+        """Take steps for about SECONDS; return model-steps per second."""
         began = time.perf_counter()
         for worker in self.workers:
             worker.stdin.write(f"{self.steps}\n")
             worker.stdin.flush()
-        made = sum(int(self._answer(worker)) for worker in self.workers)
+        done = sum(int(self._answer(worker)) for worker in self.workers)
         took = time.perf_counter() - began
         self.steps = max(1, round(self.steps * SECONDS / took))
-        return made / took
+        return done / took
 
     def close(self) -> None:
         for worker in self.workers:
@@ -90,7 +90,7 @@ class Contender:
 
 
 def setups(name: str, *commands: list[str]) -> list[float]:
-    """Of as many fresh starts as there are rounds."""
+    """The seconds until ready, for as many starts as there are rounds."""
     seconds = []
     for _ in range(ROUNDS):
         contender = Contender(name, *commands)
@@ -99,8 +99,8 @@ def setups(name: str, *commands: list[str]) -> list[float]:
     return seconds
 
 
-def turns(contenders: list[Contender]) -> dict[str, list[float]]:
-    """Model-steps a second of each contender, round by round; two unmeasured turns set the length of a turn."""
+def alternate(contenders: list[Contender]) -> dict[str, list[float]]:
+    """Model-steps per second of each contender, round by round; two unmeasured rounds first calibrate the steps."""
     rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for number in range(ROUNDS + 2):
         for contender in contenders:
@@ -108,7 +108,7 @@ def turns(contenders: list[Contender]) -> dict[str, list[float]]:
             if number >= 2:
                 rates[contender.name].append(rate)
         if number >= 2:
-            print("  " + ", ".join(f"{name} {made[-1]:.1f}" for name, made in rates.items()), flush=True)
+            print("  " + ", ".join(f"{name} {rounds[-1]:.1f}" for name, rounds in rates.items()), flush=True)
     for contender in contenders:
         contender.close()
     return rates

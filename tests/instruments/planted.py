@@ -57,5 +57,5 @@ def subject(study):
     """One that is not trained."""
     from windtunnel.train import start
 
-    made = arrays(study)
-    return base.Subject(made, jax.jit(start)(made).params)
+    study_arrays = arrays(study)
+    return base.Subject(study_arrays, jax.jit(start)(study_arrays).params)

@@ -88,14 +88,14 @@ def tokens(name, *overrides, observations=8, count=2):
     import jax
     import jax.numpy as jnp
 
-    made = study(f"tunnel={name}", *overrides)
-    tables = made.tunnel.prepare(observations)
-    batch = made.tunnel.sample(jax.random.key(0), tables, count, observations)
+    composed = study(f"tunnel={name}", *overrides)
+    tables = composed.tunnel.prepare(observations)
+    batch = composed.tunnel.sample(jax.random.key(0), tables, count, observations)
     return (
-        made.tunnel,
+        composed.tunnel,
         tables,
         batch,
-        np.exp(np.asarray(made.tunnel.token_weights(tables, batch, jnp.arange(observations)), float)),
+        np.exp(np.asarray(composed.tunnel.token_weights(tables, batch, jnp.arange(observations)), float)),
     )
 
 

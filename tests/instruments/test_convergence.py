@@ -42,8 +42,8 @@ def test_the_excess_of_the_urn_is_what_enumeration_of_all_sequences_says():
     ],
 )
 def test_the_law_follows_from_grid_noise_and_length(overrides, observations, kind, value):
-    found = study(*URN, *overrides).tunnel.law(observations)
-    assert found.kind == kind and found.rate == pytest.approx(value, rel=1e-2)
+    law = study(*URN, *overrides).tunnel.law(observations)
+    assert law.kind == kind and law.rate == pytest.approx(value, rel=1e-2)
 
 
 def test_the_laws_hold_of_the_exact_urn():
@@ -81,12 +81,12 @@ def test_a_filter_forgets_at_least_as_fast_as_its_chain():
     from windtunnel.train import start
 
     overrides = "model=transformer model.width=8 model.hidden=8 model.heads=1 position=alibi tunnel.mixing=0.8".split()
-    made = arrays(study("tunnel=hmm_sticky", *overrides))
-    points = forgetting(Subject(made, start(made).params))
-    found = made.tunnel.law(20)
-    assert found.rate == pytest.approx(-2 * math.log(0.8), rel=1e-5)
-    slope, _ = rate(found, points["seen"], points["excess_exact"], points["used"])
-    assert slope > 0.9 * found.rate
+    study_arrays = arrays(study("tunnel=hmm_sticky", *overrides))
+    points = forgetting(Subject(study_arrays, start(study_arrays).params))
+    law = study_arrays.tunnel.law(20)
+    assert law.rate == pytest.approx(-2 * math.log(0.8), rel=1e-5)
+    slope, _ = rate(law, points["seen"], points["excess_exact"], points["used"])
+    assert slope > 0.9 * law.rate
     assert points["excess_exact"][1] > points["excess_exact"][8] > 0
 
 

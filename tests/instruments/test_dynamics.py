@@ -71,9 +71,9 @@ def test_a_frame_that_is_there_before_precision_is_told_from_the_series(tmp_path
     rows = [{"step": 10 * i, "kl_bits": 2.0**-i, "orthogonality": min(1.0, 0.4 * i), "deviation": 1 - i / 10}
             for i in range(11)]  # fmt: skip
     (tmp_path / "probe.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = timing(tmp_path)
-    assert found["settled"] == {"orthogonality": 30, "deviation": 100}
-    assert found["kl_left"] == pytest.approx(2.0**7)
+    record = timing(tmp_path)
+    assert record["settled"] == {"orthogonality": 30, "deviation": 100}
+    assert record["kl_left"] == pytest.approx(2.0**7)
     assert timing(None) is None
 
 

@@ -18,25 +18,25 @@ NORMAL = np.random.default_rng(0).normal
 
 def test_orthogonal_keys_score_one_whatever_their_length():
     rotation, _ = np.linalg.qr(NORMAL(size=(8, 8)))
-    made = orthogonality((rotation[:5] * np.arange(1, 6)[:, None])[None], spectrum=True)
-    assert made["score"] == pytest.approx(1) and made["mean_abs_cos"] == pytest.approx(0, abs=1e-12)
-    assert made["coverage"] == 1
-    assert (made["utilisation"], made["utilisation_entropy"]) == pytest.approx((5 / 8, 5 / 8))
-    assert made["singular"] == pytest.approx([1] * 5)
+    measures = orthogonality((rotation[:5] * np.arange(1, 6)[:, None])[None], spectrum=True)
+    assert measures["score"] == pytest.approx(1) and measures["mean_abs_cos"] == pytest.approx(0, abs=1e-12)
+    assert measures["coverage"] == 1
+    assert (measures["utilisation"], measures["utilisation_entropy"]) == pytest.approx((5 / 8, 5 / 8))
+    assert measures["singular"] == pytest.approx([1] * 5)
 
 
 def test_the_best_packing_of_more_keys_than_dimensions_scores_one():
     """Three directions at 120° in a plane reach the Welch bound ½."""
     angle = 2 * np.pi * np.arange(3) / 3
-    made = orthogonality(np.stack([np.cos(angle), np.sin(angle)], axis=1)[None])
-    assert made["rms_cos"] == pytest.approx(0.5) and made["score"] == pytest.approx(1)
-    assert made["utilisation"] == pytest.approx(1)
+    measures = orthogonality(np.stack([np.cos(angle), np.sin(angle)], axis=1)[None])
+    assert measures["rms_cos"] == pytest.approx(0.5) and measures["score"] == pytest.approx(1)
+    assert measures["utilisation"] == pytest.approx(1)
 
 
 def test_parallel_keys_score_zero_and_cover_nothing():
-    made = orthogonality(np.outer(np.arange(1, 5), NORMAL(size=6))[None])
-    assert made["score"] == pytest.approx(0, abs=1e-9) and made["coverage"] == 0
-    assert made["utilisation"] == pytest.approx(1 / 6)
+    measures = orthogonality(np.outer(np.arange(1, 5), NORMAL(size=6))[None])
+    assert measures["score"] == pytest.approx(0, abs=1e-9) and measures["coverage"] == 0
+    assert measures["utilisation"] == pytest.approx(1 / 6)
 
 
 def test_coverage_counts_the_hypotheses_that_nobody_shares():
@@ -46,19 +46,19 @@ def test_coverage_counts_the_hypotheses_that_nobody_shares():
 
 @pytest.mark.parametrize("d", [8, 32, 192])
 def test_random_keys_are_at_chance(d):
-    made = orthogonality(NORMAL(size=(20, 16, d)))
-    assert made["mean_abs_cos"] == pytest.approx(math.sqrt(2 / (math.pi * d)), rel=0.05)
-    assert made["score"] == pytest.approx(geometry._score(1 / math.sqrt(d), 16, d), abs=0.03)
+    measures = orthogonality(NORMAL(size=(20, 16, d)))
+    assert measures["mean_abs_cos"] == pytest.approx(math.sqrt(2 / (math.pi * d)), rel=0.05)
+    assert measures["score"] == pytest.approx(geometry._score(1 / math.sqrt(d), 16, d), abs=0.03)
 
 
 def test_a_direction_is_the_mean_key_of_its_hypothesis_and_labels_that_are_shuffled_destroy_it():
     label = np.tile(np.arange(4), (3, 5))
     keys = np.eye(4)[label] + 0.01 * NORMAL(size=(3, 20, 4))
-    found = Frame("symbols", label, 4)
-    assert orthogonality(directions(keys, found))["score"] > 0.99
-    mixed = replace(found, label_BT=np.random.default_rng(0).permutation(label.ravel()).reshape(label.shape))
+    frame = Frame("symbols", label, 4)
+    assert orthogonality(directions(keys, frame))["score"] > 0.99
+    mixed = replace(frame, label_BT=np.random.default_rng(0).permutation(label.ravel()).reshape(label.shape))
     assert orthogonality(directions(keys, mixed))["score"] < 0.3
-    none = replace(found, label_BT=np.where(label == 2, -1, label))
+    none = replace(frame, label_BT=np.where(label == 2, -1, label))
     assert directions(keys, none).shape == (1, 3, 4), "what stands for nothing is left out"
 
 

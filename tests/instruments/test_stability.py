@@ -29,26 +29,26 @@ def test_a_planted_decay_gives_back_its_law_and_its_critical_length(name, critic
         "logistic": TAU * np.exp(3 * (1 / (1 + (critical / X) ** 2) - 0.5)),  # half-way up at the critical length
     }[name]
     tried = [fit(X, *noisy(curve, seed), TAU) for seed in range(5)]
-    chosen = [found["family"] for found in tried]
+    chosen = [result["family"] for result in tried]
     assert chosen.count(name) >= 3, "AIC is generous, but mostly right"
-    for found in tried:
-        assert found["aic"][found["family"]] == 0 and found["aic"]["constant"] > 10
-        assert found["critical"] == pytest.approx(critical, rel=0.25) and found["inside"]
-        assert found["critical_low"] <= found["critical"] <= found["critical_high"]
+    for result in tried:
+        assert result["aic"][result["family"]] == 0 and result["aic"]["constant"] > 10
+        assert result["critical"] == pytest.approx(critical, rel=0.25) and result["inside"]
+        assert result["critical_low"] <= result["critical"] <= result["critical_high"]
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
     held = 0
     for seed in range(20):
-        found = fit(X, *noisy(TAU * (X / 20) ** 1.5, seed), TAU)
-        held += found["critical_low"] <= 20 <= found["critical_high"]
+        decay = fit(X, *noisy(TAU * (X / 20) ** 1.5, seed), TAU)
+        held += decay["critical_low"] <= 20 <= decay["critical_high"]
     assert held >= 15
 
 
 def test_what_does_not_decay_is_called_constant():
     tried = [fit(X, *noisy(np.full(len(X), 0.002), seed), TAU) for seed in range(5)]
-    constant = [found for found in tried if found["family"] == "constant"]
-    assert len(constant) >= 3 and all(found["critical"] == math.inf and not found["inside"] for found in constant)
+    constant = [decay for decay in tried if decay["family"] == "constant"]
+    assert len(constant) >= 3 and all(decay["critical"] == math.inf and not decay["inside"] for decay in constant)
     assert fit(X, *noisy(np.full(len(X), 0.5)), TAU)["critical"] < 1
     assert fit(X[:2], *noisy(np.full(2, 0.5)), TAU)["family"] is None
 
@@ -62,26 +62,26 @@ def judged(monkeypatch, **fault):
 
 
 def test_the_posterior_itself_neither_dilutes_nor_fails(monkeypatch):
-    found = judged(monkeypatch)
-    assert found["x"] == [0.5, 1, 2, 4] and found["at_horizon"] == 1
-    assert found["mass"] == pytest.approx(np.ones((4, 1)), abs=1e-3)
-    assert (np.diff(found["uniform_mass"]) < 0).all(), "uniform attention does dilute"
-    for kl in found["repair"].values():
+    attention = judged(monkeypatch)
+    assert attention["x"] == [0.5, 1, 2, 4] and attention["at_horizon"] == 1
+    assert attention["mass"] == pytest.approx(np.ones((4, 1)), abs=1e-3)
+    assert (np.diff(attention["uniform_mass"]) < 0).all(), "uniform attention does dilute"
+    for kl in attention["repair"].values():
         assert max(map(abs, kl)) < 1e-3
-    assert found["first"] is None
+    assert attention["first"] is None
 
 
 def test_a_wrong_position_is_named(monkeypatch):
-    found = judged(monkeypatch, scale=1e6)
-    assert found["first"] == "position"
-    assert found["repair"]["none"][-1] > 10 * abs(found["repair"]["position"][-1])
+    attention = judged(monkeypatch, scale=1e6)
+    assert attention["first"] == "position"
+    assert attention["repair"]["none"][-1] > 10 * abs(attention["repair"]["position"][-1])
 
 
 def test_wrong_content_is_named(monkeypatch):
-    found = judged(monkeypatch, blur=0.15)
-    assert found["first"] == "dilution"
-    assert found["repair"]["dilution"][-1] < 0.1 * found["repair"]["none"][-1]
-    assert found["mass"][-1] < 0.97
+    attention = judged(monkeypatch, blur=0.15)
+    assert attention["first"] == "dilution"
+    assert attention["repair"]["dilution"][-1] < 0.1 * attention["repair"]["none"][-1]
+    assert attention["mass"][-1] < 0.97
 
 
 def test_what_makes_no_sense_is_said():

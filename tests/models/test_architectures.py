@@ -77,30 +77,30 @@ def test_a_longer_sequence_begins_like_a_shorter_one(module, inputs, whole):
 
 
 def test_taps_see_without_changing_and_intervene(spec, module, inputs, whole):
-    at, shown, shapes = np.asarray([2, 5]), [], {}
+    at, calls, shapes = np.asarray([2, 5]), [], {}
 
     def look(depth, kind, value):
-        assert (depth, kind) not in shown, "everything is shown once"
-        shown.append((depth, kind))
+        assert (depth, kind) not in calls, "everything is shown once"
+        calls.append((depth, kind))
         shapes[depth, kind] = value.shape
         return value
 
     jax.eval_shape(lambda x: module(x, at, tap=look), inputs)
     depth = spec.layers * getattr(spec, "loops", 1)
-    assert [depth for depth, kind in shown if kind == "residual"] == list(range(depth))
+    assert [depth for depth, kind in calls if kind == "residual"] == list(range(depth))
     assert shapes[depth - 1, "residual"] == (2, 2, 8)
     if spec.name in TAPS:
         layers = [(i, kind) for i in range(depth) for kind in [*TAPS[spec.name], "residual"]]
-        assert shown == [(0, "embedding"), *layers, (depth - 1, "logits")]
+        assert calls == [(0, "embedding"), *layers, (depth - 1, "logits")]
 
     def changed(x):
-        def at_one(one):
+        def at_one(call):
             def flipped(depth, kind, value):
-                return value.at[0].multiply(-2) if (depth, kind) == one else value
+                return value.at[0].multiply(-2) if (depth, kind) == call else value
 
             return module(x, at, tap=flipped)
 
-        return [at_one(one) for one in shown if one[1] in ("embedding", "state", "residual", "logits")]
+        return [at_one(call) for call in calls if call[1] in ("embedding", "state", "residual", "logits")]
 
     for logits in jax.jit(changed)(inputs):  # in the first example of two
         assert not np.allclose(logits[0], whole[0, at], atol=1e-4)
@@ -188,9 +188,9 @@ def test_chunks_of_the_scan_are_the_recurrence(chunk):
     delta, inward = np.exp(draw(size=(2, LENGTH, 4))), draw(size=(2, LENGTH, 4))
     write, read, a = draw(size=(2, LENGTH, 3)), draw(size=(2, LENGTH, 3)), -np.exp(draw(size=(3, 4)))
     with jax.enable_x64(True):
-        made = ssm.scan(*map(jnp.asarray, (delta, inward, write, read, a)), keep=True, chunk=chunk)
-    for one, expected in zip(made, recurrence(delta, inward, write, read, a), strict=True):
-        np.testing.assert_allclose(one, expected, atol=1e-12)
+        results = ssm.scan(*map(jnp.asarray, (delta, inward, write, read, a)), keep=True, chunk=chunk)
+    for result, expected in zip(results, recurrence(delta, inward, write, read, a), strict=True):
+        np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("chunk", [None, 4])  # none: what this machine takes
@@ -249,8 +249,8 @@ def test_a_loop_is_the_same_layers_again(inputs):
     unrolled = built(Transformer(layers=4, heads=2, width=8, hidden=8), PerLayer(layers=positions * 2))
     again = {str(i): params["layers"][str(i % 2)] for i in range(4)}
     unrolled = with_parameters(unrolled, {**params, "layers": again})
-    one, other = jax.jit(lambda x: (looped(x, AT), unrolled(x, AT)))(inputs)
-    np.testing.assert_allclose(one, other, atol=1e-5)
+    loop_logits, other = jax.jit(lambda x: (looped(x, AT), unrolled(x, AT)))(inputs)
+    np.testing.assert_allclose(loop_logits, other, atol=1e-5)
 
 
 def test_the_eleventh_layer_comes_after_the_tenth():

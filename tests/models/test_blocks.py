@@ -27,7 +27,7 @@ def qkv():
     return jax.random.normal(jax.random.key(0), (3, 2, HEADS, LENGTH, WIDTH))
 
 
-def made(position, softmax="plain"):
+def random_score(position, softmax="plain"):
     position = arrays(position)
     learned = position.parameters(jax.random.key(1), HEADS, 8, 16)
     sharpness_N = None if softmax == "plain" else jnp.asarray([0.3, 0.7])
@@ -51,7 +51,7 @@ def in_loops(q, k, v, rows, scored):
         g = f if scored.inside else 1.0
         of_keys = [f * q[b, n, i] @ k[b, n, j] / math.sqrt(WIDTH) + g * log_p[n, i, j] for j in range(i + 1)]
         top = max(of_keys)
-        weights = [math.exp(one - top) for one in of_keys]
+        weights = [math.exp(score - top) for score in of_keys]
         out[b, n, at] = sum(weight * v[b, n, j] for j, weight in enumerate(weights)) / sum(weights)
     return out
 
@@ -70,7 +70,7 @@ def in_loops(q, k, v, rows, scored):
     ],
 )
 def test_agrees_with_plain_loops_and_skips_where_the_prior_falls(qkv, position, softmax, skips):
-    scored = made(position, softmax)
+    scored = random_score(position, softmax)
     context, reading = attended(*qkv, ALL, scored)
     np.testing.assert_allclose(context, in_loops(*qkv, ALL, scored), atol=1e-5)
     assert reading.kernel == "blocked"
@@ -80,7 +80,7 @@ def test_agrees_with_plain_loops_and_skips_where_the_prior_falls(qkv, position, 
 
 def test_some_queries_are_as_all(qkv):
     for position in (SHORT, Fire()):
-        scored, rows = made(position), np.asarray([0, 1, 7, 8, 9, 20, 22, 31, 40, 41, 52])
+        scored, rows = random_score(position), np.asarray([0, 1, 7, 8, 9, 20, 22, 31, 40, 41, 52])
         context, _ = attended(*qkv, rows, scored)
         np.testing.assert_allclose(context, in_loops(*qkv, rows, scored), atol=1e-5)
 
@@ -90,7 +90,7 @@ def test_a_far_key_that_outweighs_the_prior_is_read(qkv):
     q, k, v = qkv
     last = q[:, :, -1]
     k = k.at[:, :, 0].set(last * 3 * 26**2 / jnp.sum(jnp.square(last), axis=-1, keepdims=True))
-    scored = made(SHORT)
+    scored = random_score(SHORT)
     context, reading = attended(q, k, v, ALL, scored)
     np.testing.assert_allclose(context[:, :, -1], v[:, :, 0], atol=1e-5)
     np.testing.assert_allclose(context, in_loops(q, k, v, ALL, scored), atol=1e-5)
@@ -101,7 +101,7 @@ def test_a_far_key_that_outweighs_the_prior_is_read(qkv):
 def test_what_is_skipped_holds_no_more_than_the_bound_says(qkv, monkeypatch):
     """With a tolerance of 1 % the bound is put to use: the mass of what is skipped, from all the scores."""
     monkeypatch.setattr(blocks, "NEGLIGIBLE", 0.01)
-    scored = made(GeneralizedGaussian(scale=2.0, beta=1.0))
+    scored = random_score(GeneralizedGaussian(scale=2.0, beta=1.0))
     q, k, _ = 0.2 * qkv
     ones_from_here = jnp.tril(jnp.ones((LENGTH, LENGTH)))  # v_j = 1 up to dimension j: context = cumulative mass
     v = jnp.broadcast_to(ones_from_here, (2, HEADS, LENGTH, LENGTH))
@@ -115,7 +115,7 @@ def test_what_is_skipped_holds_no_more_than_the_bound_says(qkv, monkeypatch):
 def test_no_query_depends_on_a_later_token(qkv):
     changed = qkv.at[:, :, :, 30:].add(1.0)
     for position in (Uniform(), SHORT):
-        before, after = (attended(*tensors, ALL, made(position))[0] for tensors in (qkv, changed))
+        before, after = (attended(*tensors, ALL, random_score(position))[0] for tensors in (qkv, changed))
         np.testing.assert_array_equal(before[:, :, :30], after[:, :, :30])
         assert (before[:, :, 30:] != after[:, :, 30:]).all()
 
@@ -129,7 +129,7 @@ def test_gradients_are_those_of_the_softmax_as_written(qkv):
 
     def gradients(function):
         def of(q, k, v, log_scale):
-            scored = made(GeneralizedGaussian(scale=3.0))
+            scored = random_score(GeneralizedGaussian(scale=3.0))
             scored.learned["log_scale"] = log_scale
             return function(q, k, v, scored)
 
@@ -145,7 +145,7 @@ def test_memory_is_linear_in_the_length(position, monkeypatch):
     monkeypatch.setattr(blocks, "CHUNK", 64)
 
     def temporary(length):
-        scored = made(position)
+        scored = random_score(position)
         x, at = jax.ShapeDtypeStruct((1, HEADS, length, WIDTH), jnp.float32), np.arange(length)
         scored = score.Score(scored.position, scored.learned, jnp.arange(length), None, HEADS, False)
         program = jax.jit(lambda q, k, v: blocks.attend(q, k, v, at, scored)[0])
@@ -155,7 +155,7 @@ def test_memory_is_linear_in_the_length(position, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("backend", "dtype", "queries", "keys", "prior", "said"),
+    ("backend", "dtype", "queries", "keys", "prior", "message"),
     [
         ("gpu", "bfloat16", (1, 2, 64, 32), 64, True, None),
         ("gpu", "float16", (1, 2, 4096, 32), 4096, False, None),
@@ -166,21 +166,21 @@ def test_memory_is_linear_in_the_length(position, monkeypatch):
         ("gpu", "bfloat16", (1, 2, 4096, 32), 4096, True, "a prior over at most 512 tokens"),
     ],
 )
-def test_the_fused_kernel_is_used_where_it_supports_what_is_asked(backend, dtype, queries, keys, prior, said):
+def test_the_fused_kernel_is_used_where_it_supports_what_is_asked(backend, dtype, queries, keys, prior, message):
     refused = refusal(backend, jnp.dtype(dtype), queries, keys, prior, 512)
-    assert refused is None if said is None else said in refused
+    assert refused is None if message is None else message in refused
 
 
 def test_on_a_gpu_the_record_says_why_attention_is_not_fused(qkv, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    _, reading = attended(*qkv, ALL, made(Uniform()))
+    _, reading = attended(*qkv, ALL, random_score(Uniform()))
     assert reading.kernel == "blocked (not fused: it takes half precision, not float32)"
 
 
 @pytest.mark.parametrize(("position", "softmax"), [(Uniform(), "plain"), (SHORT, "scalable_inside")])
 def test_the_call_of_the_fused_kernel_means_the_same(qkv, position, softmax):
     """The same call, but to the implementation that runs anywhere."""
-    scored = made(position, softmax)
+    scored = random_score(position, softmax)
     q, k, v = qkv
     context = jax.jit(lambda q: fused(scored.sharpened(q, ALL), k, v, scored, implementation="xla"))(q)
     np.testing.assert_allclose(context, in_loops(q, k, v, ALL, scored), atol=1e-5)

@@ -105,8 +105,8 @@ def fire(n, d, i):
 def test_bias_is_the_log_prior(position, learned, log_prior):
     queries, keys = (0, 5, 19, 300), (0, 3, 5, 178, 236, 283, 299)  # distances on both sides of T5's and FIRE's bends
     expected = [[[log_prior(n, abs(i - k), i) for k in keys] for i in queries] for n in range(HEADS)]
-    made = np.broadcast_to(bias(position, learned, queries, keys), np.shape(expected))
-    np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-6)
+    computed = np.broadcast_to(bias(position, learned, queries, keys), np.shape(expected))
+    np.testing.assert_allclose(computed, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_published_alibi_slopes():
@@ -241,7 +241,7 @@ def test_a_table_is_as_long_as_the_horizon_or_as_asked():
 
 
 @pytest.mark.parametrize(
-    ("position", "heads", "reach", "said"),
+    ("position", "heads", "reach", "message"),
     [
         ({"name": "rope"}, 2, 1, "position=rope: needs an even head width, not 3"),
         ({"name": "xpos"}, 2, 1, "position=xpos: needs an even head width, not 3"),
@@ -261,7 +261,7 @@ def test_a_table_is_as_long_as_the_horizon_or_as_asked():
         ({"name": "bam", "learn": ["gamma"]}, 1, 1, "position.learn.0=gamma: should be 'alpha', 'beta' or 'mu'"),
     ],
 )
-def test_the_door_says_what_a_position_cannot_do(position, heads, reach, said):
+def test_the_door_says_what_a_position_cannot_do(position, heads, reach, message):
     plain = {"tunnel": {"name": "recall"}, "model": {"name": "transformer", "width": 6, "heads": heads}}
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         config.study({**plain, "train": {"horizon": 64}, "evaluate": {"reach": reach}, "position": position})

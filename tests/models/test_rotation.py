@@ -47,7 +47,7 @@ def test_rope_turns_by_the_published_angles(scaling, s):
     """Within 1,024 tokens the four pairs turn 163, 16, 1.6 and 0.2 times: above YaRN's ramp, on it and below it."""
     width, base, trained, at = 8, 10_000.0, 1024, 700
     x, _ = random_pair(width)
-    made = complex_pairs(turned(Rope(base=base, scaling=scaling), x, at, s * trained, trained=trained))
+    computed = complex_pairs(turned(Rope(base=base, scaling=scaling), x, at, s * trained, trained=trained))
     for i, z in enumerate(complex_pairs(x)):
         theta = base ** (-2 * i / width)
         if scaling == "interpolation":
@@ -59,7 +59,7 @@ def test_rope_turns_by_the_published_angles(scaling, s):
             gamma = min(1, max(0, (turns - 1) / 31))
             theta = (1 - gamma) * theta / s + gamma * theta
             z *= 0.1 * math.log(s) + 1
-        assert made[i] == pytest.approx(z * cmath.exp(1j * at * theta), rel=1e-3)
+        assert computed[i] == pytest.approx(z * cmath.exp(1j * at * theta), rel=1e-3)
 
 
 def test_scaling_is_for_lengths_past_the_trained_one():
@@ -83,5 +83,5 @@ def test_xpos_is_rope_with_a_decay_that_float32_holds():
         for pair, (z, w) in enumerate(zip(complex_pairs(q), complex_pairs(k), strict=True)):
             turn = cmath.exp(1j * (i - j) * 10_000 ** (-2 * pair / 8))
             expected += (z * turn * w.conjugate()).real * ((2 * pair / 8 + 0.4) / 1.4) ** ((i - j) / 512)
-        made = float(turned(position, q, i, 65_536) @ turned(position, k, j, 65_536, keys=True))
-        assert made == pytest.approx(expected, rel=0.02, abs=0.02)  # angles of 32,000 radians, in float32
+        computed = float(turned(position, q, i, 65_536) @ turned(position, k, j, 65_536, keys=True))
+        assert computed == pytest.approx(expected, rel=0.02, abs=0.02)  # angles of 32,000 radians, in float32

@@ -43,10 +43,10 @@ def test_in_chunks_as_at_once_and_some_queries_as_all(position, inputs, monkeypa
 
 def test_a_tap_that_changes_nothing_changes_nothing(position, inputs):
     module, _ = built(position)
-    shown = []
+    kinds = []
 
     def tap(depth, kind, value):
-        shown.append((depth, kind))
+        kinds.append((depth, kind))
         return seen(depth, kind, value)
 
     at, seen = jnp.asarray([2, 5]), Collect()
@@ -56,7 +56,7 @@ def test_a_tap_that_changes_nothing_changes_nothing(position, inputs):
     np.testing.assert_allclose(rows.sum(-1), 1, atol=1e-6)
     assert (rows[:, :, 0, 3:] == 0).all() and (rows[:, :, 1, 6:] == 0).all()
     layer = ("queries", "keys", "values", "scores", "attention", "context", "residual")
-    assert shown == [(0, "embedding"), *((i, kind) for i in (0, 1) for kind in layer), (1, "logits")]
+    assert kinds == [(0, "embedding"), *((i, kind) for i in (0, 1) for kind in layer), (1, "logits")]
 
 
 def test_a_tap_intervenes(inputs):

@@ -22,10 +22,10 @@ def study(
 ) -> str:
     """One study's folder; with no result it waits, with `error` in it it has failed."""
     name = "-".join(f"{key}{value}" for key, value in overrides.items())
-    made = {**STUDY, **(fixed or {})}
-    facts = {"tunnel": made["tunnel"]["name"], "position": "alibi", "seed": 0, "horizon": 8, "steps": 100}
+    resolved = {**STUDY, **(fixed or {})}
+    facts = {"tunnel": resolved["tunnel"]["name"], "position": "alibi", "seed": 0, "horizon": 8, "steps": 100}
     facts |= {key: value for key, value in overrides.items() if key in facts}
-    records.write_json(root / name / "study.json", {"study": made, "overrides": overrides, "facts": facts})
+    records.write_json(root / name / "study.json", {"study": resolved, "overrides": overrides, "facts": facts})
     if result is not None and "error" in result:
         records.write(root / name / "error.txt", result["error"])
     elif result is not None:

@@ -20,8 +20,8 @@ from windtunnel.report.style import COLOURS, VARIABLES, inline
 
 HELD = [{"kl_bits": value, "kl_bits_past": 3 * value, "extrapolation_ratio": 4.0, "censored": True,
          "train_seconds": 9.0} for value in (1e-3, 1.1e-3, 1.2e-3)]  # fmt: skip
-FAILS = [{**one, "critical_length": None, "extrapolation_ratio": None, "censored": None, "verdict": "fails in range"}
-         for one in kl(0.2, 0.21, 0.22)]  # fmt: skip
+FAILS = [{**value, "critical_length": None, "extrapolation_ratio": None, "censored": None, "verdict": "fails in range"}
+         for value in kl(0.2, 0.21, 0.22)]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +30,11 @@ def root(tmp_path_factory):
     root = sweep(
         tmp_path_factory.mktemp("runs") / "trial", {"bam": [*HELD, {"error": "the loss was not finite"}], "rope": FAILS}
     )
-    made = records.read_json(root / "sweep.json")
+    sweep_record = records.read_json(root / "sweep.json")
     overrides = {"position": "rope", "seed": "3"}
-    made["points"].append({"study_id": "nowhere", "overrides": overrides})
+    sweep_record["points"].append({"study_id": "nowhere", "overrides": overrides})
     records.write_json(
-        root / "sweep.json", {**made, "question": "Which <prior> & why?", "commands": ["windtunnel run x"]}
+        root / "sweep.json", {**sweep_record, "question": "Which <prior> & why?", "commands": ["windtunnel run x"]}
     )
     return curved(root)
 
@@ -52,15 +52,15 @@ class Reader(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        made = dict(attributes)
+        values = dict(attributes)
         if tag in ("script", "link", "img", "iframe", "object", "embed", "audio", "video"):
             self.loads.append(tag)
         if tag == "a":
-            self.links.append(made["href"])
-        elif made.get("href", "").startswith("#") or tag == "use":
-            self.references.append(made["href"][1:])
-        self.references += re.findall(r"url\(#([^)]+)\)", " ".join(value or "" for value in made.values()))
-        self.ids += [made["id"]] if "id" in made else []
+            self.links.append(values["href"])
+        elif values.get("href", "").startswith("#") or tag == "use":
+            self.references.append(values["href"][1:])
+        self.references += re.findall(r"url\(#([^)]+)\)", " ".join(value or "" for value in values.values()))
+        self.ids += [values["id"]] if "id" in values else []
 
 
 def test_the_page_needs_nothing_but_itself(root, page):
@@ -161,8 +161,8 @@ def test_a_study_has_one_too(root):
 
 def test_the_command_of_records_that_do_not_say_one(tmp_path):
     root = sweep(tmp_path / "a", {"bam": kl(1.0, 2.0), "rope": kl(1.0, 2.0)})
-    said = command(root, [], records.read_json(root / "sweep.json"))
-    assert said == "windtunnel run -m tunnel=recall tunnel.noise=0.1 train.steps=100 position=bam,rope seed=0,1"
+    text = command(root, [], records.read_json(root / "sweep.json"))
+    assert text == "windtunnel run -m tunnel=recall tunnel.noise=0.1 train.steps=100 position=bam,rope seed=0,1"
 
 
 def test_geometry_is_read_where_it_was_probed_and_not_believed_to_be_whole(root):

@@ -52,16 +52,16 @@ def test_training_is_not_changed_by_being_looked_at(root, tmp_path):
 def test_a_study_is_probed_and_its_verdict_stays(root, capsys):
     before = (root / POINTS[0].id / "result.json").read_bytes()
     probe(root, [])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (root / POINTS[0].id / "result.json").read_bytes() == before
     record = records.read_json(root / POINTS[0].id / "probe.json")
     assert set(record) == set(INSTRUMENTS)
-    assert record["convergence"]["skipped"] in said, "what makes no sense is said in a line"
+    assert record["convergence"]["skipped"] in output, "what makes no sense is said in a line"
     assert record["consistency"]["causal"]["heads"] and "untrained" in record["geometry"]["keys"]["heads"][0]
     for name, of in record.items():
         if "skipped" not in of:
-            assert f"  {name}: {instrument(name).lines(of)[0]}" in said
-    assert "consistency: do attention weights" in said, "and a table over the seeds"
+            assert f"  {name}: {instrument(name).lines(of)[0]}" in output
+    assert "consistency: do attention weights" in output, "and a table over the seeds"
 
 
 def test_an_instrument_that_is_not_asked_keeps_what_it_said(root, capsys):

@@ -38,7 +38,7 @@ def sweep(tmp_path):
 
 def test_every_study_stands_somewhere_and_says_why(sweep):
     running = "step 300 of 1000, KL 0.020 bits, saved at 250 (here, process 4711)"
-    assert [(one.study_id, one.state, one.why) for one in status.standings(sweep)] == [
+    assert [(standing.study_id, standing.state, standing.why) for standing in status.standings(sweep)] == [
         ("done", "done", ""),
         ("run0", "running", running),
         ("run1", "running", running),
@@ -52,8 +52,8 @@ def test_every_study_stands_somewhere_and_says_why(sweep):
 
 
 def test_of_one_study_and_of_all_runs(sweep, capsys):
-    (one,) = status.standings(sweep / "run0")
-    assert one.state == "running"
+    (standing,) = status.standings(sweep / "run0")
+    assert standing.state == "running"
     records.write_json(sweep.parent / "single" / "alone" / "study.json", {"overrides": {}, "facts": {}})
     status.show(sweep.parent)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -69,9 +69,9 @@ def test_what_it_cost_is_summed_over_the_packs(sweep):
 
 
 def test_many_values_are_cut_short():
-    made = [status.Standing(f"s{n}", "waiting", "", {"seed": str(n), "prior": "flat"}) for n in range(20)]
-    assert status.which(made) == "seed=0,1,2,3,4,5,6,7,… (20) prior=flat"
-    assert status.which([one._replace(overrides={}) for one in made[:2]]) == "s0, s1"
+    waiting = [status.Standing(f"s{n}", "waiting", "", {"seed": str(n), "prior": "flat"}) for n in range(20)]
+    assert status.which(waiting) == "seed=0,1,2,3,4,5,6,7,… (20) prior=flat"
+    assert status.which([standing._replace(overrides={}) for standing in waiting[:2]]) == "s0, s1"
 
 
 @pytest.mark.parametrize("columns", ["80", "160"])
@@ -100,6 +100,6 @@ def test_a_thousand_studies_are_looked_through_in_a_moment(tmp_path):
         (tmp_path / f"s{n}").mkdir()
         (tmp_path / f"s{n}" / "result.json").write_text("{}")
     began = time.monotonic()
-    made = status.standings(tmp_path)
+    everything = status.standings(tmp_path)
     assert time.monotonic() - began < 0.5
-    assert status.counts(made) == "1000 studies: 900 done, 100 waiting"
+    assert status.counts(everything) == "1000 studies: 900 done, 100 waiting"

@@ -52,8 +52,8 @@ def test_a_censored_length_says_so():
 )
 def test_a_length_over_seeds_is_a_median_with_its_range_and_a_count_of_what_is_censored(ratios, censored, text):
     rows = [
-        {"status": "done", "extrapolation_ratio": one, "censored": flag}
-        for one, flag in zip(ratios, censored, strict=True)
+        {"status": "done", "extrapolation_ratio": value, "censored": flag}
+        for value, flag in zip(ratios, censored, strict=True)
     ]
     assert lengths(Group({}, rows), "extrapolation_ratio") == text
 

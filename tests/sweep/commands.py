@@ -25,14 +25,14 @@ def windtunnel(*arguments: str, **environment: str) -> str:
     return done.stdout
 
 
-def same(one: Path, other: Path) -> None:
+def same(first: Path, other: Path) -> None:
     """Whether two runs folders hold the same studies, bit for bit: verdicts, curves and parameters."""
-    folders = sorted(path.parent.relative_to(one) for path in one.glob("*/*/result.json"))
+    folders = sorted(path.parent.relative_to(first) for path in first.glob("*/*/result.json"))
     assert folders and folders == sorted(path.parent.relative_to(other) for path in other.glob("*/*/result.json"))
     for folder in folders:
         for name in ENDED:
-            assert (one / folder / name).read_bytes() == (other / folder / name).read_bytes(), (folder, name)
-        params, others = (parameters(root / folder) for root in (one, other))
+            assert (first / folder / name).read_bytes() == (other / folder / name).read_bytes(), (folder, name)
+        params, others = (parameters(root / folder) for root in (first, other))
         assert params == others
 
 

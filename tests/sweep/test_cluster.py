@@ -31,17 +31,17 @@ STEPS = 3000
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ("", "there is no sbatch on the PATH; submit from a SLURM login node"),
         ("hydra.launcher.time=0", "hydra.launcher.time=0: should be greater than or equal to 1"),
         ("hydra.launcher.partitoin=gpu", "hydra.launcher.partitoin: no such name; did you mean partition?"),
     ],
 )
-def test_what_cannot_be_submitted_is_said_in_one_line_and_leaves_nothing(tmp_path, monkeypatch, options, said):
+def test_what_cannot_be_submitted_is_said_in_one_line_and_leaves_nothing(tmp_path, monkeypatch, options, message):
     monkeypatch.setenv("PATH", str(tmp_path))
     code, out, err = commanded.windtunnel(tmp_path, "run", "+sweep=smoke", LAUNCHER[0], *options.split())
-    assert (code, out) == (2, "") and said in err and err.count("\n") == 1
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -79,19 +79,19 @@ def test_status_says_what_the_queue_says(tmp_path, monkeypatch):
     squeue.write_text("#!/bin/sh\necho 7_0 PENDING; echo 7_1 RUNNING; echo 8 RUNNING\n")
     squeue.chmod(0o755)
 
-    def said():
-        return {one.study_id: (one.state, one.why) for one in status.standings(root)}
+    def states():
+        return {standing.study_id: (standing.state, standing.why) for standing in status.standings(root)}
 
     monkeypatch.setenv("PATH", str(squeue.parent))
-    assert said() == {
+    assert states() == {
         "waits": ("queued", "job 7_0"),
         "starts": ("running", "job 7_1 is starting"),
         "ended": ("waiting", f"not begun; job 7_2 has ended, see {root}/slurm/7_2_0_log.out"),
         "done": ("done", ""),
     }
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert said()["starts"] == ("queued", "job 7_1"), "nobody can say, and it has no log yet"
-    assert said()["ended"] == ("waiting", f"not begun; job 7_2 began, see {root}/slurm/7_2_0_log.out")
+    assert states()["starts"] == ("queued", "job 7_1"), "nobody can say, and it has no log yet"
+    assert states()["ended"] == ("waiting", f"not begun; job 7_2 began, see {root}/slurm/7_2_0_log.out")
 
 
 # A real SLURM
@@ -146,9 +146,9 @@ def test_tasks_that_are_requeued_killed_and_out_of_time_end_where_they_would_hav
 
     blow(0, lambda job, note: slurms("scontrol", "requeue", job.id))
     blow(1, lambda job, note: os.kill(note["process"], signal.SIGKILL))
-    said = set()  # in whatever order the two come
+    lines = set()  # in whatever order the two come
     wanted = {f"queued {sent[0].id}", f"ended {sent[1].id}"}
-    until(lambda: said.update(why_of(root, slurm)) or wanted <= said, "status has not said what became of them")
+    until(lambda: lines.update(why_of(root, slurm)) or wanted <= lines, "status has not said what became of them")
     blow(2, lambda job, note: slurms("scancel", "--signal=USR2", job.id))
     out = windtunnel(*cut, "hydra.launcher.wait=true", **slurm)
     assert "2 submitted in 1 pack: job " in out and "results in" in out
@@ -158,7 +158,7 @@ def test_tasks_that_are_requeued_killed_and_out_of_time_end_where_they_would_hav
         assert "goes on from step" in (root / job.log).read_text()
     for job in (sent[0], sent[2]):
         assert (root / job.log).read_text().count("Starting with JobEnvironment") == 2, "the same job, twice"
-    assert {one.state for one in status.standings(root)} == {"done"}
+    assert {standing.state for standing in status.standings(root)} == {"done"}
 
     out = windtunnel(*straight, "hydra.launcher.wait=true", **slurm)
     assert "6 submitted in 3 packs" in out

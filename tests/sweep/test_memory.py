@@ -25,11 +25,11 @@ class Study:
 class FakeProgram:
     """Of n studies, which need 10 + 5 n bytes."""
 
-    made: list[int]
+    sizes: list[int]
 
     def __init__(self, studies):
         self.size = len(studies)
-        self.made.append(self.size)
+        self.sizes.append(self.size)
 
     def filled(self, studies):
         assert len(studies) <= self.size
@@ -42,13 +42,13 @@ class FakeProgram:
 @pytest.fixture
 def fakes(monkeypatch):
     monkeypatch.setattr(memory, "program_of", FakeProgram)
-    monkeypatch.setattr(FakeProgram, "made", [], raising=False)
+    monkeypatch.setattr(FakeProgram, "sizes", [], raising=False)
     return lambda there: monkeypatch.setattr(memory, "available", lambda: there)
 
 
 def parts_of(count, work=lambda part: None):
     """The parts that went well, those that failed, and what was said."""
-    done, failed, said = [], [], []
+    done, failed, lines = [], [], []
 
     def tried(part, program, cut):
         assert len(part) <= program.size
@@ -56,8 +56,8 @@ def parts_of(count, work=lambda part: None):
         done.append([point.study for point in part])
 
     points = [Study(n) for n in range(count)]
-    in_parts(points, "advance", {}, tried, lambda point, why: failed.append((point.study, why)), said.append)
-    return done, failed, said
+    in_parts(points, "advance", {}, tried, lambda point, why: failed.append((point.study, why)), lines.append)
+    return done, failed, lines
 
 
 def test_parts_are_few_and_equal():
@@ -78,11 +78,11 @@ def test_parts_are_few_and_equal():
 )
 def test_a_pack_is_sized_beforehand_with_few_compilations(fakes, there, sizes, compiled):
     fakes(there)
-    done, failed, said = parts_of(10)
+    done, failed, lines = parts_of(10)
     assert [len(part) for part in done] == sizes and [n for part in done for n in part] == list(range(10))
     assert not failed
-    assert FakeProgram.made == compiled
-    assert len(said) == (len(sizes) > 1) and (not said or f"in {len(sizes)} parts" in said[0])
+    assert FakeProgram.sizes == compiled
+    assert len(lines) == (len(sizes) > 1) and (not lines or f"in {len(sizes)} parts" in lines[0])
 
 
 def test_where_memory_runs_out_all_the_same_a_pack_is_cut_in_two(fakes):
@@ -92,10 +92,10 @@ def test_where_memory_runs_out_all_the_same_a_pack_is_cut_in_two(fakes):
         if len(part) > 3:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes.")
 
-    done, failed, said = parts_of(10, work)
+    done, failed, lines = parts_of(10, work)
     assert done == [[0, 1, 2], [3, 4], [5, 6, 7], [8, 9]] and not failed
-    assert FakeProgram.made == [10, 5, 3], "parts share a program"
-    assert said[-1] == "out of memory with 5 studies at once; tried again with 3"
+    assert FakeProgram.sizes == [10, 5, 3], "parts share a program"
+    assert lines[-1] == "out of memory with 5 studies at once; tried again with 3"
 
 
 def test_a_single_study_that_does_not_fit_fails_alone(fakes):
@@ -127,8 +127,8 @@ def test_jax_says_it_as_we_expect():
 
 
 def test_amounts_are_read_at_a_glance():
-    said = [memory.amount(count) for count in (0, 999, 1_000, 24_960, 999_600, 9_960_000, 19.4e9, 2e12)]
-    assert said == ["0 B", "999 B", "1 kB", "25 kB", "1 MB", "10 MB", "19 GB", "2000 GB"]
+    texts = [memory.amount(count) for count in (0, 999, 1_000, 24_960, 999_600, 9_960_000, 19.4e9, 2e12)]
+    assert texts == ["0 B", "999 B", "1 kB", "25 kB", "1 MB", "10 MB", "19 GB", "2000 GB"]
 
 
 def test_what_there_is_is_a_plausible_number_of_bytes():

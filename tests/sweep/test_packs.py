@@ -39,8 +39,8 @@ def test_one_compilation_whatever_the_knobs():
     start = jax.jit(train.start)
     advance = jax.jit(lambda study, state, steps: train.advance(study, train.prepare(study), state, steps))
     for study in (tiny(), *(tiny(knob) for knob in KNOBS)):
-        made = arrays(study)
-        advance(made, start(made), np.int32(1))
+        study_arrays = arrays(study)
+        advance(study_arrays, start(study_arrays), np.int32(1))
     assert start._cache_size() == 1 and advance._cache_size() == 1
     start(arrays(tiny("model.hidden=9")))
     assert start._cache_size() == 2, "and a size compiles anew"
@@ -111,9 +111,9 @@ def test_sequences_are_judged_alike_however_many_a_call(pack, monkeypatch):
     apart = Program([tiny(), tiny(*KNOBS), tiny("seed=1")])
     assert (program.round, apart.round) == (8, 2), "on two devices"
     params = program.on_devices(state.params)
-    for one, other in zip(*map(jax.tree.leaves, (program.predict(params), apart.predict(params))), strict=True):
-        assert one.shape[:2] == (3, 8)
-        np.testing.assert_allclose(one, other, atol=1e-6)
+    for together, other in zip(*map(jax.tree.leaves, (program.predict(params), apart.predict(params))), strict=True):
+        assert together.shape[:2] == (3, 8)
+        np.testing.assert_allclose(together, other, atol=1e-6)
 
 
 def test_training_lowers_kl():

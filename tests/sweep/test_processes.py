@@ -53,7 +53,7 @@ def test_two_processes_stop_together_go_on_together_and_end_as_one(tmp_path):
 
 
 def test_processes_that_nobody_can_find_are_bad_input(tmp_path):
-    for given, said in (
+    for given, message in (
         ({}, "distributed=true: no other processes found"),
         ({"JAX_PROCESS_ID": "1"}, "missing, while JAX_PROCESS_ID is set"),
     ):
@@ -63,5 +63,5 @@ def test_processes_that_nobody_can_find_are_bad_input(tmp_path):
             text=True,
             env={**os.environ, **given},
         )
-        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+        assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
         assert not list(tmp_path.iterdir())

@@ -140,7 +140,7 @@ def test_a_loss_that_is_not_finite_ends_its_study_alone(tmp_path, capsys):
     assert not run(points, root, Settings(fail_fast=True), fixed(points))
     assert records.status(broken) == "failed" and records.status(sound) == "waiting"
     assert "stopped at the first failure" in capsys.readouterr().out
-    assert [(one.state, one.why[:14]) for one in standings(root)] == [
+    assert [(standing.state, standing.why[:14]) for standing in standings(root)] == [
         ("failed", "the loss was n"),
         ("cut off", "goes on from s"),
     ]
@@ -199,7 +199,7 @@ def test_what_another_process_is_at_work_on_is_left_to_it_and_taken_over_if_it_d
     def die():
         while records.status(tmp_path / points[1].id) != "done":
             time.sleep(0.1)
-        states.extend(one.state for one in standings(tmp_path))
+        states.extend(standing.state for standing in standings(tmp_path))
         claims.close()
 
     other = threading.Thread(target=die)
@@ -208,4 +208,4 @@ def test_what_another_process_is_at_work_on_is_left_to_it_and_taken_over_if_it_d
     other.join()
     assert states == ["running", "done"]
     assert "position=uniform (1 study): left to another process" in capsys.readouterr().out
-    assert [one.state for one in standings(tmp_path)] == ["done", "done"]
+    assert [standing.state for standing in standings(tmp_path)] == ["done", "done"]

@@ -47,7 +47,7 @@ def test_killed_in_the_middle_it_ends_where_it_would_have_ended(tmp_path):
     assert note()["saved"] > killed, "only the signal can have saved it"
     assert not list((tmp_path / "cut").glob("*/*/result.json"))
     (root,) = (tmp_path / "cut").iterdir()
-    assert [one.why for one in standings(root)] == [f"goes on from step {note()['saved']} of 600"] * 2
+    assert [standing.why for standing in standings(root)] == [f"goes on from step {note()['saved']} of 600"] * 2
 
     out = subprocess.run(sweep("cut"), capture_output=True, text=True, check=True).stdout
     assert "goes on from step" in out
@@ -91,7 +91,7 @@ def test_a_full_disk_is_one_line_and_nothing_half_written_is_taken_for_done(smal
     assert done.stderr.startswith("windtunnel: ") and done.stderr.count("\n") == 1
     assert "cannot be written (No space left on device)" in done.stderr
     root = small_disk / "single"
-    assert [one.state for one in standings(root)] == ["cut off"]
+    assert [standing.state for standing in standings(root)] == ["cut off"]
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
     assert subprocess.run(study, capture_output=True).returncode == 0
-    assert [one.state for one in standings(root)] == ["done"]
+    assert [standing.state for standing in standings(root)] == ["done"]

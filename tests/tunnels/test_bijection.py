@@ -15,12 +15,12 @@ def entropies(tunnel, observations, sequences=50):
     """Entropy in bits [B, P] of the exact predictive, and which positions count."""
 
     @jax.jit
-    def said(tunnel):
+    def batch_and_predictive(tunnel):
         tables = tunnel.prepare(observations)
         batch = tunnel.sample(jax.random.key(0), tables, sequences, observations)
         return batch, tunnel.log_predictive(tables, batch, jnp.arange(observations))
 
-    batch, log_p = said(arrays(tunnel))
+    batch, log_p = batch_and_predictive(arrays(tunnel))
     p = np.exp(log_p)
     return batch, -np.where(p > 0, p * np.log2(np.where(p > 0, p, 1)), 0).sum(-1), np.asarray(batch.weight_BP) > 0
 

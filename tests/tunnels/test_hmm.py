@@ -19,7 +19,7 @@ MESS3 = {"preset": "mess3", "states": 3, "symbols": 3, "parameters": "fixed"}
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def said(tunnel, observations, sequences):
+def log_predictives(tunnel, observations, sequences):
     """A batch, its predictive, T and E [B, …] in float64."""
     tables = tunnel.prepare(observations)
     batch = tunnel.sample(jax.random.key(0), tables, sequences, observations)
@@ -41,7 +41,7 @@ def test_mess3_is_the_edge_emitting_process():
             [[b * y, b * x, a * x], [b * x, b * y, a * x], [b * x, b * x, a * y]],
         ]
     )
-    batch, log_p, _ = said(arrays(Hmm(target="symbol", **MESS3)), 12, 20)
+    batch, log_p, _ = log_predictives(arrays(Hmm(target="symbol", **MESS3)), 12, 20)
     for symbols, p in zip(np.asarray(batch.outcome_BP), np.exp(log_p), strict=True):
         belief = np.full(3, 1 / 3)  # stationary, so that an edge earlier makes no difference
         for t, symbol in enumerate(symbols):
@@ -58,16 +58,16 @@ def test_the_example_of_the_docstring():
 
 @pytest.mark.parametrize("mixing", [0.0, 0.6, 0.99])
 def test_mixing_is_the_second_eigenvalue(mixing):
-    found = np.sort(np.abs(np.linalg.eigvals(chains(mixing=mixing).transition)), axis=-1)
-    np.testing.assert_allclose(found[:, :-1], mixing, atol=1e-6)  # all but the first, which is 1
-    np.testing.assert_allclose(found[:, -1], 1, atol=1e-6)
+    eigenvalues = np.sort(np.abs(np.linalg.eigvals(chains(mixing=mixing).transition)), axis=-1)
+    np.testing.assert_allclose(eigenvalues[:, :-1], mixing, atol=1e-6)  # all but the first, which is 1
+    np.testing.assert_allclose(eigenvalues[:, -1], 1, atol=1e-6)
 
 
 @pytest.mark.parametrize(("states", "symbols"), [(5, 5), (3, 8)])
 def test_a_header_of_tokens_is_the_truth(states, symbols):
     """Whole hundredths of at least 0.05 that sum to exactly 1.00, in the order the header says, and no favourites."""
     tunnel = Hmm(states=states, symbols=symbols, parameters="tokens")
-    batch, _, chain = said(arrays(tunnel), 3, 3000)
+    batch, _, chain = log_predictives(arrays(tunnel), 3, 3000)
     header = np.asarray(batch.inputs)[:, :-3] - symbols
     split = states * states
     assert header.shape[1] == 3 + split + states * symbols and set(header[:, 0]) == {101}
@@ -86,7 +86,7 @@ def test_the_published_setting_in_published_numbers():
     """Entropy MAE in bits over 20 observations, S = O = 5, header of tokens (SCIENCE, section 3): uniform 0.417;
     the last 1, 2, 4 observations 0.080, 0.025, 0.0027."""
     tunnel = arrays(Hmm(parameters="tokens"))
-    batch, log_p, _ = said(tunnel, 20, 3000)
+    batch, log_p, _ = log_predictives(tunnel, 20, 3000)
     less = jax.jit(lambda batch: tunnel.baselines((), batch, jnp.arange(20), 20))(batch)
     exact = entropy_bits(np.asarray(log_p))
     gap = {name: np.abs(entropy_bits(np.asarray(log_q)) - exact).mean() for name, log_q in less.items()}
@@ -113,8 +113,8 @@ def test_thirty_two_thousand_observations():
         expected = logsumexp(log_state[:, :, None] + jnp.log(chain.emission), axis=1)
         return tunnel.log_predictive(tables, batch, at)[0], expected, tunnel.baselines(tables, batch, at, 20)
 
-    found, expected, less = late(arrays(Hmm(states=4, symbols=3, mixing=0.99, target="symbol", parameters="fixed")))
-    np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-9)
+    predicted, expected, less = late(arrays(Hmm(states=4, symbols=3, mixing=0.99, target="symbol", parameters="fixed")))
+    np.testing.assert_allclose(np.exp(predicted), np.exp(expected), atol=1e-9)
     for log_q in less.values():
         np.testing.assert_allclose(np.exp(log_q).sum(-1), 1, atol=1e-9)
 
@@ -122,7 +122,7 @@ def test_thirty_two_thousand_observations():
 def test_a_slow_chain_needs_a_long_memory():
     """The preset `hmm_slow`, past its horizon of 20: the last 8 symbols are not enough, nor are the last 20."""
     tunnel, at = arrays(Hmm(mixing=0.99, symbols=2)), jnp.arange(20, 60)
-    batch, log_p, _ = said(tunnel, 60, 300)
+    batch, log_p, _ = log_predictives(tunnel, 60, 300)
     less = jax.jit(lambda batch: tunnel.baselines((), batch, at, 20))(batch)
     gap = {name: kl_bits(np.asarray(log_p)[:, 20:], np.asarray(log_q)).mean() for name, log_q in less.items()}
     assert gap["last-8"] > 0.3 and gap["last-horizon"] > 0.1
@@ -144,14 +144,14 @@ def test_knobs_share_a_program():
     assert jax.tree.structure(slow[0]) == jax.tree.structure(slow[1])
     assert jax.tree.structure(slow[0]) != jax.tree.structure(Hmm(parameters="fixed"))
     both = jax.vmap(lambda tunnel: tunnel.prepare(3).transition)(stack(slow))
-    for one, tunnel in zip(both, slow, strict=True):
-        np.testing.assert_allclose(one, tunnel.prepare(3).transition)
+    for batch_alone, tunnel in zip(both, slow, strict=True):
+        np.testing.assert_allclose(batch_alone, tunnel.prepare(3).transition)
 
 
 def test_hmmlearn_agrees():
     """An independent forward filter. Its probabilities are smoothed, so only the last of each prefix is ours."""
     hmm = pytest.importorskip("hmmlearn.hmm")
-    batch, log_p, chain = said(arrays(Hmm(states=4, symbols=6)), 8, 3)
+    batch, log_p, chain = log_predictives(arrays(Hmm(states=4, symbols=6)), 8, 3)
     for b in range(3):
         model = hmm.CategoricalHMM(n_components=4)
         model.startprob_, model.transmat_ = np.full(4, 0.25), np.asarray(chain.transition[b])
@@ -169,15 +169,15 @@ def test_dynamax_agrees():
 
     for target in ("state", "symbol"):
         tunnel = arrays(Hmm(states=4, symbols=6, target=target, mixing=0.9, parameters="fixed"))
-        batch, log_p, chain = said(tunnel, 8, 3)
+        batch, log_p, chain = log_predictives(tunnel, 8, 3)
         transition, emission = (np.asarray(rows[0]) for rows in chain)
         for b in range(3):
             symbols = np.asarray(batch.outcome_BP[b] if target == "symbol" else batch.inputs[b, 1:])
-            found = hmm_filter(jnp.full(4, 0.25), jnp.asarray(transition), jnp.log(emission.T[symbols]))
+            filtered = hmm_filter(jnp.full(4, 0.25), jnp.asarray(transition), jnp.log(emission.T[symbols]))
             if target == "state":
-                expected = np.asarray(found.filtered_probs)
+                expected = np.asarray(filtered.filtered_probs)
             else:
-                expected = np.asarray(found.predicted_probs) @ emission
+                expected = np.asarray(filtered.predicted_probs) @ emission
                 evidence = np.take_along_axis(np.asarray(log_p[b]), symbols[:, None], axis=1).sum()
-                assert evidence == pytest.approx(float(found.marginal_loglik), abs=1e-9)
+                assert evidence == pytest.approx(float(filtered.marginal_loglik), abs=1e-9)
             np.testing.assert_allclose(np.exp(log_p[b]), expected, atol=1e-9)

@@ -15,11 +15,11 @@ def sampled(tunnel, sequences, observations):
     """A batch, and the exact predictive at every observation."""
 
     @jax.jit
-    def said(tunnel):
+    def batch_and_predictive(tunnel):
         batch = tunnel.sample(jax.random.key(0), (), sequences, observations)
         return batch, tunnel.log_predictive((), batch, jnp.arange(observations))
 
-    return said(arrays(tunnel))
+    return batch_and_predictive(arrays(tunnel))
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
@@ -60,7 +60,7 @@ def test_after_32000_transitions_the_rows_are_known():
     at = np.arange(n - 50, n, dtype=np.int32)
 
     @jax.jit
-    def said(tunnel, row_BCk, level_BP):
+    def predictives(tunnel, row_BCk, level_BP):
         symbol_BP = tunnel.chain(row_BCk, jnp.zeros(1, jnp.int32), level_BP)
         first_Bo = jnp.asarray([[k, *[0] * order]], jnp.int32)
         seen = jnp.asarray(at)
@@ -69,7 +69,8 @@ def test_after_32000_transitions_the_rows_are_known():
 
     with jax.enable_x64(False):
         level_BP = jax.random.uniform(jax.random.key(0), (1, n))
-        inputs, *log_p = said(arrays(Markov(symbols=k, order=order)), jnp.asarray(row_Ck[None], jnp.float32), level_BP)
+        knobs, row_BCk = arrays(Markov(symbols=k, order=order)), jnp.asarray(row_Ck[None], jnp.float32)
+        inputs, *log_p = predictives(knobs, row_BCk, level_BP)
     symbols = np.asarray(inputs[0, 1:])
     context_T = symbols[:-1] * k + symbols[1:]
     context_P, visits_C = context_T[at], np.bincount(context_T)

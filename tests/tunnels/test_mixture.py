@@ -11,27 +11,27 @@ from windtunnel.tunnels import Batch, Markov, Mixture, Recurrence, Urn
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-def said(tunnel, batch, at):
+def log_p_of(tunnel, batch, at):
     tables = tunnel.prepare(batch.outcome_BP.shape[1])
     return tunnel.log_predictive(tables, batch, at), tunnel.log_posterior(tables, batch, at)
 
 
 def drawn(tunnel, observations, sequences=200):
-    made = arrays(tunnel)
+    tunnel_arrays = arrays(tunnel)
 
     @jax.jit
-    def run(made):
-        batch = made.sample(jax.random.key(0), made.prepare(observations), sequences, observations)
-        return batch, *said(made, batch, jnp.arange(observations))
+    def run(tunnel_arrays):
+        batch = tunnel_arrays.sample(jax.random.key(0), tunnel_arrays.prepare(observations), sequences, observations)
+        return batch, *log_p_of(tunnel_arrays, batch, jnp.arange(observations))
 
-    return jax.tree.map(np.asarray, run(made))
+    return jax.tree.map(np.asarray, run(tunnel_arrays))
 
 
 def test_the_example_of_the_docstring():
     """Chains of two and of four symbols: first 0 with ⅜, and then the small one is twice as likely."""
     tunnel = arrays(Mixture(domains=(Markov(symbols=2), Markov(symbols=4)), segment=None))
     batch = Batch(jnp.asarray([[4, 0, 1]]), jnp.asarray([[0, 1, 0]]), jnp.ones((1, 3)))
-    log_p, log_posterior = said(tunnel, batch, jnp.arange(3))
+    log_p, log_posterior = log_p_of(tunnel, batch, jnp.arange(3))
     np.testing.assert_allclose(np.exp(log_p[0, 0]), [3 / 8, 3 / 8, 1 / 8, 1 / 8])
     np.testing.assert_allclose(np.exp(log_posterior[0, 1]), [2 / 3, 1 / 3])
 
@@ -61,7 +61,7 @@ def test_every_segment_is_a_fresh_start():
 def test_a_symbol_that_a_domain_lacks_rules_it_out():
     tunnel = arrays(Mixture(domains=(Urn(hypotheses=10), Markov(symbols=3)), segment=None))
     batch = Batch(jnp.asarray([[3, 0, 2, 1]]), jnp.asarray([[0, 2, 1, 0]]), jnp.ones((1, 4)))
-    log_p, log_posterior = said(tunnel, batch, jnp.arange(4))
+    log_p, log_posterior = log_p_of(tunnel, batch, jnp.arange(4))
     np.testing.assert_array_equal(np.exp(log_posterior[0, 2:]), [[0, 1], [0, 1]])
     assert np.isfinite(np.exp(log_p)).all()
 
@@ -72,17 +72,17 @@ def test_after_32_000_symbols_the_domain_is_certain_and_says_what_it_says_alone(
     tunnel = Mixture(domains=(Markov(symbols=3), Urn(hypotheses=5)), segment=None)
     for double in (True, False):
         with jax.enable_x64(double):
-            made = arrays(tunnel)
+            tunnel_arrays = arrays(tunnel)
 
             @jax.jit
-            def late(made):
-                tables = made.prepare(n)
-                batch = made.sample(jax.random.key(1), tables, 4, n)
-                segments = made._segments(batch)
-                alone = made._log_predictives(tables, segments, None)[:, :, at]
-                return *said(made, batch, at), alone
+            def late(tunnel_arrays):
+                tables = tunnel_arrays.prepare(n)
+                batch = tunnel_arrays.sample(jax.random.key(1), tables, 4, n)
+                segments = tunnel_arrays._segments(batch)
+                alone = tunnel_arrays._log_predictives(tables, segments, None)[:, :, at]
+                return *log_p_of(tunnel_arrays, batch, at), alone
 
-            log_p, log_posterior, alone = jax.tree.map(np.asarray, late(made))
+            log_p, log_posterior, alone = jax.tree.map(np.asarray, late(tunnel_arrays))
         np.testing.assert_allclose(np.exp(log_p).sum(-1), 1, atol=1e-5)
         domain = log_posterior[:, -1].argmax(-1)
         assert set(domain) == {0, 1} and np.exp(log_posterior[:, 1:].max(-1)).min() > 1 - 1e-5

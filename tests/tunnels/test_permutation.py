@@ -47,8 +47,8 @@ def test_seven_symbols_are_enumerated():
     tunnel, noise = Permutation(symbols=7, noise=0.1, prior=GeneralizedGaussian(scale=1.5, beta=0.7)), 0.1
     random = np.random.default_rng(0)
     keys, values = random.integers(0, 7, 12), random.integers(0, 7, 12)
-    made, batch = arrays(tunnel), pairs(keys, values, 7)
-    found = np.exp(jax.jit(lambda: made.log_predictive(made.prepare(12), batch, jnp.arange(12)))()[0])
+    knobs, batch = arrays(tunnel), pairs(keys, values, 7)
+    predictive = np.exp(jax.jit(lambda: knobs.log_predictive(knobs.prepare(12), batch, jnp.arange(12)))()[0])
     for t in (0, 1, 5, 11):
         p_V, total = np.zeros(7), 0.0
         for pi, weight in weights(tunnel).items():
@@ -56,7 +56,7 @@ def test_seven_symbols_are_enumerated():
                 weight *= 1 - noise if pi[key] == value else noise / 6
             p_V += weight * np.where(np.arange(7) == pi[keys[t]], 1 - noise, noise / 6)
             total += weight
-        np.testing.assert_allclose(found[t], p_V / total, atol=1e-9)
+        np.testing.assert_allclose(predictive[t], p_V / total, atol=1e-9)
 
 
 def test_permutations_are_drawn_from_the_prior():
@@ -64,8 +64,8 @@ def test_permutations_are_drawn_from_the_prior():
     from scipy.stats import chi2
 
     tunnel, count = Permutation(symbols=4, prior=GeneralizedGaussian(scale=1.5, beta=1.0)), 50_000
-    made = arrays(tunnel)
-    drawn = jax.jit(lambda key: made.draw(key, made.tabulate(1), count))(jax.random.key(0))
+    knobs = arrays(tunnel)
+    drawn = jax.jit(lambda key: knobs.draw(key, knobs.tabulate(1), count))(jax.random.key(0))
     seen = Counter(map(tuple, np.asarray(drawn).tolist()))
     expected = {pi: weight * count for pi, weight in weights(tunnel).items()}
     assert set(seen) <= set(expected), "each is a permutation"
@@ -86,12 +86,12 @@ def test_after_32_000_pairs_only_the_noise_remains(double):
             less = tunnel.baselines(tables, batch, at, 512)
             return batch, tunnel.log_predictive(tables, batch, at), less["last-horizon"]
 
-        batch, *said = late()
+        batch, *log_ps = late()
         keys, values = np.asarray(batch.inputs)[:, 0::2], np.asarray(batch.outcome_BP)
     for b in range(2):
         secret = [Counter(values[b][keys[b] == x].tolist()).most_common(1)[0][0] for x in range(5)]
         assert sorted(secret) == list(range(5))
-        for log_p in said:
+        for log_p in log_ps:
             p_PV = np.exp(np.asarray(log_p, float))[b]
             np.testing.assert_allclose(p_PV.sum(-1), 1, atol=1e-6)
             for i in (1, 2):

@@ -39,8 +39,8 @@ def test_a_million_and_more_hypotheses_and_far_lags_stay_finite():
     def late(tunnel):
         at = jnp.asarray([2998, 2999])
         batch = tunnel.sample(jax.random.key(0), (), 1, 3000)
-        said = tunnel.baselines((), batch, at, 64)["position-only"], tunnel.log_predictive((), batch, at)
-        return [jnp.isfinite(log_p).all() for log_p in said]
+        log_ps = tunnel.baselines((), batch, at, 64)["position-only"], tunnel.log_predictive((), batch, at)
+        return [jnp.isfinite(log_p).all() for log_p in log_ps]
 
     assert all(late(tunnel))
 

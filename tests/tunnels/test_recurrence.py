@@ -34,23 +34,23 @@ def test_every_sequence_in_every_window():
     batch = batch_of(every)
     for w in (0, 1, 2, 3, 4):
         last = jax.jit(lambda tunnel, w=w: tunnel.log_last(tunnel.prepare(4), batch, jnp.arange(4), w))
-        said = np.exp(last(arrays(tunnel)))
+        predicted = np.exp(last(arrays(tunnel)))
         for b in range(0, len(every), 3):  # the last symbol is not seen
             brute = BRUTES["recurrence"](tunnel, np.asarray(batch.inputs[b]), every[b][1:])
-            np.testing.assert_allclose(said[b, -1], brute.last(observations - 1, w), atol=1e-12)
+            np.testing.assert_allclose(predicted[b, -1], brute.last(observations - 1, w), atol=1e-12)
 
 
 def test_seventeen_symbols_agree_with_all_290_hypotheses_one_by_one():
     tunnel, every = Recurrence(modulus=17), jnp.arange(12)
 
     @jax.jit
-    def said(tunnel):
+    def three_answers(tunnel):
         tables = tunnel.prepare(12)
         batch = tunnel.sample(jax.random.key(0), tables, 40, 12)
         rules = [tunnel.log_predictive, tunnel.log_mixture, tunnel.log_posterior]
         return [rule(tables, batch, every) for rule in rules]
 
-    log_p, log_mixture, log_posterior = said(arrays(tunnel))
+    log_p, log_mixture, log_posterior = three_answers(arrays(tunnel))
     np.testing.assert_allclose(np.exp(log_p), np.exp(log_mixture), atol=1e-12)
     chance_B = np.exp(log_posterior[:, -1, -1])
     assert set(np.round(chance_B, 6)) == {0.0, 1.0}, "by then the class is known, one way or the other"
@@ -69,12 +69,12 @@ def test_what_is_certain_stays_finite_for_32000_symbols():
     at = np.asarray([5000, n - 1], np.int32)
 
     @jax.jit
-    def said(tunnel, batch):
+    def predictives(tunnel, batch):
         tables, seen = tunnel.prepare(n), jnp.asarray(at)
         return tunnel.log_predictive(tables, batch, seen), tunnel.log_last(tables, batch, seen, 300)
 
     with jax.enable_x64(False):
-        whole, last = (np.asarray(x) for x in said(arrays(Recurrence(modulus=p)), batch_of([program, slip])))
+        whole, last = (np.asarray(x) for x in predictives(arrays(Recurrence(modulus=p)), batch_of([program, slip])))
     assert np.isfinite(whole).all() and np.isfinite(last).all()
     np.testing.assert_allclose(np.exp(whole).sum(-1), 1, atol=1e-5)
     assert (whole[0].argmax(-1) == np.asarray(program)[at + 1]).all()

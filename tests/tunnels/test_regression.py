@@ -41,8 +41,8 @@ def sample(tunnel, seed, batch, observations):
 @jax.jit
 def answers(tunnel, batch, at):
     tables = tunnel.prepare(batch.outcome_BP.shape[1])
-    said = tunnel.log_predictive(tables, batch, at), tunnel.log_full_predictive(tables, batch, at)
-    return *said, tunnel.baselines(tables, batch, at, 8)
+    log_ps = tunnel.log_predictive(tables, batch, at), tunnel.log_full_predictive(tables, batch, at)
+    return *log_ps, tunnel.baselines(tables, batch, at, 8)
 
 
 @pytest.mark.usefixtures("x64")
@@ -55,10 +55,10 @@ def test_ridge_and_its_windows_by_a_matrix_inverse(sigma):
     predictive, _, baselines = answers(arrays(tunnel), batch, jnp.asarray(at))
     for b in range(2):
         for p, t in enumerate(at):
-            for said, w in [(predictive, t), *((baselines[name], w) for name, w in Regression().windows(8).items())]:
+            for log_p, w in [(predictive, t), *((baselines[name], w) for name, w in Regression().windows(8).items())]:
                 first = max(0, t - w)
                 expected = cells(*ridge(x[b, first:t], y[b, first:t], x[b, t], sigma), x[b, t], sigma)
-                np.testing.assert_allclose(np.exp(said[b, p]), expected, atol=1e-10)
+                np.testing.assert_allclose(np.exp(log_p[b, p]), expected, atol=1e-10)
     np.testing.assert_allclose(np.exp(baselines["prior"]), 1 / CELLS, rtol=1e-12)
     np.testing.assert_allclose(np.exp(predictive[:, 0]), 1 / CELLS, rtol=1e-12)  # nothing is known yet
 
@@ -82,7 +82,7 @@ def test_a_pool_weighs_its_members_by_the_density_of_y():
     tables = tunnel.prepare(6)
     batch = sample(arrays(tunnel), 2, 1, 6)
     posterior = np.exp(jax.jit(tunnel.log_posterior)(tables, batch, jnp.arange(6)))[0]
-    predictive, full = (said[0] for said in answers(arrays(tunnel), batch, jnp.arange(6))[:2])
+    predictive, full = (log_p[0] for log_p in answers(arrays(tunnel), batch, jnp.arange(6))[:2])
     x, y = (a[0] for a in pairs(tunnel, batch))
     mean = x @ np.asarray(tables.pool).T
     for t in range(6):
@@ -113,11 +113,11 @@ def test_the_example_of_the_docstring():
 def test_cells_far_from_the_mean_keep_their_mass_in_float32():
     """Against float64 on the side where nothing cancels; the farthest cell is 60 standard deviations away."""
     for mean in (-20.0, 0.0, 7.0):
-        said = np.asarray(jax.jit(log_cells)(jnp.float32(mean), jnp.float32(0.5), jnp.float32(4.0)), float)
+        log_mass = np.asarray(jax.jit(log_cells)(jnp.float32(mean), jnp.float32(0.5), jnp.float32(4.0)), float)
         z = (stats.norm.ppf(np.arange(CELLS + 1) / CELLS, scale=4) - mean) / 0.5
         a, b = np.where(z[:-1] > 0, -z[1:], z[:-1]), np.where(z[:-1] > 0, -z[:-1], z[1:])
         expected = special.log_ndtr(b) + np.log(-np.expm1(special.log_ndtr(a) - special.log_ndtr(b)))
-        np.testing.assert_allclose(said, expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(log_mass, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 0.01])

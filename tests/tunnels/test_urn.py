@@ -93,27 +93,27 @@ def test_every_row_of_the_table_is_what_the_hypotheses_say(prior, noise):
 def test_blocks_on_demand_agree_with_the_table(monkeypatch):
     tunnel = arrays(Urn(hypotheses=997, prior=Gaussian(scale=20.0), pool=5))
 
-    def said():
+    def predictives():
         tables, at = tunnel.prepare(40), jnp.asarray([0, 1, 5, 17, 39])
         batch = tunnel.sample(jax.random.key(0), tables, 3, 40)
         exact = [judge(tables, batch, at) for judge in (tunnel.log_predictive, tunnel.log_full_predictive)]
         return exact, [tunnel.log_last(tables, batch, at, w) for w in (2, 20)]
 
-    tabulated = jax.jit(said)()
+    tabulated = jax.jit(predictives)()
     monkeypatch.setattr(urn, "TABULATED", 2)
     monkeypatch.setattr(urn, "BLOCK", 1500)  # blocks of 100 hypotheses, the last one short
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10), jax.jit(lambda: said())(), tabulated)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-10), jax.jit(lambda: predictives())(), tabulated)
 
 
 def test_last_w_counts_its_window():
     outcome = np.random.default_rng(0).integers(0, 2, 300)
     tunnel, at = Urn(hypotheses=30), np.asarray([0, 1, 7, 64, 65, 299])
-    said = jax.jit(lambda batch: tunnel.baselines(tunnel.prepare(300), batch, jnp.asarray(at), 64))(sequence(outcome))
+    log_p = jax.jit(lambda batch: tunnel.baselines(tunnel.prepare(300), batch, jnp.asarray(at), 64))(sequence(outcome))
     p = table(tunnel, 300)
     for name, w in {"prior": 0, **Urn().windows(64)}.items():
         for i, t in enumerate(at):
             seen = outcome[max(0, t - w) : t]
-            assert np.exp(said[name][0, i, 1]) == pytest.approx(p[len(seen), seen.sum()], abs=1e-12), name
+            assert np.exp(log_p[name][0, i, 1]) == pytest.approx(p[len(seen), seen.sum()], abs=1e-12), name
 
 
 @pytest.mark.parametrize("double", [True, False])
@@ -131,9 +131,9 @@ def test_after_32_000_draws_the_bias_is_known(double):
         for h in (0, 2, 4):
             q = (h + 0.5) / 5 * 0.4 + 0.3
             batch = sequence(np.random.default_rng(h).random(LONG) < q)
-            for said in late(coarse, batch):
-                np.testing.assert_allclose(np.exp(said).sum(-1), 1, atol=1e-6)
-                assert np.exp(said[0, -1, 1]) == pytest.approx(q, abs=1e-6)
+            for log_p in late(coarse, batch):
+                np.testing.assert_allclose(np.exp(log_p).sum(-1), 1, atol=1e-6)
+                assert np.exp(log_p[0, -1, 1]) == pytest.approx(q, abs=1e-6)
         for q in (0.0, 0.003, 0.7, 1.0):
             batch = sequence(np.random.default_rng(1).random(LONG) < q)
             outcome = np.asarray(batch.outcome_BP[0])

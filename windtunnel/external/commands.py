@@ -1,12 +1,13 @@
 """`windtunnel export` and `windtunnel judge`: their words, and what they print."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from windtunnel.errors import BadInput, no_such
+from windtunnel.errors import BadInput
 
 EXPORT = ("to", "train", "answers", "text", "text.symbols", "text.separator", "text.start")
 JUDGE = ("name", "seed", "runs", "plugins")
@@ -18,13 +19,15 @@ def export(words: list[str]) -> None:
     given, overrides = {}, []
     for word in words:
         key, _, value = word.partition("=")
-        own = key in EXPORT and not (key == "train" and not value.isdigit())
-        if own:
+        if key in EXPORT and not (key == "train" and re.fullmatch(r"[a-z]\w*", value)):  # the group of presets
             given[key] = value
         else:
             overrides.append(word)
     if not given.get("to"):
         raise BadInput("to: missing; give a folder to write the problem to, as in to=DIR")
+    if not given.get("train", "0").isdecimal():
+        raise BadInput(f"train={given['train']}: should be a whole number of batches, not negative")
+    batches = int(given.get("train", "0"))
     answers, text = (_truth(key, given.get(key, default)) for key, default in (("answers", "true"), ("text", "false")))
     form = {key.removeprefix("text."): value for key, value in given.items() if key.startswith("text.")}
     from windtunnel.compose import compose
@@ -32,10 +35,10 @@ def export(words: list[str]) -> None:
     from windtunnel.external import export as write
     from windtunnel.progress import console
 
-    study, settings = compose(overrides)
-    posed = Posed(study.problem, study.train.batch, settings.plugins, _text(Text, form) if text or form else None)
+    study, _ = compose(overrides)
+    posed = Posed(study.problem, study.train.batch, _text(Text, form) if text or form else None)
     folder = Path(given["to"])
-    write(posed, folder, batches=int(given.get("train", "0")), seed=study.seed, answers=answers)
+    write(posed, folder, batches=batches, seed=study.seed, answers=answers)
     written = ", ".join(sorted(path.name for path in folder.iterdir()))
     console().print(f"problem {posed.problem.id} in {folder}: {written}", markup=False)
 
@@ -46,7 +49,7 @@ def judge(folder: Path, file: Path, words: list[str]) -> None:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or key not in JUDGE:
-            raise BadInput(f"{word}: {no_such(key, list(JUDGE))}")
+            raise BadInput(f"{word}: no such word; valid: {', '.join(f'{known}=…' for known in JUDGE)}")
         given[key] = value
     if not given.get("name"):
         raise BadInput("name: missing; say what to call the model, as in name=mine")
@@ -54,6 +57,7 @@ def judge(folder: Path, file: Path, words: list[str]) -> None:
     if not seed.isdigit():
         raise BadInput(f"seed={seed}: should be a whole number, not negative")
     plugins = tuple(part for part in given.get("plugins", "").strip("[]").split(",") if part)
+    from windtunnel import records
     from windtunnel.external.predictions import judge as hold_against
     from windtunnel.progress import console
     from windtunnel.report.tables import verdict
@@ -64,6 +68,8 @@ def judge(folder: Path, file: Path, words: list[str]) -> None:
     out.print(table)
     out.print(facts, markup=False)
     taken = {"log_q": "log-probabilities (nats)", "logits": "logits, and normalised"}[kind]
+    if records.read_json(where / "result.json")["open"]:
+        out.print("open: a file cannot grow; export more sequences, as in evaluate.examples=512", markup=False)
     out.print(f"took {taken}; record in {where}", markup=False)
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from windtunnel import plugins
 from windtunnel.compose import compose
 from windtunnel.external.text import Prompt, Text
 from windtunnel.judge import Judge
@@ -40,13 +41,32 @@ class TrainingBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Posed:
-    """A problem, and how it is handed over: sequences in a training batch, the plug-ins that its tunnel needs."""
+    """A problem, and how it is handed over: sequences in a training batch, and how tokens are written as text."""
 
     problem: Problem
     batch: int = 32
-    plugins: tuple[str, ...] = ()
     text: Text | None = None
     _judge: Judge = field(default_factory=Judge, repr=False, compare=False)
+
+    @property
+    def plugins(self) -> list[str]:
+        """The plug-ins that the tunnel comes from."""
+        return plugins.sources(self.problem)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are; 0 where the inputs are features."""
+        return self.problem.tunnel.vocabulary
+
+    @property
+    def features(self) -> int:
+        """F of inputs [B, T, F]; 0 where they are tokens."""
+        return self.problem.tunnel.features
+
+    @property
+    def outcomes(self) -> int:
+        """V: how many outcomes a prediction chooses from."""
+        return self.problem.tunnel.outcomes
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -86,8 +106,9 @@ class Posed:
         `f(inputs, tokens)` that gives them; it is recorded in `<runs>/external/`, and returned. `other_mass` [B, P] is
         what the model gave to anything but the outcomes, where they are part of a larger vocabulary.
         """
-        from windtunnel.external.predictions import Predictions, record
+        from windtunnel.external.predictions import Predictions, check_name, record
 
+        check_name(name)
         values = predictions
         if callable(predictions):
             values = predictions(self.evaluation.inputs, self.evaluation.tokens)
@@ -97,8 +118,8 @@ class Posed:
 
 def pose(*overrides: str) -> Posed:
     """The problem of the study that these overrides make, as in `pose("tunnel=recall", "evaluate.reach=16")`."""
-    study, settings = compose(overrides)
-    return Posed(study.problem, study.train.batch, settings.plugins)
+    study, _ = compose(overrides)
+    return Posed(study.problem, study.train.batch)
 
 
 @jax.jit

@@ -1,6 +1,7 @@
 """What a model from outside predicts: checked, judged, and recorded beside native studies."""
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +32,16 @@ def judge(
     folder: Path, file: Path, name: str, seed: int, runs: Path, plugins: tuple[str, ...] = ()
 ) -> tuple[Path, str]:
     """The folder of the record, and which kind of predictions it was made of."""
+    check_name(name)
     posed = read(folder, plugins)
     predictions = load(file, posed)
     return record(posed, predictions, name, seed, runs, str(file))[0], predictions.kind
+
+
+def check_name(name: str) -> None:
+    """A name is part of a folder's, and a word in tables."""
+    if not NAME.fullmatch(name):
+        raise BadInput(f"name={name}: should be of letters, digits and . _ + -, at most 64 of them")
 
 
 def load(file: Path, posed: Posed) -> Predictions:
@@ -43,7 +51,7 @@ def load(file: Path, posed: Posed) -> Predictions:
             arrays = dict(found)
     except FileNotFoundError:
         raise BadInput(f"{file}: no such file") from None
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, zipfile.BadZipFile):
         raise BadInput(f"{file}: is no npz file of plain arrays; numpy.savez writes one") from None
     given = [kind for kind in ("log_q", "logits") if kind in arrays]
     if len(given) != 1:
@@ -73,11 +81,18 @@ def normalised(posed: Posed, given: Predictions, where: str) -> np.ndarray:
         raise BadInput(
             f"{where}: {given.kind} is not a number at sequence {b}, prediction {p} ({wrong_BP.sum()} in all)"
         )
-    top = values.max(axis=-1, keepdims=True)
-    log_total = np.log(np.exp(values - np.where(np.isfinite(top), top, 0)).sum(axis=-1, keepdims=True)) + top
+    values = np.where(counts_BP[..., None], values, 0.0)
+    log_total = np.logaddexp.reduce(values, axis=-1, keepdims=True)
+    nothing_BP = log_total[..., 0] == -np.inf
+    if nothing_BP.any():
+        b, p = np.argwhere(nothing_BP)[0]
+        raise BadInput(
+            f"{where}: {given.kind} allows no outcome at sequence {b}, prediction {p} ({nothing_BP.sum()} in all)"
+        )
     other_BP = _other(given, expected[:2], where)
     if given.kind == "log_q":
-        off_BP = np.where(counts_BP, np.abs(np.exp(log_total[..., 0]) + other_BP - 1), 0.0)
+        with np.errstate(over="ignore"):
+            off_BP = np.where(counts_BP, np.abs(np.exp(log_total[..., 0]) + other_BP - 1), 0.0)
         if off_BP.max() > UNNORMALISED:
             b, p = np.unravel_index(off_BP.argmax(), off_BP.shape)
             what = "with other_mass they should sum to one" if given.other_mass is not None else "should sum to one"
@@ -85,7 +100,7 @@ def normalised(posed: Posed, given: Predictions, where: str) -> np.ndarray:
                 f"{where}: log_q: {what}; the largest deviation is {off_BP.max():.3g}, at sequence {b}, prediction {p} "
                 "(if they are not normalised, call them logits)"
             )
-    log_q = np.where(counts_BP[..., None], values - log_total, -np.log(expected[-1]))
+    log_q = values - log_total
     _check_order(posed, log_q, where)
     return log_q
 
@@ -126,8 +141,7 @@ def record(
     posed: Posed, given: Predictions, name: str, seed: int, runs: Path, where: str = "predictions"
 ) -> tuple[Path, dict[str, Any]]:
     """Judge predictions, write the record down, and return its folder and the verdict."""
-    if not NAME.fullmatch(name):
-        raise BadInput(f"name={name}: should be of letters, digits and . _ + -, at most 64 of them")
+    check_name(name)
     problem = posed.problem
     log_q = normalised(posed, given, where)
     records.writable(runs)
@@ -137,13 +151,8 @@ def record(
     study = {"tunnel": asked["tunnel"], "train": {"horizon": problem.horizon}, "evaluate": asked["evaluate"],
              "model": {"name": name}, "seed": seed}  # fmt: skip
     facts = {**facts_of_problem(problem), "position": None, "model": name, "seed": seed}
-    content = {
-        "schema": records.SCHEMA,
-        "study": study,
-        "overrides": {"model": name},
-        "plugins": list(posed.plugins),
-        "external": given.kind,
-    }
+    content = {"schema": records.SCHEMA, "external": given.kind, "study": study, "overrides": {"model": name}}
+    content |= {"plugins": posed.plugins}
     records.write_json(folder / "study.json", {**content, "facts": facts, **environment()})
     more: dict[str, Any] = {}
     if given.other_mass is not None:

@@ -1,5 +1,6 @@
 """Sequences of tokens as text, for models that read language in context."""
 
+import itertools
 import string
 from typing import Annotated, Literal, NamedTuple
 
@@ -27,7 +28,8 @@ class Prompt(NamedTuple):
 class Text:
     """How tokens are written. `symbols`: `letters` (outcomes A, B, C …, other tokens a, b, c …), `numbers` (every token
     as its number), or a word for every token of the vocabulary. Words are joined by `separator`. With `start` false,
-    the token before the first observation is left out: the first prompt is then empty.
+    the token before the first observation is not written: the first prompt is empty, and each observation follows its
+    separator.
     """
 
     symbols: Literal["letters", "numbers"] | tuple[str, ...] = "letters"
@@ -58,7 +60,20 @@ class Text:
             raise BadInput(
                 f"text.symbols: has {len(set(words))} different words; tunnel={tunnel.name} has {count} tokens"
             )
+        self._readable(words)
         return words
+
+    def _readable(self, words: list[str]) -> None:
+        """Refuse words that could be read in two ways once they are joined."""
+        if self.separator:
+            for word in words:
+                if self.separator in word:
+                    raise BadInput(f"text.symbols: {word!r} contains the separator {self.separator!r}")
+            return
+        ordered = sorted(words)  # a word comes right before those that it begins
+        for one, other in itertools.pairwise(ordered):
+            if other.startswith(one):
+                raise BadInput(f"text.separator: without one, {one!r} could also be the beginning of {other!r}")
 
     def continuations(self, problem: Problem) -> list[str]:
         """What follows a prompt, for each outcome: each should be one token of the model's tokenizer."""
@@ -72,8 +87,8 @@ class Text:
         return [self._prompt(words, problem, sequence) for sequence in inputs]
 
     def _prompt(self, words: list[str], problem: Problem, sequence: np.ndarray) -> Prompt:
-        skipped = 0 if self.start or sequence[0] != problem.tunnel.start else 1
-        written = [words[int(token)] for token in sequence[skipped:]]
+        written = [words[int(token)] for token in sequence]
+        if not self.start and sequence[0] == problem.tunnel.start:
+            written[0] = ""
         ends = np.cumsum([len(word) for word in written]) + len(self.separator) * np.arange(len(written))
-        at = problem.tokens - skipped
-        return Prompt(self.separator.join(written), [int(ends[i]) if i >= 0 else 0 for i in at])
+        return Prompt(self.separator.join(written), [int(end) for end in ends[problem.tokens]])

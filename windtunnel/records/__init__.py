@@ -163,14 +163,9 @@ def row(folder: Path) -> Json:
     if (folder / "study.json").exists():
         record = read_json(folder / "study.json")  # what was swept goes by the name that was typed
         study = record.get("study", {})
-        fields = {
-            **flatten(study),
-            **record["facts"],
-            **record["overrides"],
-            "overrides": record["overrides"],
-            **fields,
-        }
-        fields["study"] = study
+        fields = {**flatten(study), **record["facts"], **record["overrides"], **fields}
+        fields |= {"study": study, "overrides": record["overrides"]}
+        fields |= {"external": record["external"]} if "external" in record else {}
     if state == "done":
         result = read_json(folder / "result.json")
         if result.get("schema", 1) != SCHEMA:

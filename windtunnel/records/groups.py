@@ -64,9 +64,10 @@ class Group(NamedTuple):
 
     @property
     def problem(self) -> frozenset[str]:
-        """On which data, and how, its studies were judged: only groups that agree in it can be compared."""
-        keys = sorted({key for row in self.done for key in row if key.startswith("tunnel.")} | {"horizon"})
-        return frozenset(json.dumps([row["evaluate"], *(value(row, key) for key in keys)]) for row in self.done)
+        """On which data, and how, its studies were judged: only groups that agree in it can be compared. The size of
+        a hypothesis space can be typed in two ways, and the facts of a study have it in one.
+        """
+        return frozenset(json.dumps([row["evaluate"], _asked(row)], sort_keys=True) for row in self.done)
 
 
 def in_words(row: Row) -> str:
@@ -75,9 +76,25 @@ def in_words(row: Row) -> str:
 
 
 def swept_keys(*roots: Path) -> list[str]:
-    """What was swept, in order of appearance."""
+    """What was swept, in order of appearance; of models from outside also that in which their problems differ."""
     every = [given for root in roots for given in records.overrides(root).values() if MARK not in given]
-    return list(dict.fromkeys(key for overrides in every for key in overrides)) or _differing(roots)
+    typed = list(dict.fromkeys(key for overrides in every for key in overrides))
+    return [*typed, *(key for key in _differing_problems(roots) if key not in typed)] or _differing(roots)
+
+
+def _differing_problems(roots: tuple[Path, ...]) -> list[str]:
+    """The keys in which the problems of models from outside differ: a folder of these holds models for any problem."""
+    loose = [root for root in roots if not (root / "sweep.json").exists()]
+    rows = [row for root in loose for row in records.rows(root) if "external" in row]
+    keys = dict.fromkeys(key for row in rows for key in ("tunnel", *_asked(row), "reach"))
+    return [key for key in keys if len({value(row, key) for row in rows}) > 1 and key != "tunnel.name"]
+
+
+def _asked(row: Row) -> Row:
+    """The fields of a study's tunnel and its horizon, but for those that are null."""
+    keys = [key for key in row if key.startswith("tunnel.") and key != "tunnel.hypotheses"]
+    fields = {key: value(row, key) for key in [*keys, "hypotheses", "horizon"]}
+    return {key: field for key, field in fields.items() if field}
 
 
 def _differing(roots: tuple[Path, ...]) -> list[str]:
@@ -125,8 +142,10 @@ def groups(rows: list[Row], keys: list[str]) -> list[Group]:
 def value(row: Row, name: str) -> str:
     """What a row says under a name; numbers are written in one way, wherever they come from."""
     said = row.get(name, row.get(name.rpartition(".")[2]))
-    if said is None or isinstance(said, (dict, list)):
+    if said is None or said == "null" or isinstance(said, (dict, list)):
         return ""
+    if isinstance(said, bool):
+        return str(said).lower()
     number = _number(str(said))
     return (
         str(said)

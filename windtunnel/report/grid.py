@@ -16,7 +16,7 @@ RECOVERED = {
     "kl_bits_tempered": "tempered",
     "sharpness": "c",
 }
-CAPTION = "KL in bits: geometric mean over seeds [95 % interval]; lengths: median and range over seeds"
+CAPTION = "KL in bits: geometric mean [95 % interval] over seeds; lengths: median and range"
 
 
 class Column(NamedTuple):
@@ -75,6 +75,10 @@ def _chosen(groups: list[Group]) -> list[Column]:
             _column("critical length", "critical_length")._replace(wide=True),
             _column("ratio", "extrapolation_ratio"),
         ]
+    if any_has("other_mass"):
+        columns.append(
+            Column("other mass", lambda group, _: number(group.interval("other_mass").mean), "other_mass", wide=True)
+        )
     if any_has("kl_bits_full"):
         columns += [_column("KL to the pool", "kl_bits"), _column("KL to the prior", "kl_bits_full")]
     return columns
@@ -126,13 +130,13 @@ def _is_number(entry: Any) -> bool:
 
 
 def numbers(group: Group, metric: str) -> dict[str, float | int | None]:
-    """What a file holds of a metric: mean and interval; of a length that may be censored its median,
-    its range over seeds, and how many are censored.
+    """The values of a metric in a file: mean and interval; for a length that may be censored its median, its range
+    over seeds, and how many are censored.
     """
     if metric in CENSORED:
-        found = group.median(metric)
-        ends = {metric: found.median, f"{metric}_least": found.shortest, f"{metric}_most": found.longest}
+        median = group.median(metric)
+        ends = {metric: median.median, f"{metric}_least": median.shortest, f"{metric}_most": median.longest}
         return {**{name: end.value for name, end in ends.items()}, f"{metric}_censored": group.censored}
-    found = group.interval(metric)
-    ends = {metric: found.mean, f"{metric}_low": found.low, f"{metric}_high": found.high}
+    interval = group.interval(metric)
+    ends = {metric: interval.mean, f"{metric}_low": interval.low, f"{metric}_high": interval.high}
     return {name: None if math.isnan(end) else end for name, end in ends.items()}

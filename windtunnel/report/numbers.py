@@ -39,9 +39,9 @@ def length(value: float | None, censored: bool) -> str:
 
 
 def lengths(group: Group, metric: str, between: str = " ") -> str:
-    """`82 [76, 90]`, the median over seeds and their range; where some are censored how many: `≥ 128 (3 of 3)`."""
-    found = group.median(metric)
-    text = length(*found.median)
-    if found.shortest != found.longest:
-        text += f"{between}[{length(*found.shortest)}, {length(*found.longest)}]"
-    return text + (f"{between}({found.censored} of {found.n})" if found.censored else "")
+    """`82 [76, 90]`: the median over seeds and their range. If some are censored, also how many: `≥ 128 (3 of 3)`."""
+    median = group.median(metric)
+    text = length(*median.median)
+    if median.shortest != median.longest:
+        text += f"{between}[{length(*median.shortest)}, {length(*median.longest)}]"
+    return text + (f"{between}({median.censored} of {median.n})" if median.censored else "")

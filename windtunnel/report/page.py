@@ -142,6 +142,8 @@ def absent(root: Path, groups: list[Group], illustrations: list[tuple[Picture, s
     if waiting:
         remarks.append(f"{waiting} of {sum(len(group.rows) for group in groups)} studies are not done yet")
     names = {picture.name.split("-")[0] for picture, _ in illustrations}
+    if all("external" in row for group in groups for row in group.rows):
+        return [*remarks, "the inside of the models: they are from outside, and only their predictions are known"]
     hints = {
         "priors": "no learned prior beside the true one: the data have none over lags, or no model an additive one",
         "attention": "no example sequence: judge again (`windtunnel evaluate`) to write one",
@@ -180,6 +182,10 @@ def _fields(parent: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def command(root: Path, groups: list[Group], sweep: dict[str, Any]) -> str:
     """A command that reproduces these records, from their fields; for records without the original command."""
+    outside = [row for group in groups for row in group.rows if "external" in row]
+    if outside:
+        words = [f"name={row['model']} seed={row['seed']}" for row in outside]
+        return "\n".join(f"windtunnel judge PROBLEM PREDICTIONS {word}" for word in words)
     keys = {key: list(dict.fromkeys(point["overrides"][key] for point in sweep["points"] if key in point["overrides"]))
             for key in swept_keys(root)} if sweep else {}  # fmt: skip
     fixed = sweep.get("fixed") or _fields(root.parent, groups[0].rows)

@@ -82,15 +82,15 @@ def swept(root: Path, studies: list[Study], overrides: list[dict[str, str]]) -> 
 
 
 def twins(points: list[Point]) -> list[Point]:
-    """Every study once more at half the steps, with a schedule of its own, but for those that the sweep has already."""
-    made: dict[str, Point] = {}
+    """Every study again with half the steps and its own schedule, except those that the sweep already has."""
+    halves: dict[str, Point] = {}
     for point in points:
         steps = point.study.train.steps
         if steps % 2:
             raise BadInput(f"train.steps={steps}: has no half for +twin=half; give an even number")
         study = replace(point.study, train=replace(point.study.train, steps=steps // 2))
-        made.setdefault(study_id(study), Point(study, {**point.overrides, MARK: "half"}))
-    return [twin for name, twin in made.items() if name not in {point.id for point in points}]
+        halves.setdefault(study_id(study), Point(study, {**point.overrides, MARK: "half"}))
+    return [twin for name, twin in halves.items() if name not in {point.id for point in points}]
 
 
 def write_sweep(root: Path, points: list[Point], fixed: dict[str, Any], question: str | None = None) -> None:

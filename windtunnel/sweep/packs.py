@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from windtunnel import evaluate, train
+from windtunnel.canary import check_compiler
 from windtunnel.compiled import Compiled
 from windtunnel.config import Study
 from windtunnel.spec import stack
@@ -26,9 +27,12 @@ SPLITTING = 0.77  # r devices on one study's batch do r^0.77 times the work of o
 
 
 def use_all_cores() -> None:
-    """Make every CPU core that is ours a device. Must come before JAX's first computation."""
+    """Make every CPU core that is ours a device, and see that the compiler computes right. Must come before JAX's first
+    computation, and after `jax.distributed.initialize` where there are several processes.
+    """
     cores = len(os.sched_getaffinity(0))
     jax.config.update("jax_num_cpu_devices", min(cores, int(os.environ.get("SLURM_CPUS_PER_TASK", cores))))
+    check_compiler()
 
 
 def group(studies: list[Study]) -> list[list[int]]:

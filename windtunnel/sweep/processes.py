@@ -35,7 +35,6 @@ def join() -> None:
     if given and len(given) < 3:
         missing = ({COORDINATOR, PROCESSES, PROCESS} - set(given)).pop()
         raise BadInput(f"{missing}: missing, while {', '.join(given)} is set; all three name a process, or none")
-    use_all_cores()
     try:
         count, number = (int(given[PROCESSES]), int(given[PROCESS])) if given else (None, None)
         jax.distributed.initialize(given.get(COORDINATOR), count, number, shutdown_timeout_seconds=PARTING)
@@ -44,6 +43,7 @@ def join() -> None:
             f"distributed=true: no other processes found ({str(error).splitlines()[0]}); start it with srun or mpirun, "
             f"on a TPU slice, or set {COORDINATOR}=HOST:PORT, {PROCESSES} and {PROCESS} for each"
         ) from None
+    use_all_cores()
 
 
 def together(settings: Settings, run: Callable[[], bool]) -> bool:

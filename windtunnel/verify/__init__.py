@@ -6,6 +6,7 @@ from rich.table import Table
 from windtunnel import plugins
 from windtunnel.errors import BadInput, StudyFailed, no_such
 from windtunnel.progress import console
+from windtunnel.sweep.packs import use_all_cores
 from windtunnel.verify.brute import judges
 from windtunnel.verify.checks import Check, checks
 
@@ -15,6 +16,7 @@ SIZES = 3  # random small sizes for each tunnel
 def verify(names: list[str]) -> None:
     """Print the table of checks for these tunnels (none: all); `StudyFailed` where one does not hold."""
     names = [tunnel for name in names for tunnel in _named(name)]
+    use_all_cores()
     out = console()
     table = Table(title="float64, several random small sizes each", title_justify="left")
     for header in ("tunnel", "check", "largest deviation", "bound", ""):

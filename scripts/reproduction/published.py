@@ -1,4 +1,4 @@
-"""What a published claim is here, and when records bear it out."""
+"""Published results as inequalities, and when records reproduce them."""
 
 import math
 from collections.abc import Callable
@@ -13,29 +13,31 @@ Measure = Callable[[Path, Rows], Interval | None]
 
 
 @dataclass(frozen=True)
-class Claim:
-    """`measure` is at most (or at least) `bound`: what was published, give or take a factor of two.
+class Published:
+    """A published result: `measure` is at most (or at least) `bound`, the published `value` up to a factor of two.
 
-    `trivial` is the same measure of a reasoner that has not learned anything, a number or where the records of a study
-    have it; `because` says why a claim does not hold, where it does not.
+    `trivial` is the same measure for a reasoner that has learned nothing: a number, or a function of a study's record.
+    `because` is the cause, if known, where the result is not reproduced.
     """
 
     what: str
-    published: str
+    value: str
     trivial: float | Callable[[dict[str, Any]], float] | None
     measure: Measure
     bound: float
     at_most: bool = True
     because: str = ""
 
-    def holds(self, found: Interval | None) -> bool | None:
-        """Whether the whole interval is on the claimed side of the bound; None where it lies across, or is unknown."""
-        ends = () if found is None or math.isnan(found.low) else (found.low, found.high)
+    def holds(self, interval: Interval | None) -> bool | None:
+        """Whether the whole interval is on the published side of the bound; None if it contains the bound or is
+        unknown.
+        """
+        ends = () if interval is None or math.isnan(interval.low) else (interval.low, interval.high)
         inside = {(end <= self.bound) if self.at_most else (end >= self.bound) for end in ends}
         return inside.pop() if len(inside) == 1 else None
 
     def trivial_of(self, rows: Rows) -> float | None:
-        """The same of all studies of a sweep, so the first one's record has it."""
+        """The trivial measure. It is the same for all studies of a sweep, so it is taken from the first record."""
         if callable(self.trivial):
             return self.trivial(rows[0]) if rows else None
         return self.trivial
@@ -45,14 +47,14 @@ class Claim:
             return "not run, or never there"
         both = self.holds(posterior), self.holds(sample)
         if both == (True, True):
-            said = "**reproduced**"
+            verdict = "**reproduced**"
         elif True in both:
-            said = f"**differs**: only on {'the posterior' if both[0] else 'samples'}"
+            verdict = f"**differs**: only on {'the posterior' if both[0] else 'samples'}"
         else:
-            said = "**not**" if False in both else "**open**: the interval lies across the bound"
-        if trivial is not None and "reproduced" in said and self.holds(Interval(trivial, trivial, trivial, 1)):
-            said += ", and so does the trivial one"
-        return f"{said}; {self.because}" if self.because and both != (True, True) else said
+            verdict = "**not**" if False in both else "**open**: the interval lies across the bound"
+        if trivial is not None and "reproduced" in verdict and self.holds(Interval(trivial, trivial, trivial, 1)):
+            verdict += ", and so does the trivial one"
+        return f"{verdict}; {self.because}" if self.because and both != (True, True) else verdict
 
     @property
     def sign(self) -> str:
@@ -61,11 +63,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Study:
-    """A sweep, what it measures, and the claims that it tests; `paper` are the overrides to the published sizes."""
+    """A sweep, what it measures, and the published results that it tests; `paper` are the overrides for their sizes."""
 
     name: str
     quantity: str
-    claims: tuple[Claim, ...]
+    results: tuple[Published, ...]
     paper: tuple[str, ...]
     more: Callable[[Path, Rows], str] | None = None  # another table
 

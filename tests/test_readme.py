@@ -1,4 +1,4 @@
-"""What the README claims, trained and judged for real; and the wheel, where nothing else is installed. All slow."""
+"""The README's numbers, trained and judged in full; and the wheel, in an empty environment. All slow."""
 
 import csv
 import os
@@ -32,8 +32,8 @@ def test_bijection_of_20_symbols_is_exact_to_a_thousandth_of_a_bit(tmp_path):
 
 def test_the_matched_prior_extrapolates_and_rope_does_not(tmp_path):
     windtunnel(tmp_path, "run", "-m", "position=generalized_gaussian,rope", "evaluate.reach=128")
-    found = {row["position"]: (row, name) for name, row in verdicts(tmp_path).items()}
-    (matched, _), (rope, name) = found["generalized_gaussian"], found["rope"]
+    by_position = {row["position"]: (row, name) for name, row in verdicts(tmp_path).items()}
+    (matched, _), (rope, name) = by_position["generalized_gaussian"], by_position["rope"]
     assert matched["kl_bits"] <= 1e-3 and matched["kl_bits_past"] <= 5e-3
     assert matched["headroom_bits_past"] > 0.1 and matched["verdict"] == "extrapolates"
     assert rope["kl_bits"] <= 2e-3

@@ -1,11 +1,13 @@
-"""The published claims, and what tests them here. A number that was published holds within a factor of two."""
+"""The published results, and the studies that test them. A published number counts as reproduced up to a factor
+of two.
+"""
 
 from functools import partial
 
-from reproduction.claim import Claim, Study
 from reproduction.measures import baseline, column, entropy_table, farthest, faster, memorised, recovered
+from reproduction.published import Published, Study
 
-WHY = {  # what is known of the cause where a claim does not hold at this size
+WHY = {  # the known causes where a result is not reproduced at this size
     "steps": "1,000 steps of 16 sequences, where 50,000 of 256 were published",
     "samples": "drawn outcomes say less than the posterior, and the number of steps is the same",
     "stuck": "on samples four of five seeds learn next to nothing at this rate, which was chosen on the posterior",
@@ -32,7 +34,7 @@ STUDIES = (
         "accumulate",
         "Bijection of 20 symbols: mean error of the entropy, and KL, bits",
         (
-            Claim(
+            Published(
                 "transformer, entropy",
                 "7e-3, 3e-3, 8e-4 (by version)",
                 1.107,
@@ -40,10 +42,10 @@ STUDIES = (
                 0.014,
                 because=WHY["steps"],
             ),
-            Claim("transformer, KL", "", baseline("prior"), kl(model="narrow"), 0.01, because=WHY["samples"]),
-            Claim("LSTM, entropy", "0.009", 1.107, gap(model="lstm_narrow"), 0.018, because=WHY["steps"]),
-            Claim("Mamba, entropy", "0.010", 1.107, gap(model="ssm_narrow"), 0.020, because=WHY["stuck"]),
-            Claim(
+            Published("transformer, KL", "", baseline("prior"), kl(model="narrow"), 0.01, because=WHY["samples"]),
+            Published("LSTM, entropy", "0.009", 1.107, gap(model="lstm_narrow"), 0.018, because=WHY["steps"]),
+            Published("Mamba, entropy", "0.010", 1.107, gap(model="ssm_narrow"), 0.020, because=WHY["stuck"]),
+            Published(
                 "MLP fails, entropy", "1.85", 1.107, gap(model="mlp_narrow"), 0.93, at_most=False, because=WHY["window"]
             ),
         ),
@@ -54,7 +56,7 @@ STUDIES = (
         "transport",
         "Hidden Markov chain, 5 states and symbols, rows of T and E Dirichlet(1): KL, bits",
         (
-            Claim(
+            Published(
                 "transformer, to 20 symbols",
                 "7.5e-5 (also 0.049)",
                 baseline("last-4"),
@@ -62,8 +64,8 @@ STUDIES = (
                 1.5e-4,
                 because=WHY["chain"],
             ),
-            Claim("Mamba, to 20", "0.024", baseline("last-2"), kl(model="ssm_narrow"), 0.048),
-            Claim(
+            Published("Mamba, to 20", "0.024", baseline("last-2"), kl(model="ssm_narrow"), 0.048),
+            Published(
                 "LSTM fails, to 20",
                 "0.411",
                 baseline("prior"),
@@ -72,7 +74,7 @@ STUDIES = (
                 at_most=False,
                 because=WHY["filters"],
             ),
-            Claim(
+            Published(
                 "MLP fails, to 20",
                 "0.409",
                 baseline("prior"),
@@ -81,7 +83,7 @@ STUDIES = (
                 at_most=False,
                 because=WHY["filters"],
             ),
-            Claim(
+            Published(
                 "transformer, from 20 to 50 alone",
                 "≈ 0.05 (0.028 with the first 20)",
                 baseline("last-1", "kl_bits_past"),
@@ -95,8 +97,8 @@ STUDIES = (
         "bind",
         "Associative recall among 32 pairs: total variation distance to the exact answer (the error of a sampled one)",
         (
-            Claim("transformer", "accuracy 1.00", None, off(model="narrow"), 0.02, because=WHY["samples"]),
-            Claim(
+            Published("transformer", "accuracy 1.00", None, off(model="narrow"), 0.02, because=WHY["samples"]),
+            Published(
                 "transformer, KL in bits",
                 "",
                 baseline("content-only"),
@@ -104,8 +106,8 @@ STUDIES = (
                 0.01,
                 because=WHY["samples"],
             ),
-            Claim("Mamba", "accuracy 0.978", None, off(model="ssm_narrow"), 0.044, because=WHY["state"]),
-            Claim("LSTM fails", "accuracy 0.005", None, off(model="lstm_narrow"), 0.5, at_most=False),
+            Published("Mamba", "accuracy 0.978", None, off(model="ssm_narrow"), 0.044, because=WHY["state"]),
+            Published("LSTM fails", "accuracy 0.005", None, off(model="lstm_narrow"), 0.5, at_most=False),
         ),
         ("model=wide,lstm_wide,ssm_wide", "train.steps=20000", "train.batch=256", "train.learning_rate=0.02"),
     ),
@@ -113,7 +115,7 @@ STUDIES = (
         "em",
         "Sticky chain of 8 symbols, one head, SGD: times as fast to 0.04 bits",
         tuple(
-            Claim(what, published, 1.0, faster(*how), 1.15, at_most=False, because=why)
+            Published(what, published, 1.0, faster(*how), 1.15, at_most=False, because=why)
             for what, published, how, why in (
                 ("W_V × 10, at the rate 0.3", "2.3", ("{value:10}", "0.3", "0.3"), WHY["gain"]),
                 ("control: everything × 10 (0.3 → 3)", "", ("{}", "3", "0.3"), "the best rate is lower"),
@@ -129,8 +131,8 @@ STUDIES = (
         "reach",
         "Passkey: one pair among all, at 500 horizons (32,000 pairs): total variation distance to the exact answer",
         (
-            Claim("BAM, in range", "accuracy 1.00", None, off(position="bam"), 0.05),
-            Claim(
+            Published("BAM, in range", "accuracy 1.00", None, off(position="bam"), 0.05),
+            Published(
                 "BAM, at 500 horizons",
                 "accuracy 1.00 (at 64 to 500)",
                 0.875,
@@ -138,7 +140,7 @@ STUDIES = (
                 0.05,
                 because=WHY["flat"],
             ),
-            Claim(
+            Published(
                 "no position fails there",
                 "accuracy ≤ 0.04",
                 0.875,
@@ -147,8 +149,8 @@ STUDIES = (
                 False,
                 because=WHY["flat"],
             ),
-            Claim("ALiBi fails there", "accuracy ≤ 0.04", 0.875, off_past(position="alibi"), 0.5, False),
-            Claim("RoPE fails there", "accuracy ≤ 0.04", 0.875, off_past(position="rope"), 0.5, False),
+            Published("ALiBi fails there", "accuracy ≤ 0.04", 0.875, off_past(position="alibi"), 0.5, False),
+            Published("RoPE fails there", "accuracy ≤ 0.04", 0.875, off_past(position="rope"), 0.5, False),
         ),
         ("model=wide", "train.horizon=512", "train.steps=20000", "train.batch=64", "train.learning_rate=0.02"),
     ),
@@ -156,7 +158,7 @@ STUDIES = (
         "recovery",
         "The data's positional prior, exp(−(d/10)^β): how far the learned β is off, as a share of the true one",
         tuple(
-            Claim(f"β = {beta} is recovered", "never tested", abs(1 / float(beta) - 1), recovered(beta), 0.1)
+            Published(f"β = {beta} is recovered", "never tested", abs(1 / float(beta) - 1), recovered(beta), 0.1)
             for beta in ("0.5", "1", "2")
         ),
         ("train.horizon=512", "train.steps=5000"),
@@ -165,9 +167,9 @@ STUDIES = (
         "diversity",
         "Bijections of 8 symbols from a pool: KL to the reasoner that knows the pool ÷ KL to the one that does not",
         (
-            Claim("a pool of 1 is memorised", "few tasks are", None, memorised("1"), 1.0),
-            Claim("a pool of 16 is memorised", "few tasks are", None, memorised("16"), 1.0, because=WHY["few"]),
-            Claim("a pool of 256 is not", "past a threshold none is", None, memorised("256"), 1.0, at_most=False),
+            Published("a pool of 1 is memorised", "few tasks are", None, memorised("1"), 1.0),
+            Published("a pool of 16 is memorised", "few tasks are", None, memorised("16"), 1.0, because=WHY["few"]),
+            Published("a pool of 256 is not", "past a threshold none is", None, memorised("256"), 1.0, at_most=False),
         ),
         (
             "model=wide",
