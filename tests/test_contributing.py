@@ -19,9 +19,10 @@ from tests import commanded, composed
 from tests.composed import TINY
 from tests.documented import HERE, commands, files, write
 from tests.foreign import forgotten
-from windtunnel import config, evaluate, plugins, records
+from windtunnel import config, evaluate, plugins, records, train
 from windtunnel.errors import BadInput
 from windtunnel.information import kl_bits
+from windtunnel.instruments import dynamics
 from windtunnel.problem import exact_program
 
 PAGE = HERE / "CONTRIBUTING.md"
@@ -113,6 +114,13 @@ def test_a_study_comes_back_without_a_flag(here, studies):
     assert np.average(kl_BP.mean(axis=0), weights=bins.inside_P) == pytest.approx(
         records.row(folder)["kl_bits"], rel=1e-3
     )
+
+
+def test_forces_are_those_of_cross_entropy_whatever_other_terms_want_to_see(here, studies):
+    """Only traced: a term that looked for what it wants would find nothing."""
+    study, _, params = windtunnel.load(studies["transformer"])
+    force = jax.eval_shape(lambda params: dynamics.forces(study, params, 2, train.model), params)
+    assert force.scores[0].shape == (2, 2, 6, 6)
 
 
 def test_each_part_of_a_configuration_brings_its_own(here):
