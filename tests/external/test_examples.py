@@ -3,15 +3,20 @@
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.composed import study
 from tests.documented import HERE, blocks
 from tests.external.posed import URN, urn
 from windtunnel import records
 from windtunnel.external.commands import export, judge
 from windtunnel.records.groups import gather
 from windtunnel.records.statistics import interval
+from windtunnel.spec import arrays
+from windtunnel.train import advance, prepare, start
 
 DIE = ["tunnel=die", "evaluate.reach=8"]
 
@@ -89,6 +94,45 @@ def test_a_language_model_reads_prompts_in_context(tmp_path, monkeypatch, capsys
 def run(folder, *words):
     done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_from_the_native_parameters_the_torch_transformer_has_the_native_losses(examples):
+    """Over fifty steps of the same batches: model, loss, optimiser and schedule are the same, whatever seeds do."""
+    torch = pytest.importorskip("torch")
+    import torch_transformer
+
+    words = [*URN, "position=uniform", "train.optimizer=adamw", "train.learning_rate=0.005", "train.steps=50", "seed=1"]
+    native = arrays(study(*words))
+    state = jax.jit(start)(native)
+    _, curves = jax.jit(advance)(native, prepare(native), state, jnp.asarray(50))
+    model = torch_transformer.Transformer(3, 0, 2)
+    load(model, jax.tree.map(np.array, state.params), torch)
+    losses = []
+
+    def spied():
+        """The batches of this seed, and the loss on each before it is trained on."""
+        for batch in urn().batches(1):
+            with torch.no_grad():
+                log_q = model(torch.tensor(batch.inputs), torch.tensor(batch.tokens)).log_softmax(-1).numpy()
+            losses.append(-(np.exp(batch.log_exact) * log_q).sum(-1).mean() / np.log(2))
+            yield batch
+
+    torch_transformer.train(model, spied(), 50, 0.005)
+    np.testing.assert_allclose(losses[:50], curves["cross_entropy_bits"][:50], atol=1e-4)
+    assert np.ptp(losses) > 0.02, "it learned something in between"
+
+
+def load(model, params, torch):
+    """Parameters of a native transformer of one layer; the kernels of PyTorch are transposed."""
+    layer, block = params["layers"]["0"], model.blocks[0]
+    linears = {getattr(block, name): layer["attention"][name] for name in ("query", "key", "value", "output")}
+    linears |= {block.up: layer["up"], block.down: layer["down"], model.head: params["head"]}
+    for linear, of in linears.items():
+        linear.weight.data = torch.tensor(of["kernel"].T)
+        if linear.bias is not None:
+            linear.bias.data = torch.tensor(of["bias"])
+    model.embedding.weight.data = torch.tensor(params["embedding"]["embedding"])
 
 
 @pytest.mark.slow
