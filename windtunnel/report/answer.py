@@ -1,9 +1,10 @@
 """What a sweep says, in words."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from windtunnel.records.groups import Group
+from windtunnel.records.statistics import Length
 from windtunnel.report.numbers import length, lengths, number, with_interval
 
 
@@ -104,13 +105,17 @@ def _outcome(group: Group) -> str:
         return "exact, which proves nothing here (too little headroom)"
     if all(row["reach"] <= 1 for row in group.done):
         return "exact in range"
+    sure = sorted(_sure(row) for row in group.done if row["extrapolation_ratio"] is not None)
     if reached.shortest.value is None:
-        failing = sum(row["extrapolation_ratio"] is None for row in group.done)
-        return f"fails in range in {failing} of {reached.n} seeds, else up to {length(*reached.longest)} × the horizon"
-    least = f"exact to {'at least ' if reached.shortest.censored else ''}{reached.shortest.value:.3g} × the horizon"
-    if reached.shortest == reached.longest:
-        return least
-    return f"{least} in every seed, {length(*reached.longest)} × in the best"
+        failing = len(group.done) - len(sure)
+        return f"fails in range in {failing} of {reached.n} seeds, else up to {length(*sure[-1])} × the horizon"
+    least = f"exact to {'at least ' if sure[0].censored else ''}{sure[0].value:.3g} × the horizon"
+    return least if sure[0] == sure[-1] else f"{least} in every seed, {length(*sure[-1])} × in the best"
+
+
+def _sure(row: dict[str, Any]) -> Length:
+    """How far a study surely holds, in horizons: before its first bin that is open or fails."""
+    return Length(row["critical_length_low"] / row["horizon"], bool(row["censored"]) and not row["open"])
 
 
 def _or(value: float, other: float) -> float:
