@@ -25,7 +25,7 @@ from windtunnel.tunnels import AnyTunnel
 class Em:
     """Attention read as soft EM: routing is the posterior over sources (the E step), content is what these say (the M
     step). Rates as multiples of what they would be: `routing` of what makes scores (W_Q, W_K and what is learned of the
-    positional prior), `value` of W_V, `output` of W_O. With `phase` > 0 the two take turns, so many steps each: first
+    positional prior), `value` of W_V, `output` of W_O. With `phase` > 0 the two alternate, so many steps each: first
     routing alone moves, then everything but routing.
     """
 

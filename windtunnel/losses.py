@@ -87,23 +87,23 @@ def terms(train: Any, look: Look) -> dict[str, Sum]:
     }
 
 
-def combined(train: Any, found: dict[str, Sum], axis: str | None) -> Array:
+def combined(train: Any, sums: dict[str, Sum], axis: str | None) -> Array:
     """The loss of this device's share, times the weight of cross-entropy over all devices, by which the gradient is
     divided in the end: sums are in the gradient as they are until then.
     """
-    loss = found[CROSS_ENTROPY].total
+    loss = sums[CROSS_ENTROPY].total
     if train.terms:
-        every = {name: found[name].weight for name in (CROSS_ENTROPY, *train.terms)}
+        every = {name: sums[name].weight for name in (CROSS_ENTROPY, *train.terms)}
         every = jax.tree.map(lax.stop_gradient, every if axis is None else lax.psum(every, axis))
         for name, term in train.terms.items():
-            loss = loss + term.strength * found[name].total * every[CROSS_ENTROPY] / every[name]
+            loss = loss + term.strength * sums[name].total * every[CROSS_ENTROPY] / every[name]
     return loss
 
 
-def means(found: dict[str, Sum]) -> dict[str, Array]:
+def means(sums: dict[str, Sum]) -> dict[str, Array]:
     """What a learning curve shows: every sum over its weight, `kl_bits` and `cross_entropy_bits` in bits."""
-    bits = {name: found[name].total / found[name].weight / math.log(2) for name in (KL, CROSS_ENTROPY)}
-    others = {name: of.total / of.weight for name, of in found.items() if name not in bits}
+    bits = {name: sums[name].total / sums[name].weight / math.log(2) for name in (KL, CROSS_ENTROPY)}
+    others = {name: of.total / of.weight for name, of in sums.items() if name not in bits}
     return {**{f"{name}_bits": mean for name, mean in bits.items()}, **others}
 
 

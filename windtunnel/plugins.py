@@ -92,14 +92,14 @@ def members(module: ModuleType) -> Iterator[tuple[Family, type]]:
 
 def register(name: str, module: ModuleType) -> None:
     """Add what a module defines to the families."""
-    found = list(members(module))
+    specs = list(members(module))
     is_instrument = hasattr(module, "QUESTION")
-    if not found and not is_instrument:
+    if not specs and not is_instrument:
         kinds = ", ".join(family.base.__name__ for family in FAMILIES)
         raise BadInput(
             f"plugins={name}: defines no @spec subclass of {kinds}, and no instrument (a QUESTION and its functions)"
         )
-    for family, member in found:
+    for family, member in specs:
         known = {other.name for other in family.members}
         kind = family.base.__name__.lower()
         if not isinstance(getattr(member, "name", None), str):
@@ -109,7 +109,7 @@ def register(name: str, module: ModuleType) -> None:
                 f"plugins={name}: {member.__name__}: a {kind} named {member.name} exists already; give it one of "
                 "its own"
             )
-    for family, member in found:
+    for family, member in specs:
         FAMILIES[family].own.append(member)
     if is_instrument:
         lacking = [part for part in PARTS if not callable(getattr(module, part, None))]

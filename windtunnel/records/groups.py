@@ -58,9 +58,9 @@ class Group(NamedTuple):
     @property
     def verdict(self) -> str:
         """The verdict of its studies, each with its count where they differ."""
-        said = [in_words(row) for row in self.done] + [row["status"] for row in self.rows if row["status"] != "done"]
-        kinds = sorted(set(said), key=said.index)
-        return kinds[0] if len(kinds) == 1 else ", ".join(f"{said.count(kind)} {kind}" for kind in kinds)
+        words = [in_words(row) for row in self.done] + [row["status"] for row in self.rows if row["status"] != "done"]
+        kinds = sorted(set(words), key=words.index)
+        return kinds[0] if len(kinds) == 1 else ", ".join(f"{words.count(kind)} {kind}" for kind in kinds)
 
     @property
     def problem(self) -> frozenset[str]:
@@ -130,25 +130,25 @@ PLAIN = "sweep tunnel hypotheses noise prior position model softmax supervision 
 
 def groups(rows: list[Row], keys: list[str]) -> list[Group]:
     """Group by every key but the seed: numbers ascending, names in order of appearance."""
-    made: dict[tuple[str, ...], Group] = {}
+    by_key: dict[tuple[str, ...], Group] = {}
     keys = [key for key in keys if key != "seed"] or ["tunnel"]
     for row in rows:
         key = {name: value(row, name) for name in keys}
-        made.setdefault(tuple(key.values()), Group(key, [])).rows.append(row)
-    places = {name: _order([group.key[name] for group in made.values()]) for name in keys}
-    return sorted(made.values(), key=lambda group: [places[name][group.key[name]] for name in keys])
+        by_key.setdefault(tuple(key.values()), Group(key, [])).rows.append(row)
+    places = {name: _order([group.key[name] for group in by_key.values()]) for name in keys}
+    return sorted(by_key.values(), key=lambda group: [places[name][group.key[name]] for name in keys])
 
 
 def value(row: Row, name: str) -> str:
     """What a row says under a name; numbers are written in one way, wherever they come from."""
-    said = row.get(name, row.get(name.rpartition(".")[2]))
-    if said is None or said == "null" or isinstance(said, (dict, list)):
+    entry = row.get(name, row.get(name.rpartition(".")[2]))
+    if entry is None or entry == "null" or isinstance(entry, (dict, list)):
         return ""
-    if isinstance(said, bool):
-        return str(said).lower()
-    number = _number(str(said))
+    if isinstance(entry, bool):
+        return str(entry).lower()
+    number = _number(str(entry))
     return (
-        str(said)
+        str(entry)
         if number is None
         else f"{number:.0f}"
         if number.is_integer() and abs(number) < 1e15
@@ -176,15 +176,15 @@ def best(groups: list[Group], metric: str) -> list[Group]:
     none where intervals overlap, where one has none, or where neither more nor less is better.
     """
     sign = better(metric)
-    found = []
+    winners = []
     for problem in {group.problem for group in groups if group.done} if sign else ():
         alike = [group for group in groups if group.problem == problem]
         ends = [sorted(sign * bound for bound in group.bounds(metric)) for group in alike]  # the larger, the better
         if len(alike) > 1 and not any(math.isnan(bound) for pair in ends for bound in pair):
             first = max(range(len(alike)), key=lambda i: ends[i])
             if all(ends[first][0] > pair[1] for i, pair in enumerate(ends) if i != first):
-                found.append(alike[first])
-    return found
+                winners.append(alike[first])
+    return winners
 
 
 def better(metric: str) -> int:

@@ -41,7 +41,7 @@ class Finding(NamedTuple):
     name: str
     verdict: str
     headline: str
-    said: str
+    sentence: str
 
 
 def finding(group: Group) -> Finding:
@@ -50,29 +50,29 @@ def finding(group: Group) -> Finding:
         return Finding(group.name, "did not finish", "–", f"Of its studies {missing}.")
     first = group.done[0]
     tolerance, past = first["evaluate"]["tolerance"], first.get("kl_bits_past") is not None
-    said = f"{with_interval(group.interval('kl_bits'))} bits from the exact posterior inside the horizon"
+    sentence = f"{with_interval(group.interval('kl_bits'))} bits from the exact posterior inside the horizon"
     headline = f"{number(group.interval('kl_bits').mean)} bits"
     if past:
         headroom = number(group.interval("headroom_bits_past").mean)
         reached = group.median("extrapolation_ratio")
         headline = "–" if reached.median.value is None else f"{length(*reached.median)} ×"
-        said += f", {with_interval(group.interval('kl_bits_past'))} past it; "
-        said += f"the best of those that see less is at {headroom}. "
+        sentence += f", {with_interval(group.interval('kl_bits_past'))} past it; "
+        sentence += f"the best of those that see less is at {headroom}. "
         if reached.longest.value is None:
-            said += f"Above τ = {tolerance:g} inside the horizon already, so no length past it is credited"
+            sentence += f"Above τ = {tolerance:g} inside the horizon already, so no length past it is credited"
         elif group.censored == len(group.done):
             seeds = "the one study" if group.censored == 1 else f"all {group.censored} seeds"
-            said += f"At most τ = {tolerance:g} up to the longest length judged, "
-            said += f"{first['critical_length']:.0f} observations, in {seeds}"
+            sentence += f"At most τ = {tolerance:g} up to the longest length judged, "
+            sentence += f"{first['critical_length']:.0f} observations, in {seeds}"
         else:
-            said += f"At most τ = {tolerance:g} up to {lengths(group, 'extrapolation_ratio')} × the horizon"
+            sentence += f"At most τ = {tolerance:g} up to {lengths(group, 'extrapolation_ratio')} × the horizon"
     if (recovery := first.get("recovery")) and recovery[0].get("true_beta") is not None:
         beta = group.interval("recovered_beta")
-        said += (
+        sentence += (
             f". Its prior has β {with_interval(beta)}, the data's {number(recovery[0]['true_beta'])}" if beta.n else ""
         )
     missing = ", ".join(f"{count} {state}" for state, count in group.missing.items())
-    return Finding(group.name, group.verdict, headline, said + (f" ({missing})" if missing else "") + ".")
+    return Finding(group.name, group.verdict, headline, sentence + (f" ({missing})" if missing else "") + ".")
 
 
 def _recovered(groups: list[Group]) -> str:

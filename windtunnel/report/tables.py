@@ -20,8 +20,8 @@ __all__ = ["answer", "show", "show_choices", "summary", "verdict"]
 
 def summary(root: Path, width: int = formats.WIDE) -> tuple[Table, list[Group]]:
     """The table of a sweep, as wide as it may be, and the groups in it."""
-    made = gather([root])
-    return formats.rich(grid(str(root), made, swept_keys(root)), width), made
+    groups = gather([root])
+    return formats.rich(grid(str(root), groups, swept_keys(root)), width), groups
 
 
 def verdict(folder: Path) -> tuple[Table, str]:
@@ -66,13 +66,13 @@ def remembers(window: int, more: bool) -> str:
 
 def attention(row: dict[str, Any]) -> list[str]:
     """What is not plain about a study's attention: its softmax, what it skipped, why a GPU's kernel was not used."""
-    said = [] if row.get("softmax") in (None, "plain") else [row["softmax"].replace("_", " softmax, prior ")]
+    remarks = [] if row.get("softmax") in (None, "plain") else [row["softmax"].replace("_", " softmax, prior ")]
     layers = row.get("attention", [])
     if any(layer["skipped_blocks"] for layer in layers):
         shares = ", ".join(f"{layer['skipped_blocks']:.0%}" for layer in layers)
         bound = max(layer["skipped_mass_bound"] for layer in layers)
-        said.append(f"attention skipped {shares} of its blocks, which hold at most {bound:.1e} of its mass")
-    return said + sorted({f"attention {layer['kernel']}" for layer in layers if "not fused" in layer["kernel"]})
+        remarks.append(f"attention skipped {shares} of its blocks, which hold at most {bound:.1e} of its mass")
+    return remarks + sorted({f"attention {layer['kernel']}" for layer in layers if "not fused" in layer["kernel"]})
 
 
 def recovered(head: dict[str, Any]) -> str:
@@ -96,22 +96,22 @@ def show(
     """Print the table of one or more sweeps, or the verdict of a study."""
     if len(folders) == 1 and (folders[0] / "study.json").exists() and not (by or metric or compare) and form == "rich":
         return _show_study(folders[0])
-    made = grid(", ".join(map(str, folders)), gather(folders, _split(by)), swept_keys(*folders), _split(metric))
+    shown_grid = grid(", ".join(map(str, folders)), gather(folders, _split(by)), swept_keys(*folders), _split(metric))
     if form == "parquet":
         if sys.stdout.isatty():
             raise BadInput("--format=parquet: is for programs; send it to a file, as in > table.parquet")
-        sys.stdout.buffer.write(formats.parquet(made))
+        sys.stdout.buffer.write(formats.parquet(shown_grid))
         return
     out = console()
     if form == "rich":
-        out.print(formats.rich(made, out.width))
+        out.print(formats.rich(shown_grid, out.width))
         for line in differences(folders):
             out.print(line, markup=False)
-        out.print(answer(made.groups), markup=False)
+        out.print(answer(shown_grid.groups), markup=False)
     else:
-        print({"csv": formats.comma_separated, "md": formats.markdown, "latex": formats.latex}[form](made))
+        print({"csv": formats.comma_separated, "md": formats.markdown, "latex": formats.latex}[form](shown_grid))
     if compare:
-        for line in compared(made, compare):
+        for line in compared(shown_grid, compare):
             print(line, file=sys.stdout if form == "rich" else sys.stderr)
 
 
@@ -124,12 +124,12 @@ def _show_study(folder: Path) -> None:
     out.print(facts, markup=False)
 
 
-def compared(made: Grid, names: str) -> list[str]:
+def compared(shown_grid: Grid, names: str) -> list[str]:
     """A line for every column in which less is better."""
     from windtunnel.report.comparison import chosen, sentence
 
-    a, b = chosen(made.groups, names)
-    columns = [column for column in made.columns if column.metric and better(column.metric) < 0]
+    a, b = chosen(shown_grid.groups, names)
+    columns = [column for column in shown_grid.columns if column.metric and better(column.metric) < 0]
     return [sentence(a, b, str(column.metric), column.label) for column in columns]
 
 

@@ -72,11 +72,11 @@ class Driver:
         claimed = self.claims.take([point.id for point in points])
         try:
             others = [point for point in points if point.id not in claimed]
-            mine = [point for point in points if point.id in claimed and not finished(self.root, point)]
+            unfinished = [point for point in points if point.id in claimed and not finished(self.root, point)]
             if others:
                 self.display.say(f"{title(others)}: left to another process, which is at work on it")
-            if mine:
-                self._run(number, mine)
+            if unfinished:
+                self._run(number, unfinished)
         finally:
             self.claims.drop(claimed)
         return others
@@ -124,8 +124,8 @@ class Driver:
         for index, point in enumerate(points):
             learned = {name: curve[index, :done] for name, curve in now.curves.items()}
             if done == steps or not np.isfinite(learned["kl_bits"]).all():
-                mine = jax.tree.map(lambda leaf, i=index: leaf[i], params)
-                self._write_trained(point, mine, learned, program.compile_seconds / size, seconds / size)
+                own_params = jax.tree.map(lambda leaf, i=index: leaf[i], params)
+                self._write_trained(point, own_params, learned, program.compile_seconds / size, seconds / size)
         if done < steps and np.isfinite(now.curves["kl_bits"][:, :done]).all(axis=1).any():
             raise StudyFailed  # and the others go on another time
         saved.remove()

@@ -126,8 +126,8 @@ class Program:
         """
         rounds = np.arange(first, first + self.examples, dtype=np.int32).reshape(-1, self.round)
         params = self.on_devices(params)
-        made = [self._whole(self._predict(self.pack, params, self._spread(numbers, P(BATCH)))) for numbers in rounds]
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *made)
+        parts = [self._whole(self._predict(self.pack, params, self._spread(numbers, P(BATCH)))) for numbers in rounds]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
 
     def on_devices(self, tree: Any) -> Any:
         """A stacked tree of host arrays, padded, on the devices."""
