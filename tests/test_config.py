@@ -8,7 +8,7 @@ from tests import composed
 from windtunnel import config, models, presets, tunnels
 from windtunnel.errors import BadInput
 from windtunnel.models import position
-from windtunnel.spec import Real, arrays, plain, spec, stack
+from windtunnel.spec import Real, arrays, identity, plain, spec, stack
 
 DEFAULT = composed.plain()
 
@@ -165,6 +165,34 @@ def test_the_name_of_a_study_hashes_what_shapes_its_parameters():
     others = [composed.study(key) for key in ("tunnel.noise=0.2", "seed=1", "train.steps=999", "position=alibi")]
     assert len({name, *map(config.study_id, others)}) == 5
     assert config.evaluate_id(composed.study()) != config.evaluate_id(composed.study("evaluate.reach=2"))
+
+
+def test_one_study_has_one_id():
+    """However it is typed: null or the horizon it stands for, a seed of no pool; and a field that is added later,
+    at its default, renames nothing.
+    """
+    bijection = config.study_id(composed.study("tunnel=bijection"))
+    assert bijection == config.study_id(composed.study("tunnel=bijection", "train.horizon=20"))
+    assert bijection == config.study_id(composed.study("tunnel=bijection", "tunnel.pool_seed=5"))
+    pooled = [composed.study("tunnel=bijection", "tunnel.pool=7", f"tunnel.pool_seed={seed}") for seed in (0, 5)]
+    assert len({bijection, *map(config.study_id, pooled)}) == 3
+
+    @spec
+    class Before:
+        size: int = 3
+
+    @spec
+    class After:
+        size: int = 3
+        added: float = 0.5
+
+    assert identity(Before(size=4)) == identity(After(size=4)) != identity(After(size=4, added=0.6))
+    assert identity(Before()) == identity(After()) == {}
+
+
+def test_a_length_is_the_nearest_whole_number():
+    """100 × 1.15 is 114.99999999999999 in floating point: 114 observations were judged."""
+    assert composed.study("train.horizon=100", "evaluate.reach=1.15").problem.length == 115
 
 
 def test_plain_goes_back_through_the_door():

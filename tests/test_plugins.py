@@ -10,7 +10,7 @@ import pytest
 
 from tests.documented import HERE, write
 from tests.foreign import forgotten
-from windtunnel import config, plugins
+from windtunnel import config, plugins, spec
 from windtunnel.errors import BadInput
 from windtunnel.spec import Family, plain
 from windtunnel.tunnels import TUNNELS, Markov, Recall, Tunnel, Urn
@@ -105,6 +105,15 @@ def test_what_is_installed_needs_no_naming(coin, group):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert "Coin(" in done.stdout and "'coin'" in done.stdout
+
+
+def test_the_source_of_a_plug_in_is_part_of_a_study(coin):
+    """A tunnel that was changed is another tunnel."""
+    config.study(STUDY, ["coin.py"])
+    name = config.study_id(config.study(STUDY, ["coin.py"]))
+    module = plugins.loaded[str(coin)].__name__
+    spec.sources[module] = spec.digest(coin.read_text() + "# changed")
+    assert config.study_id(config.study(STUDY, ["coin.py"])) != name
 
 
 def test_a_family_is_open():

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from tests.composed import study, tiny
+from windtunnel.compare import verdict
 from windtunnel.config import problem as door
+from windtunnel.judge import Judge
 from windtunnel.problem import Exact, Problem, exact_program
 from windtunnel.spec import arrays, plain
 
@@ -95,3 +97,32 @@ def test_a_sequence_depends_on_its_number_and_the_seed_alone(asked, batch):
 def test_plain_goes_back_through_the_door():
     problem = tiny().problem
     assert door(plain(problem)) == problem
+
+
+def test_baselines_know_the_pool():
+    """Bijection of 10 with replacement, a pool of 7, horizon 16: who knows the pool and sees one horizon knows all, so
+    that exact inference past it proves nothing. Headroom used to be 0.2 bits: ignorance of the pool.
+    """
+    overrides = "tunnel=bijection_replacement tunnel.symbols=10 tunnel.pool=7 train.horizon=16 evaluate.reach=4"
+    problem = study(*overrides.split(), "evaluate.most_examples=64").problem
+    judge = Judge()
+    exact = judge.exact(problem)
+    numbers, _ = verdict(problem, exact, exact.log_predictive)
+    assert numbers["headroom_bits_past"] < 1e-3 and numbers["verdict"] == "vacuous"
+
+
+def test_a_case_asks_for_more_sequences_only_while_something_is_open():
+    problem = study("tunnel=die", "train.horizon=8", "evaluate.reach=4", "evaluate.most_examples=256").problem
+    judge = Judge()
+    exact = judge.exact(problem)
+    assert judge.case(problem, exact.log_predictive).wanted() == []
+    share = np.where(np.arange(64)[:, None, None] == 5, 0.99, 0.0)  # one sequence in 64 is wrong
+    bad = np.log((1 - share) * np.exp(exact.log_predictive) + share * np.eye(exact.log_predictive.shape[-1])[0])
+    case = judge.case(problem, bad)
+    assert case.wanted() == [64]
+    log_p, _ = judge.answers(problem, 64)
+    case.add(64, log_p)
+    assert case.sequences == 128 and case.wanted() == [128, 192]
+    same, _ = judge.answers(problem, 0)
+    np.testing.assert_array_equal(same, exact.log_predictive)
+    assert not np.array_equal(log_p, same)

@@ -115,7 +115,12 @@ def leak(log_p: np.ndarray, log_q: np.ndarray, outcome: np.ndarray, weight: np.n
     every e_b has mean at most 1 for a model that sees no more than the exact reasoner, since E_p[q_o / p_o] ≤ 1. So
     Π e_b > 10⁶ has a probability below 10⁻⁶ without a leak, by Markov's inequality and no normal approximation.
     """
-    log_ratio_BP = np.take_along_axis(log_q - log_p, outcome[..., None], axis=-1)[..., 0].astype(np.float64)
+    drawn_BP1 = outcome[..., None]
+    log_q_BP, log_p_BP = (
+        np.take_along_axis(of, drawn_BP1, axis=-1)[..., 0].astype(np.float64) for of in (log_q, log_p)
+    )
+    with np.errstate(invalid="ignore"):  # where nothing is scored, the outcome may be impossible
+        log_ratio_BP = np.where(weight > 0, log_q_BP - log_p_BP, 0.0)
     counts_B = weight.sum(axis=1) > 0
     with np.errstate(divide="ignore"):
         log_weight_BP = np.log(weight.astype(np.float64))
