@@ -122,7 +122,7 @@ def test_no_log_prior(position):
 def test_attention_is_likelihood_times_prior(name):
     """softmax(a + b) = normalise(softmax(a) softmax(b)), of what attention really computed."""
     module, params = built(ADDITIVE[name], layers=1)
-    seen = Collect("queries", "keys")
+    seen = Collect("queries", "keys", "attention")
     inputs = jax.random.normal(jax.random.key(1), (1, 7, FEATURES))
     module(inputs, np.arange(7), tap=seen)
     learned = params["layers"]["0"]["attention"].get("learned", {})
@@ -132,7 +132,7 @@ def test_attention_is_likelihood_times_prior(name):
         for i in range(7):
             likelihood, prior = (np.exp(x) / np.exp(x).sum() for x in (k[: i + 1] @ q[i] / 2, prior_NQK[n, i, : i + 1]))
             posterior = likelihood * prior / (likelihood * prior).sum()
-            np.testing.assert_allclose(seen["0.attention"][0, n, i, : i + 1], posterior, atol=1e-6)
+            np.testing.assert_allclose(seen["attention"][0][0, n, i, : i + 1], posterior, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ADDITIVE)

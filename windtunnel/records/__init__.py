@@ -84,9 +84,10 @@ def learning_curve(curves: dict[str, np.ndarray], steps: int, after: int = 0) ->
     """
     window = max(1, steps // LINES)
     done = len(next(iter(curves.values())))
+    names = ["kl_bits", *sorted(curves.keys() - {"kl_bits"})]  # a checkpoint gives them back in another order
     rows = []
     for end in range((after // window + 1) * window, done + 1, window):
-        means = {name: float(curve[end - window : end].mean()) for name, curve in curves.items()}
+        means = {name: float(curves[name][end - window : end].mean()) for name in names}
         rows.append({"step": end, **{name: mean if np.isfinite(mean) else None for name, mean in means.items()}})
     return rows
 
