@@ -10,7 +10,7 @@ from windtunnel.priors import Gaussian, GeneralizedGaussian, Uniform
 from windtunnel.tunnels import AnyTunnel, Bijection, Recall
 from windtunnel.verify import verify, worst_of
 from windtunnel.verify.brute import BRUTES
-from windtunnel.verify.checks import _predict_single, checks, said
+from windtunnel.verify.checks import Check, _predict_single, checks, said
 
 
 @pytest.fixture
@@ -91,14 +91,20 @@ def test_a_window_that_sees_too_much_is_found_out(broken):
     assert "baselines equal enumeration" in failed("bijection")
 
 
-def test_the_command_says_what_failed_and_ends_with_an_error(broken, capsys):
+def test_the_command_says_what_failed_and_ends_with_an_error(broken, capsys, monkeypatch):
+    monkeypatch.setattr("windtunnel.verify.in_use", lambda name: [Check("as judged", 1e-7, 1e-4)])  # `test_uses.py`
     verify(["bijection"])
-    assert "bijection: sound" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "bijection: sound" in out and "as judged" in out
     broken(Bijection, "log_exact", lambda right, *rest: 1.1 * right(*rest))
     with pytest.raises(StudyFailed):
         verify(["bijection"])
     out = capsys.readouterr().out
     assert "bijection: NOT SOUND" in out and "FAIL" in out
+    monkeypatch.setattr("windtunnel.verify.worst_of", lambda name: [])
+    monkeypatch.setattr("windtunnel.verify.in_use", lambda name: [Check("as judged", 0.1, 1e-4)])
+    with pytest.raises(StudyFailed):
+        verify(["bijection"])
     with pytest.raises(BadInput, match="recal: no such name; did you mean recall"):
         verify(["recal"])
 
