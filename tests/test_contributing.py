@@ -74,7 +74,7 @@ def test_they_train_and_are_judged(studies):
         folder = studies[model]
         assert {path.rsplit("/", 1)[1] for path in records.read_json(folder / "study.json")["plugins"]} == needs[own]
         curves = records.read_learning_curve(folder / "train.jsonl")
-        assert list(curves) == ["step", "kl_bits", "cross_entropy_bits", "activity"]
+        assert set(curves) == {"step", "kl_bits", "cross_entropy_bits", "activity"}
         assert all(np.isfinite(curve).all() for curve in curves.values()) and len(curves["step"]) == 4
         row = records.row(folder)
         assert row["status"] == "done" and row["leak"] is False and row["train.terms.activity.strength"] == 0.01
