@@ -34,7 +34,11 @@ class Finite(Tunnel):
         return None
 
     def draw(self, key: Array, own: Any, count: int) -> Any:
-        """`count` hypotheses from the prior: a pytree with leading axis `count`."""
+        """`count` hypotheses from the prior: a pytree with leading axis `count`.
+
+        The same ones in float32 and in float64 (JAX draws other numbers for other types), since a pool is part of the
+        problem: `verify` asks the oracle about one pool in both.
+        """
         raise NotImplementedError
 
     def emit(self, key: Array, hypothesis: Any, own: Any, observations: int) -> Batch:

@@ -31,6 +31,7 @@ from windtunnel.instruments import base
 from windtunnel.instruments.causal import with_keys_exchanged
 from windtunnel.judge import Judge
 from windtunnel.models import Transformer
+from windtunnel.models.position.additive import Uniform
 from windtunnel.presets import choices
 from windtunnel.spec import arrays
 from windtunnel.sweep.packs import BATCH, STUDY, Program, each
@@ -83,7 +84,7 @@ def preset(name: str) -> Study:
         except TypeError:  # fields without defaults
             tunnel, _ = judges()[name].small(np.random.default_rng(0))
         horizon = min(HORIZON, tunnel.capacity or HORIZON)
-        study = Study(tunnel=tunnel, model=Transformer(), train=Train(horizon=horizon))
+        study = Study(tunnel=tunnel, model=Transformer(), position=Uniform(), train=Train(horizon=horizon))
     evaluate = dataclasses.replace(study.evaluate, reach=min(REACH, study.evaluate.reach), examples=EXAMPLES)
     return dataclasses.replace(study, evaluate=evaluate)
 
