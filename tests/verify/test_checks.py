@@ -10,7 +10,7 @@ from windtunnel.priors import Gaussian, GeneralizedGaussian, Uniform
 from windtunnel.tunnels import AnyTunnel, Bijection, Recall
 from windtunnel.verify import verify, worst_of
 from windtunnel.verify.brute import BRUTES
-from windtunnel.verify.checks import Check, _predict_single, checks, said
+from windtunnel.verify.checks import Check, _predict_single, answer, checks
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def broken(monkeypatch):
     """Break an oracle on purpose; what was compiled of the sound one is forgotten, and then of the broken one."""
 
     def forget():
-        for program in (said, _predict_single):
+        for program in (answer, _predict_single):
             program.clear_cache()
 
     def replace(owner, name, wrong):

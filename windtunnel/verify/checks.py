@@ -35,8 +35,8 @@ class Check(NamedTuple):
         return bool(self.deviation <= self.bound)
 
 
-class Said(NamedTuple):
-    """All that a tunnel says of its own sequences; log-probabilities in nats, [B, P, …]."""
+class Answers(NamedTuple):
+    """All that a tunnel answers about its own sequences; log-probabilities in nats, [B, P, …]."""
 
     batch: Batch
     predictive: np.ndarray
@@ -47,13 +47,13 @@ class Said(NamedTuple):
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4, 5), compiler_options={"xla_backend_optimization_level": 0})
-def said(tunnel: Any, seed: Any, sequences: int, observations: int, horizon: int, listed: bool) -> Said:
+def answer(tunnel: Any, seed: Any, sequences: int, observations: int, horizon: int, listed: bool) -> Answers:
     """Compiled once for each structure, in haste: that takes longer than the answers. `listed`: whether hypotheses can
     be listed.
     """
     tables, at = tunnel.prepare(observations), jnp.arange(observations)
     batch = tunnel.sample(jax.random.key(seed), tables, sequences, observations)
-    return Said(
+    return Answers(
         batch,
         tunnel.log_predictive(tables, batch, at),
         tunnel.log_full_predictive(tables, batch, at) if tunnel.pool else None,
@@ -68,63 +68,64 @@ def checks(tunnel: Tunnel, observations: int, seed: int = 0) -> Iterator[Check]:
     Brute = judges()[tunnel.name]  # type: ignore[attr-defined]
     horizon = max(1, observations - 1)
     with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
-        made = arrays(tunnel)
-        found = jax.tree.map(np.asarray, said(made, seed, SAMPLES, observations, horizon, Brute.listed))
-    yield Check("distributions sum to one", _sums(found), EXACT)
-    for name, deviation in _enumeration(Brute, tunnel, found, horizon).items():
+        knobs = arrays(tunnel)
+        answers = jax.tree.map(np.asarray, answer(knobs, seed, SAMPLES, observations, horizon, Brute.listed))
+    yield Check("distributions sum to one", _sums(answers), EXACT)
+    for name, deviation in _enumeration(Brute, tunnel, answers, horizon).items():
         yield Check(name, deviation, EXACT)
-    if found.mixture is not None:
-        yield Check("is the posterior's mixture of likelihoods", _apart(found.predictive, found.mixture, found), EXACT)
-    if Brute.static and found.posterior is not None:
-        yield Check("posterior entropy never rises (SE)", _entropy_rises(found), SIGMAS)
+    if answers.mixture is not None:
+        deviation = _apart(answers.predictive, answers.mixture, answers)
+        yield Check("is the posterior's mixture of likelihoods", deviation, EXACT)
+    if Brute.static and answers.posterior is not None:
+        yield Check("posterior entropy never rises (SE)", _entropy_rises(answers), SIGMAS)
         yield Check(
-            "posteriors average to the prior (SE)", _prior(_sequence(Brute, tunnel, found, 0), found), SIGMAS + 1
+            "posteriors average to the prior (SE)", _prior(_sequence(Brute, tunnel, answers, 0), answers), SIGMAS + 1
         )
     if tunnel.marginalises:
-        yield Check("KL of last-w falls with w (SE)", _windows(found, tunnel.windows(horizon)), SIGMAS)
-    yield Check("outcomes follow the predictive (−log₁₀ p)", _calibration(found), -np.log10(LEVEL))
-    yield Check("float32 agrees", _single(tunnel, found), SINGLE)
+        yield Check("KL of last-w falls with w (SE)", _windows(answers, tunnel.windows(horizon)), SIGMAS)
+    yield Check("outcomes follow the predictive (−log₁₀ p)", _calibration(answers), -np.log10(LEVEL))
+    yield Check("float32 agrees", _single(tunnel, answers), SINGLE)
 
 
-def _sequence(Brute: Any, tunnel: Tunnel, found: Said, b: int) -> Any:
-    return Brute(tunnel, np.asarray(found.batch.inputs[b]), np.asarray(found.batch.outcome_BP[b]))
+def _sequence(Brute: Any, tunnel: Tunnel, answers: Answers, b: int) -> Any:
+    return Brute(tunnel, np.asarray(answers.batch.inputs[b]), np.asarray(answers.batch.outcome_BP[b]))
 
 
-def _counts(found: Said) -> np.ndarray:
+def _counts(answers: Answers) -> np.ndarray:
     """bool[B, P]: what is scored."""
-    return np.asarray(found.batch.weight_BP) > 0
+    return np.asarray(answers.batch.weight_BP) > 0
 
 
-def _apart(log_a: np.ndarray, log_b: np.ndarray, found: Said) -> float:
-    return float(np.abs(np.exp(log_a) - np.exp(log_b))[_counts(found)].max())
+def _apart(log_a: np.ndarray, log_b: np.ndarray, answers: Answers) -> float:
+    return float(np.abs(np.exp(log_a) - np.exp(log_b))[_counts(answers)].max())
 
 
-def _sums(found: Said) -> float:
-    every = [found.predictive, found.full, found.posterior, *found.baselines.values()]
-    return max(float(np.abs(np.exp(log_p).sum(-1) - 1)[_counts(found)].max()) for log_p in every if log_p is not None)
+def _sums(answers: Answers) -> float:
+    every = [answers.predictive, answers.full, answers.posterior, *answers.baselines.values()]
+    return max(float(np.abs(np.exp(log_p).sum(-1) - 1)[_counts(answers)].max()) for log_p in every if log_p is not None)
 
 
-def _enumeration(Brute: Any, tunnel: Tunnel, found: Said, horizon: int) -> dict[str, float]:
+def _enumeration(Brute: Any, tunnel: Tunnel, answers: Answers, horizon: int) -> dict[str, float]:
     """The largest deviation from plain loops, of everything that the tunnel says, and of the chain rule."""
     worst = {"predictive equals enumeration": 0.0, "baselines equal enumeration": 0.0, "chain rule": 0.0}
-    if found.posterior is not None:
+    if answers.posterior is not None:
         worst["posterior equals enumeration"] = 0.0
 
     def compare(name: str, log_p: np.ndarray, expected: np.ndarray) -> None:
         worst[name] = max(worst[name], float(np.abs(np.exp(log_p) - expected).max()))
 
-    counts = _counts(found)
+    counts = _counts(answers)
     for b in range(JUDGED):
-        brute, chain = _sequence(Brute, tunnel, found, b), 0.0
+        brute, chain = _sequence(Brute, tunnel, answers, b), 0.0
         for t in np.flatnonzero(counts[b]):
-            compare("predictive equals enumeration", found.predictive[b, t], brute.predictive(t))
-            if found.full is not None:
-                compare("predictive equals enumeration", found.full[b, t], brute.full_predictive(t))
-            if found.posterior is not None:
-                compare("posterior equals enumeration", found.posterior[b, t], brute.posterior(t))
+            compare("predictive equals enumeration", answers.predictive[b, t], brute.predictive(t))
+            if answers.full is not None:
+                compare("predictive equals enumeration", answers.full[b, t], brute.full_predictive(t))
+            if answers.posterior is not None:
+                compare("posterior equals enumeration", answers.posterior[b, t], brute.posterior(t))
             for name, expected in brute.baselines(int(t), tunnel.windows(horizon)).items():
-                compare("baselines equal enumeration", found.baselines[name][b, t], expected)
-            chain += found.predictive[b, t, found.batch.outcome_BP[b, t]]
+                compare("baselines equal enumeration", answers.baselines[name][b, t], expected)
+            chain += answers.predictive[b, t, answers.batch.outcome_BP[b, t]]
         worst["chain rule"] = max(worst["chain rule"], abs(chain - np.log(brute.evidence())))
     return worst
 
@@ -136,31 +137,31 @@ def _rises(before: np.ndarray, after: np.ndarray) -> float:
     return 0.0 if rise.mean() < EXACT else float(rise.mean() / max(error, EXACT))
 
 
-def _entropy_rises(found: Said) -> float:
+def _entropy_rises(answers: Answers) -> float:
     """E[H(posterior)] can only fall as evidence comes in (conditioning lowers entropy on average)."""
-    log_p = np.asarray(found.posterior)
+    log_p = np.asarray(answers.posterior)
     entropy_BP = -np.where(log_p > -np.inf, np.exp(log_p) * np.maximum(log_p, -1e30), 0.0).sum(-1)
     return max([_rises(entropy_BP[:, t], entropy_BP[:, t + 1]) for t in range(entropy_BP.shape[1] - 1)], default=0.0)
 
 
-def _prior(brute: Any, found: Said) -> float:
+def _prior(brute: Any, answers: Answers) -> float:
     """E[P(h | data)] = P(h): whatever was drawn too often pulls the average up."""
-    last = np.exp(np.asarray(found.posterior)[:, -1])
+    last = np.exp(np.asarray(answers.posterior)[:, -1])
     error = last.std(axis=0, ddof=1) / np.sqrt(len(last))
     deviation = np.abs(last.mean(axis=0) - brute.prior(0))
     return float((deviation / np.maximum(error, EXACT)).max())
 
 
-def _windows(found: Said, windows: dict[str, int]) -> float:
+def _windows(answers: Answers, windows: dict[str, int]) -> float:
     def kl_B(name: str) -> np.ndarray:
         with np.errstate(invalid="ignore"):
-            return (kl(found.predictive, found.baselines[name]) * _counts(found)).sum(-1)
+            return (kl(answers.predictive, answers.baselines[name]) * _counts(answers)).sum(-1)
 
     gaps = [kl_B(name) for name in ("prior", *windows)]
     return max(_rises(before, after) for before, after in itertools.pairwise(gaps))
 
 
-def _calibration(found: Said) -> float:
+def _calibration(answers: Answers) -> float:
     """Outcomes against their predicted probabilities: the smallest p-value over positions and outcomes, corrected.
 
     Σ_b (1[o_b = v] − p_bv) has mean zero and variance Σ_b p_bv (1 − p_bv); only where that is large enough to be
@@ -168,8 +169,8 @@ def _calibration(found: Said) -> float:
     """
     from scipy.stats import norm
 
-    p = np.exp(found.predictive) * _counts(found)[..., None]
-    drawn = np.eye(p.shape[-1])[np.asarray(found.batch.outcome_BP)] * _counts(found)[..., None]
+    p = np.exp(answers.predictive) * _counts(answers)[..., None]
+    drawn = np.eye(p.shape[-1])[np.asarray(answers.batch.outcome_BP)] * _counts(answers)[..., None]
     variance_PV = (p * (1 - p)).sum(0)
     z = np.abs((drawn - p).sum(0)) / np.sqrt(np.maximum(variance_PV, 1e-12))
     z = z[variance_PV > 20]
@@ -179,12 +180,12 @@ def _calibration(found: Said) -> float:
     return float(max(0.0, -(norm.logsf(z.max()) + np.log(2 * len(z))) / np.log(10)))
 
 
-def _single(tunnel: Tunnel, found: Said) -> float:
+def _single(tunnel: Tunnel, answers: Answers) -> float:
     """The same sequences in float32."""
     with jax.enable_x64(False):
-        batch = jax.tree.map(lambda leaf: jnp.asarray(leaf.astype(leaf.dtype.name.replace("64", "32"))), found.batch)
+        batch = jax.tree.map(lambda leaf: jnp.asarray(leaf.astype(leaf.dtype.name.replace("64", "32"))), answers.batch)
         rough = _predict_single(arrays(tunnel), batch)
-    return float(np.abs(np.exp(found.predictive) - np.exp(np.asarray(rough)))[_counts(found)].max())
+    return float(np.abs(np.exp(answers.predictive) - np.exp(np.asarray(rough)))[_counts(answers)].max())
 
 
 @jax.jit

@@ -101,8 +101,8 @@ def checks_of(study: Study) -> Iterator[Check]:
     expected = asked(study, [continued(use.batch, judge.batch) for use in uses])
     worst: dict[str, float] = {}
     for number, use in enumerate(uses):
-        found = {name: log_p[HELD * number : HELD * (number + 1)] for name, log_p in expected.items()}
-        deviations = [worst.get(use.name, 0.0), use.deviation, apart(use, found)]
+        exact = {name: log_p[HELD * number : HELD * (number + 1)] for name, log_p in expected.items()}
+        deviations = [worst.get(use.name, 0.0), use.deviation, apart(use, exact)]
         worst[use.name] = max(deviations, key=_nan_is_most)
     for name in ("as trained", "as judged", "as looked at"):
         yield Check(name, worst[name], SINGLE)

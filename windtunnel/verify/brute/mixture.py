@@ -73,8 +73,8 @@ class Mixture(Brute):
         return self.last(t, t)
 
     def last(self, t: int, w: int) -> np.ndarray:
-        weights, said = self.weigh(t, w)
-        return np.sum([weight * p for weight, p in zip(weights, said, strict=True)], axis=0)
+        weights, predictive = self.weigh(t, w)
+        return np.sum([weight * p for weight, p in zip(weights, predictive, strict=True)], axis=0)
 
     def evidence(self) -> float:
         return float(np.prod([self.predictive(t)[outcome] for t, outcome in enumerate(self.outcomes)]))
