@@ -44,12 +44,17 @@ instruments: run ## what the instruments see (half an hour), into docs/instrumen
 	$(BIN)/python scripts/instruments.py
 
 docs-figures: ## every figure of README and docs/ again: hours; what was cut off goes on where it was
-	for page in run figures tunnels verdicts external recovery instruments extrapolation architectures reproduce bench; do \
+	for page in run figures tunnels verdicts external recovery instruments extrapolation primitives architectures reproduce bench; do \
 	  $(MAKE) $$page || exit 1; done
 
 extrapolation: .venv/ready ## every position on every primitive, to 500 horizons (an hour), into docs/extrapolation.md
 	$(BIN)/windtunnel run +sweep=extrapolation_full
 	$(BIN)/python scripts/extrapolation.py
+
+primitives: .venv/ready ## what is exact to 500 horizons, from five seeds (ten minutes), into docs/extrapolation.md
+	for setting in tunnel=recall tunnel=die 'tunnel=hmm_far model=gru train.steps=2000'; do \
+	  $(BIN)/windtunnel run -m $$setting evaluate.reach=500 evaluate.examples=32 'seed=range(5)' runs=runs/primitives || exit 1; done
+	$(BIN)/python scripts/primitives.py
 
 architectures: .venv/ready ## six architectures at equal parameters (an hour), into docs/architectures.md
 	$(BIN)/windtunnel run +sweep=architectures
@@ -82,4 +87,4 @@ clean: ## remove what make made, but not the records in runs/
 	$(BIN)/pip install -q -e '.[report,test,dev]'
 	touch $@
 
-.PHONY: help run test test-slow check bench figures tunnels verdicts recovery instruments docs-figures extrapolation architectures external reproduce reproduce-paper wheel clean
+.PHONY: help run test test-slow check bench figures tunnels verdicts recovery instruments docs-figures extrapolation primitives architectures external reproduce reproduce-paper wheel clean

@@ -1,0 +1,38 @@
+"""`make primitives`: the settings that are exact to 500 horizons, into docs/extrapolation.md, from their records."""
+
+from pathlib import Path
+
+from page import fill, table
+from windtunnel.records.groups import Group, gather
+from windtunnel.report.numbers import lengths, number, with_interval
+
+ROOT, DOC = Path("runs/primitives"), Path("docs/extrapolation.md")
+SETTINGS = {  # by (tunnel, model): the primitive, and how its records are made
+    ("recall", "transformer"): ("bind", "windtunnel run -m tunnel=recall"),
+    ("die", "transformer"): ("accumulate", "windtunnel run -m tunnel=die"),
+    ("hmm_far", "gru"): ("transport", "windtunnel run -m tunnel=hmm_far model=gru train.steps=2000"),
+}
+HEAD = "primitive | command, with {} | KL in range | KL past | headroom | ratio | verdict"
+ALIKE = "`evaluate.reach=500 evaluate.examples=32 'seed=range(5)'`"
+
+
+def line(primitive: str, command: str, group: Group) -> list[str]:
+    return [
+        primitive,
+        f"`{command}`",
+        with_interval(group.interval("kl_bits")),
+        with_interval(group.interval("kl_bits_past")),
+        number(group.interval("headroom_bits_past").mean),
+        lengths(group, "extrapolation_ratio"),
+        group.verdict,
+    ]
+
+
+def main() -> None:
+    groups = {tuple(group.key.values()): group for group in gather(sorted(ROOT.iterdir()), ["tunnel", "model"])}
+    lines = [line(*SETTINGS[key], groups[key]) for key in SETTINGS if key in groups and groups[key].done]
+    fill(DOC, "primitives", table(HEAD.format(ALIKE).split(" | "), lines, range(2, 6)))
+
+
+if __name__ == "__main__":
+    main()
