@@ -49,7 +49,7 @@ def keep_compiled(setting: str | None = DEFAULT) -> None:
     which has to ask the compiler itself. `None`, or JAX's own `JAX_ENABLE_COMPILATION_CACHE=false`, turns both off.
     """
     Kept.folder = None
-    if setting is not None and jax.config.jax_enable_compilation_cache:
+    if setting is not None and getattr(jax.config, "jax_enable_compilation_cache", True):
         try:
             Kept.folder = _root(setting) / _digest(canary.identity())[:16]
             Kept.folder.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,9 @@ class Cost(NamedTuple):
     found: int = 0
     seconds: float = 0.0
 
-    def less(self, other: "Cost") -> "Cost":
-        return Cost(*(own - others for own, others in zip(self, other, strict=True)))
+    def plus(self, other: "Cost", sign: int = 1) -> "Cost":
+        compilations, found, seconds = other
+        return Cost(self.compilations + sign * compilations, self.found + sign * found, self.seconds + sign * seconds)
 
 
 class Compiled:
@@ -37,10 +38,10 @@ class Compiled:
                     cache.store(key, program)  # not what JAX had kept: XLA loses parts of a program at the second time
             self.functions[name] = program
             own = Cost(not was_found, was_found, time.perf_counter() - began)
-            self.cost = Cost(*(sum(pair) for pair in zip(self.cost, own, strict=True)))
+            self.cost = self.cost.plus(own)
         return self.functions[name]
 
     def take(self) -> Cost:
         """What there was to compile since the last call."""
-        since, self._reported = self.cost.less(self._reported), self.cost
+        since, self._reported = self.cost.plus(self._reported, -1), self.cost
         return since
