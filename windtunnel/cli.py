@@ -43,6 +43,9 @@ ENDS = (BadInput, CannotWrite, StudyFailed)  # the expected errors, the gravest 
 
 def main() -> None:
     """`windtunnel COMMAND …`"""
+    # Before JAX is imported: else XLA says, in two long lines for every program that is found compiled, that no
+    # processor has "features" which are hints to the compiler. Errors come as exceptions; what is fatal is still said.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         dispatch(sys.argv[1:])
     except BadInput as error:
@@ -104,9 +107,11 @@ def dispatch(arguments: list[str]) -> None:
     sub.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own, as for run")
     options = parser.parse_args(arguments)
     if options.command in COMPUTING:
+        from windtunnel.cache import keep_compiled
         from windtunnel.canary import check_compiler
 
         check_compiler()
+        keep_compiled()
     if options.command == "export":
         from windtunnel.external.commands import export
 

@@ -124,10 +124,12 @@ def effort(root: Path) -> str | None:
     seconds = sum(note["steady_seconds"] for note in notes)
     steps = sum(note["step"] * len(note["studies"]) for note in notes)
     compilations = sum(note["compilations"] for note in notes)
+    found = sum(note.get("found_compiled", 0) for note in notes)
     compiling = sum(note["compile_seconds"] for note in notes)
+    kept = f" and {found} programs found compiled" if found else ""
     packs = "1 pack" if len(notes) == 1 else f"{len(notes)} packs"
     return (
-        f"{packs}, {compilations} compilations in {compiling:.3g} s, {seconds:.3g} s of steps: "
+        f"{packs}, {compilations} compilations{kept} in {compiling:.3g} s, {seconds:.3g} s of steps: "
         f"{steps / seconds:.3g} model-steps/s"
     )
 

@@ -117,7 +117,7 @@ class Driver:
             self.display.say(f"{title(points)}: goes on from step {now.done}")
             self.display.show(number, title(points), int(now.done) * size)
         program.memory("advance")  # compiled before the clock starts
-        saved.note_compilations(*program.compiled.take())
+        saved.note_compilations(program.compiled.take())
         state, done, seconds = self._advance(number, points, program, saved, now)
         self.display.show(number, title(points), (steps - done) * size)
         params = program.fetch(state).params
@@ -225,9 +225,9 @@ class Driver:
             self.tracking.log(point.id, point.study.train.steps, known)
             self.tracking.end(point.id)
         for compiled in (program.compiled, self.judge.compiled):
-            count, seconds = compiled.take()
+            cost = compiled.take()
             if packs:
-                packs[0].note_compilations(count, seconds)
+                packs[0].note_compilations(cost)
         for pack in packs:
             pack.note(what="done")
 
@@ -245,7 +245,7 @@ class Driver:
 
     def _verdict(self, point: Point, params: Any, predicted: Predicted, index: int, case: Case) -> records.Json:
         folder, study = self.root / point.id, point.study
-        records.write_curves(folder / "example.npz", example(study, params))
+        records.write_curves(folder / "example.npz", example(study, params, self.judge.compiled))
         facts = {
             **recovery(study, params),
             "kl_ratio_half": records.ratio_to_half(folder / "train.jsonl"),

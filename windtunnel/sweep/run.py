@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel import checkpoint, records
+from windtunnel.cache import keep_compiled
 from windtunnel.config import Settings, study
 from windtunnel.errors import BadInput, StudyFailed
 from windtunnel.progress import Display, console
 from windtunnel.records.claims import held, locked
 from windtunnel.sweep import plan
-from windtunnel.sweep.cache import keep_compiled
 from windtunnel.sweep.driver import Driver, finished
 from windtunnel.sweep.folder import write_sweep
 from windtunnel.sweep.packs import group, use_all_cores

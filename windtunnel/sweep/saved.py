@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from windtunnel import checkpoint, records
+from windtunnel.compiled import Cost
 from windtunnel.spec import digest
 
 KEPT = ("what", "step", "steps", "steady_seconds")  # the keys of a note that the parts of a split pack take over
@@ -91,10 +92,14 @@ class Saved:
         worker = {"host": platform.node(), "process": os.getpid(), "time": time.time()}
         records.write_json(self.path, {"studies": self.ids, **before, **worker, **changed})
 
-    def note_compilations(self, count: int, seconds: float) -> None:
-        if count and self.path.exists():
+    def note_compilations(self, cost: Cost) -> None:
+        if cost.seconds and self.path.exists():
             note = records.read_json(self.path)
-            self.note(compilations=note["compilations"] + count, compile_seconds=note["compile_seconds"] + seconds)
+            self.note(
+                compilations=note["compilations"] + cost.compilations,
+                found_compiled=note.get("found_compiled", 0) + cost.found,
+                compile_seconds=note["compile_seconds"] + cost.seconds,
+            )
 
     def remove(self) -> None:
         """Remove the checkpoint."""
