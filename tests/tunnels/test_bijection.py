@@ -25,7 +25,7 @@ def entropies(tunnel, observations, sequences=50):
     return batch, -np.where(p > 0, p * np.log2(np.where(p > 0, p, 1)), 0).sum(-1), np.asarray(batch.weight_BP) > 0
 
 
-@pytest.mark.parametrize("symbols", [2, 7, 20])
+@pytest.mark.parametrize("symbols", [2, 20])
 def test_entropy_is_what_the_paper_says(symbols):
     """H = log₂(V − k + 1) at pair k."""
     _, entropy, _ = entropies(Bijection(symbols=symbols), symbols)
@@ -56,7 +56,7 @@ def test_the_example_of_the_docstring():
     """V = 3, `2 4 0`: π(2) = 1, so π(0) is 0 or 2."""
     batch = Batch(jnp.asarray([[2, 4, 0]]), jnp.asarray([[1, 0]]), jnp.ones((1, 2)))
     tunnel = arrays(Bijection(symbols=3))
-    log_p = tunnel.log_predictive(tunnel.prepare(2), batch, jnp.arange(2))
+    log_p = jax.jit(lambda: tunnel.log_predictive(tunnel.prepare(2), batch, jnp.arange(2)))()
     np.testing.assert_allclose(np.exp(log_p[0]), [[1 / 3] * 3, [0.5, 0, 0.5]])
 
 

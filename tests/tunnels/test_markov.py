@@ -22,7 +22,7 @@ def sampled(tunnel, sequences, observations):
     return batch_and_predictive(arrays(tunnel))
 
 
-@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("order", [0, 2])
 def test_the_sequence_has_the_dirichlet_multinomial_probability(order):
     """Π_t p(x_t | past) against scipy, row by row: its probability of the counts, over the orders that share them."""
     from scipy.stats import dirichlet_multinomial, multinomial
@@ -87,8 +87,9 @@ def test_the_example_of_the_docstring():
     tunnel = arrays(Markov(symbols=2))
     batch = Batch(jnp.asarray([[2, 0, 1, 0, 0]]), jnp.asarray([[1, 0, 0, 0]]), jnp.ones((1, 4)))
     every = jnp.arange(4)
-    np.testing.assert_allclose(np.exp(tunnel.log_predictive((), batch, every)[0, 3]), [1 / 2, 1 / 2])
-    np.testing.assert_allclose(np.exp(tunnel.log_last((), batch, every, 1)[0, 3]), [2 / 3, 1 / 3])
+    whole, last = jax.jit(lambda: (tunnel.log_predictive((), batch, every), tunnel.log_last((), batch, every, 1)))()
+    np.testing.assert_allclose(np.exp(whole[0, 3]), [1 / 2, 1 / 2])
+    np.testing.assert_allclose(np.exp(last[0, 3]), [2 / 3, 1 / 3])
 
 
 def test_of_order_0_it_is_a_die():

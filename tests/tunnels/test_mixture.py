@@ -11,6 +11,7 @@ from windtunnel.tunnels import Batch, Markov, Mixture, Recurrence, Urn
 pytestmark = pytest.mark.usefixtures("x64")
 
 
+@jax.jit
 def log_p_of(tunnel, batch, at):
     tables = tunnel.prepare(batch.outcome_BP.shape[1])
     return tunnel.log_predictive(tables, batch, at), tunnel.log_posterior(tables, batch, at)
@@ -67,24 +68,21 @@ def test_a_symbol_that_a_domain_lacks_rules_it_out():
 
 
 def test_after_32_000_symbols_the_domain_is_certain_and_says_what_it_says_alone():
-    """In float32 too, where the odds between domains are a number with thousands of digits."""
+    """In float32, where the odds between domains are a number with thousands of digits."""
     n, at = 32_000, np.asarray([0, 1_000, 31_999])
-    tunnel = Mixture(domains=(Markov(symbols=3), Urn(hypotheses=5)), segment=None)
-    for double in (True, False):
-        with jax.enable_x64(double):
-            tunnel_arrays = arrays(tunnel)
 
-            @jax.jit
-            def late(tunnel_arrays):
-                tables = tunnel_arrays.prepare(n)
-                batch = tunnel_arrays.sample(jax.random.key(1), tables, 4, n)
-                segments = tunnel_arrays._segments(batch)
-                alone = tunnel_arrays._log_predictives(tables, segments, None)[:, :, at]
-                return *log_p_of(tunnel_arrays, batch, at), alone
+    @jax.jit
+    def late(tunnel):
+        tables = tunnel.prepare(n)
+        batch = tunnel.sample(jax.random.key(1), tables, 4, n)
+        alone = tunnel._log_predictives(tables, tunnel._segments(batch), None)[:, :, at]
+        return *log_p_of(tunnel, batch, at), alone
 
-            log_p, log_posterior, alone = jax.tree.map(np.asarray, late(tunnel_arrays))
-        np.testing.assert_allclose(np.exp(log_p).sum(-1), 1, atol=1e-5)
-        domain = log_posterior[:, -1].argmax(-1)
-        assert set(domain) == {0, 1} and np.exp(log_posterior[:, 1:].max(-1)).min() > 1 - 1e-5
-        for b, d in enumerate(domain):
-            np.testing.assert_allclose(np.exp(log_p[b, 1:]), np.exp(alone[d, b, 1:]), atol=1e-5)
+    with jax.enable_x64(False):
+        tunnel = arrays(Mixture(domains=(Markov(symbols=3), Urn(hypotheses=5)), segment=None))
+        log_p, log_posterior, alone = jax.tree.map(np.asarray, late(tunnel))
+    np.testing.assert_allclose(np.exp(log_p).sum(-1), 1, atol=1e-5)
+    domain = log_posterior[:, -1].argmax(-1)
+    assert set(domain) == {0, 1} and np.exp(log_posterior[:, 1:].max(-1)).min() > 1 - 1e-5
+    for b, d in enumerate(domain):
+        np.testing.assert_allclose(np.exp(log_p[b, 1:]), np.exp(alone[d, b, 1:]), atol=1e-5)

@@ -36,7 +36,7 @@ def weights(tunnel):
 def test_the_example_of_the_docstring():
     batch = pairs([0, 1], [1, 0], 3)
     tunnel = arrays(Permutation(symbols=3, noise=0.2, prior=Uniform()))
-    p_PV = np.exp(tunnel.log_predictive(tunnel.prepare(2), batch, jnp.arange(2))[0])
+    p_PV = np.exp(jax.jit(lambda: tunnel.log_predictive(tunnel.prepare(2), batch, jnp.arange(2))[0])())
     np.testing.assert_allclose(p_PV[0], 1 / 3)
     marginal = np.asarray([9, 2, 9]) / 20
     np.testing.assert_allclose(p_PV[1], marginal * 0.8 + (1 - marginal) * 0.1)
@@ -72,11 +72,10 @@ def test_permutations_are_drawn_from_the_prior():
     assert sum((seen[pi] - n) ** 2 / n for pi, n in expected.items()) < chi2.isf(1e-6, 23)
 
 
-@pytest.mark.parametrize("double", [True, False])
-def test_after_32_000_pairs_only_the_noise_remains(double):
+def test_after_32_000_pairs_only_the_noise_remains():
     """Counts so large that no weight of a wrong permutation is a float any more: only its logarithm is."""
     n, at = 32_000, np.asarray([0, 5_000, 31_999])
-    with jax.enable_x64(double):
+    with jax.enable_x64(False):
         tunnel = arrays(Permutation(symbols=5, noise=0.2))
 
         @jax.jit

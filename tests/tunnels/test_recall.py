@@ -51,16 +51,17 @@ def test_the_example_of_the_docstring():
     first = [1, 1, 0, 0, 1, 1, 1]  # key ++, value 2, cue ++
     second = [1, -1, 1, 0, 0, 1, 1]  # key +−, value 0, cue ++
     batch = Batch(jnp.asarray([[first, second]], float), jnp.asarray([[2, 2]]), jnp.ones((1, 2)))
-    log_p = arrays(tunnel).log_predictive((), batch, jnp.arange(2))
+    log_p = jax.jit(lambda: arrays(tunnel).log_predictive((), batch, jnp.arange(2)))()
     np.testing.assert_array_equal(np.exp(log_p[0]), [[0, 0, 1], [0, 0, 1]])
 
 
 def test_a_few_positions_at_a_time_are_as_all_at_once(monkeypatch):
     tunnel, at = arrays(Recall(bits=4, symbols=3, prior=Gaussian(scale=3.0))), jnp.asarray([0, 3, 4, 18, 29])
-    batch = tunnel.sample(jax.random.key(0), (), 2, 30)
+    batch = jax.jit(lambda: tunnel.sample(jax.random.key(0), (), 2, 30))()
 
     def answers():
-        return {"exact": tunnel.log_predictive((), batch, at), **tunnel.baselines((), batch, at, 4)}
+        """Traced anew."""
+        return jax.jit(lambda: {"exact": tunnel.log_predictive((), batch, at), **tunnel.baselines((), batch, at, 4)})()
 
     whole = answers()
     monkeypatch.setattr(recall, "BLOCK", 120)  # two positions

@@ -8,7 +8,7 @@ from windtunnel.config import names
 from windtunnel.errors import BadInput, StudyFailed
 from windtunnel.priors import Gaussian, GeneralizedGaussian, Uniform
 from windtunnel.tunnels import AnyTunnel, Bijection, Recall
-from windtunnel.verify import verify, worst_of
+from windtunnel.verify import SIZES, verify, worst_of
 from windtunnel.verify.brute import BRUTES
 from windtunnel.verify.checks import Check, _predict_single, answer, checks
 
@@ -30,13 +30,20 @@ def broken(monkeypatch):
     forget()
 
 
-def failed(name, sizes=3):
-    return {check.name for check in worst_of(name, sizes) if not check.passed}
+# One size that shows each fault: what is broken is compiled anew.
+SMALL = Recall(bits=2, symbols=3, noise=0.1, prior=Gaussian(scale=2.0)), Bijection(symbols=4)
+
+
+def failed(name):
+    (tunnel,) = (tunnel for tunnel in SMALL if tunnel.name == name)
+    return {check.name for check in checks(tunnel, observations=4) if not check.passed}
 
 
 @pytest.mark.parametrize("name", BRUTES)
-def test_every_oracle_is_exact(name):
-    worst = worst_of(name, sizes=2)
+@pytest.mark.parametrize("sizes", [1, pytest.param(SIZES, marks=pytest.mark.slow)])
+def test_every_oracle_is_exact(name, sizes):
+    """At one random small size here; among the slow tests at all that `verify` takes."""
+    worst = worst_of(name, sizes)
     assert all(check.passed for check in worst), [check for check in worst if not check.passed]
     assert {"predictive equals enumeration", "chain rule", "float32 agrees"} <= {check.name for check in worst}
 
@@ -82,7 +89,7 @@ def test_a_sampler_with_a_wrong_prior_is_found_out(broken):
         return jnp.where(few, jnp.arange(tunnel.symbols)[None], right(tunnel, key, own, count))
 
     broken(Bijection, "draw", skewed)
-    found = failed("bijection", sizes=4)
+    found = failed("bijection")
     assert found & {"posteriors average to the prior (SE)", "outcomes follow the predictive (−log₁₀ p)"}
 
 
@@ -92,6 +99,7 @@ def test_a_window_that_sees_too_much_is_found_out(broken):
 
 
 def test_the_command_says_what_failed_and_ends_with_an_error(broken, capsys, monkeypatch):
+    monkeypatch.setattr("windtunnel.verify.worst_of", lambda name: worst_of(name, sizes=1))
     monkeypatch.setattr("windtunnel.verify.in_use", lambda name: [Check("as judged", 1e-7, 1e-4)])  # `test_uses.py`
     verify(["bijection"])
     out = capsys.readouterr().out
