@@ -12,7 +12,7 @@ test: .venv/ready ## the fast tests, under five minutes on two cores
 	$(BIN)/pytest
 
 test-slow: .venv/ready ## the long tests: whole trainings, a wheel in an empty environment, a real SLURM
-	$(BIN)/pytest -m slow -rs --timeout 1500
+	$(BIN)/pytest -m slow -rs --dist loadfile --timeout 1800
 
 check: .venv/ready ## lint, format and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyrefly check

@@ -10,7 +10,6 @@ import pytest
 
 from tests.composed import study
 from windtunnel import train
-from windtunnel.models import with_parameters
 from windtunnel.optimizers import optimizer
 from windtunnel.spec import arrays
 from windtunnel.tunnels import Batch
@@ -27,10 +26,10 @@ def both_models():
     shape = "model.layers=2 model.heads=2 model.width=16 model.hidden=64".split()
     knobs = ["train.steps=20", f"train.batch={BATCH}", "seed=3"]
     ours = arrays(study("tunnel=bijection", f"tunnel.symbols={SYMBOLS}", *shape, *knobs))
-    leaves, tree = jax.tree.flatten(train.start(ours).params)
-    keys = jax.random.split(jax.random.key(0), len(leaves))
-    moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-    params = jax.tree.unflatten(tree, moved)
+    random = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.1 * random.normal(size=leaf.shape).astype(np.float32), jax.jit(train.start)(ours).params
+    )
     theirs = training.Training(SYMBOLS, 2, 2, 16, BATCH, 20)
     theirs.model.load(params)
     return ours, params, theirs
@@ -67,10 +66,10 @@ def test_data_are_bijections_and_judged_alike(both_models, tokens):
 
 def test_same_logits_loss_and_gradients(both_models, tokens):
     ours, params, theirs = both_models
-    module, batch = train.build(ours, jax.random.key(0)), batch_of(tokens)
+    batch = batch_of(tokens)
 
     def loss(params):
-        model = with_parameters(module, params)
+        model = train.model(ours, params)
         total, weight = train.measured(ours, ours.tunnel.prepare(SYMBOLS), batch, model)["cross_entropy"]
         return total / weight, model(batch.inputs, ours.tunnel.scored(SYMBOLS))
 
@@ -106,7 +105,7 @@ def test_same_steps_of_the_optimiser(both_models):
 def test_same_learning_curve(both_models):
     """As statistics: both reach the same loss, from starts and on data of their own."""
     ours, _, _ = both_models
-    _, curves = jax.jit(partial(train.advance, ours, train.prepare(ours)))(train.start(ours), jnp.int32(20))
+    _, curves = jax.jit(partial(train.advance, ours, train.prepare(ours)))(jax.jit(train.start)(ours), jnp.int32(20))
     start = training.Training(SYMBOLS, 2, 2, 16, BATCH, 20)
     entropy = np.mean(np.log(np.arange(SYMBOLS, 0, -1)))
     theirs_bits = (start.advance(20).numpy() - entropy) / np.log(2)

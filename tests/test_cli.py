@@ -120,7 +120,7 @@ def test_a_study_from_command_to_verdict_and_again(tmp_path):
 
 
 def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path):
-    code, out, err = windtunnel(tmp_path, "run", "-m", *TINY, "seed=0,1", "--dry-run")
+    code, out, err = commanded.windtunnel(tmp_path, "run", "-m", *TINY, "seed=0,1", "--dry-run")
     assert code == 0, err
     assert "2 studies, 0 of them done" in out and out.count("waiting") == 2 and "seed=1" in out
     assert re.search(
@@ -133,30 +133,30 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path):
 
 def test_a_multirun_from_command_to_answer(tmp_path):
     overrides = [*TINY, "position=uniform,alibi", "seed=range(2)", "question=Which?"]
-    code, out, err = windtunnel(tmp_path, "run", "-m", *overrides)
+    code, out, err = commanded.windtunnel(tmp_path, "run", "-m", *overrides)
     assert code == 0, err
     assert "4 studies, 0 of them done; 2 packs to run" in out
     assert "Which?" in out and "results.csv" in out and "kl_against_length.png" in out
     root = next((tmp_path / "runs").iterdir())
     assert root.name.startswith("multirun-")
-    code, again, _ = windtunnel(tmp_path, "table", str(root.relative_to(tmp_path)))
+    code, again, _ = commanded.windtunnel(tmp_path, "table", str(root.relative_to(tmp_path)))
     assert code == 0 and again.splitlines()[-1] == out.splitlines()[-1], "the answer is a function of the records"
-    code, out, _ = windtunnel(tmp_path, "run", "-m", *overrides)
+    code, out, _ = commanded.windtunnel(tmp_path, "run", "-m", *overrides)
     assert code == 0 and "4 studies, 4 of them done; 0 packs to run" in out
 
 
 def test_other_launchers_work_too(tmp_path):
     """Users bring launchers of their own: each point then runs alone, and lands where the packed launcher finds it."""
     sweep = [*TINY, "+sweep=smoke", "position=alibi", "tunnel.noise=0.1,0.2", "seed=0", "runs=out"]
-    code, _, err = windtunnel(tmp_path, "run", *sweep, "hydra/launcher=basic")
+    code, _, err = commanded.windtunnel(tmp_path, "run", *sweep, "hydra/launcher=basic")
     assert code == 0, err
     assert len(list((tmp_path / "out/smoke").glob("*/result.json"))) == 2
-    code, out, err = windtunnel(tmp_path, "run", *sweep)
+    code, out, err = commanded.windtunnel(tmp_path, "run", *sweep)
     assert code == 0 and "2 studies, 2 of them done; 0 packs to run" in out, err
-    code, _, err = windtunnel(tmp_path, "run", *sweep, "hydra/launcher=basic", "tunnel.bits=4")
+    code, _, err = commanded.windtunnel(tmp_path, "run", *sweep, "hydra/launcher=basic", "tunnel.bits=4")
     assert code == 2 and "tunnel.bits=4: out/smoke holds a sweep with tunnel.bits=3; --force starts" in err
     assert err.count("\n") == 1
-    code, _, err = windtunnel(tmp_path, "run", *sweep, "hydra/launcher=basic", "--force")
+    code, _, err = commanded.windtunnel(tmp_path, "run", *sweep, "hydra/launcher=basic", "--force")
     assert code == 2 and err.startswith("windtunnel: --force: hydra/launcher=basic runs every point on its own")
 
 
@@ -173,7 +173,7 @@ def test_joblib_starts_processes_of_its_own(tmp_path):
 
 
 def test_a_failed_study_is_exit_code_1(tmp_path):
-    code, out, _ = windtunnel(tmp_path, "run", *TINY, "train.learning_rate=1e30", "train.clip=1e30")
+    code, out, _ = commanded.windtunnel(tmp_path, "run", *TINY, "train.learning_rate=1e30", "train.clip=1e30")
     assert code == 1 and "failed, the loss was not finite at step" in out
 
 

@@ -29,9 +29,10 @@ def tree(seed: int) -> dict:
 
 def steps(transformation: optax.GradientTransformation, count: int = 3):
     params = tree(0)
-    state = transformation.init(params)
+    state = jax.jit(transformation.init)(params)
+    update = jax.jit(transformation.update)
     for step in range(count):
-        updates, state = transformation.update(tree(step + 1), state, params)
+        updates, state = update(tree(step + 1), state, params)
         params = optax.apply_updates(params, updates)
     return params, state
 

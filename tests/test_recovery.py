@@ -162,7 +162,7 @@ def test_the_record_the_verdict_and_the_answer(tmp_path):
 
     with jax.enable_x64(False):
         overrides = [{"tunnel.prior.beta": beta} for beta in ("1", "2", "4")]
-        points = [Point(tiny("position=bam", f"tunnel.prior.beta={o['tunnel.prior.beta']}"), o) for o in overrides]
+        points = [Point(tiny(f"tunnel.prior.beta={o['tunnel.prior.beta']}"), o) for o in overrides]
         root = tmp_path / "trial"
         assert run(points, root, Settings(), fixed_part([point.study for point in points]))
     result = records.read_json(root / points[1].id / "result.json")

@@ -43,7 +43,7 @@ def test_the_first_losses_of_a_native_study_are_those_on_these_batches():
     """Nothing is learned in the first step, whose rate is 0: so the first two losses are of the untrained model."""
     native = arrays(study(*URN, *SMALL, "seed=3"))
     state = jax.jit(start)(native)
-    _, curves = jax.jit(advance)(native, prepare(native), state, jnp.asarray(2))
+    _, curves = jax.jit(advance)(native, jax.jit(prepare)(native), state, jnp.asarray(2))
     tokens = native.tunnel.scored(8)
     say = jax.jit(lambda native, params, inputs: jax.nn.log_softmax(model(native, params)(inputs, tokens)))
     for batch, expected in zip(urn().batches(3), np.asarray(curves["cross_entropy_bits"][:2]), strict=False):

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -29,8 +30,8 @@ FORMS = (Text(), Text(symbols="numbers", separator=", "), Text(separator="\n", s
 def sampled(overrides):
     """A problem of 12 observations, and the inputs and outcomes of three of its sequences."""
     problem = study(*overrides.split(), "train.horizon=12", "evaluate.reach=1", "evaluate.examples=3").problem
-    tables = problem.tunnel.prepare(problem.length)
-    batch = problem.tunnel.sample(problem.key, tables, 3, problem.length)
+    tunnel, length = problem.tunnel, problem.length
+    batch = jax.jit(lambda: tunnel.sample(problem.key, tunnel.prepare(length), 3, length))()
     return problem, np.asarray(batch.inputs), np.asarray(batch.outcome_BP)[:, problem.bins.at]
 
 

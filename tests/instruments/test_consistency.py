@@ -1,5 +1,7 @@
 """The consistency verifier against planted truths: a head that is the posterior, and one that is not trained."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -85,18 +87,16 @@ def test_the_line_has_an_intercept_for_every_query():
 
 def tokens(name, *overrides, observations=8, count=2):
     """(tunnel, inputs, exp targets) of a few sequences."""
-    import jax
-    import jax.numpy as jnp
+    tunnel = study(f"tunnel={name}", *overrides).tunnel
 
-    composed = study(f"tunnel={name}", *overrides)
-    tables = composed.tunnel.prepare(observations)
-    batch = composed.tunnel.sample(jax.random.key(0), tables, count, observations)
-    return (
-        composed.tunnel,
-        tables,
-        batch,
-        np.exp(np.asarray(composed.tunnel.token_weights(tables, batch, jnp.arange(observations)), float)),
-    )
+    @jax.jit
+    def drawn():
+        tables = tunnel.prepare(observations)
+        batch = tunnel.sample(jax.random.key(0), tables, count, observations)
+        return tables, batch, tunnel.token_weights(tables, batch, jnp.arange(observations))
+
+    tables, batch, log_weight = drawn()
+    return tunnel, tables, batch, np.exp(np.asarray(log_weight, float))
 
 
 def test_bijection_weighs_the_value_it_knows_or_all_that_are_eliminated():
@@ -125,7 +125,7 @@ def test_markov_weighs_what_followed_the_same_context():
 def test_hmm_weighs_evidence_by_what_is_lost_without_it():
     """Against a filter in plain loops."""
     tunnel, tables, batch, weight = tokens("hmm", observations=5)
-    chain, _ = tunnel._seen(tables, batch)
+    chain, _ = jax.jit(tunnel._seen)(tables, batch)
     symbols = np.argmax(np.asarray(batch.inputs)[:, 1:, : tunnel.symbols], axis=-1)
     T, E = (np.asarray(of[0], float) for of in chain)
 

@@ -1,5 +1,7 @@
 """Models small enough to compile in a second, one for every positional prior."""
 
+from functools import cache
+
 import jax
 
 from windtunnel import models
@@ -46,8 +48,9 @@ POSITIONS = {
 FEATURES, OUTCOMES, LENGTH = 3, 4, 7
 
 
+@cache
 def built(position, layers=2):
-    """The module and its parameters, for sequences of 7 tokens of 3 features and 4 outcomes."""
+    """The module and its parameters, for sequences of 7 tokens of 3 features and 4 outcomes; nobody changes them."""
     spec = Transformer(layers=layers, heads=2, width=8, hidden=8)
     module = spec.build(arrays(position), Shape(FEATURES, 0, OUTCOMES, LENGTH), jax.random.key(0))
     return module, models.parameters(module)

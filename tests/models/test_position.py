@@ -122,9 +122,15 @@ def test_no_log_prior(position):
 def test_attention_is_likelihood_times_prior(name):
     """softmax(a + b) = normalise(softmax(a) softmax(b)), of what attention really computed."""
     module, params = built(ADDITIVE[name], layers=1)
-    seen = Collect("queries", "keys", "attention")
-    inputs = jax.random.normal(jax.random.key(1), (1, 7, FEATURES))
-    module(inputs, np.arange(7), tap=seen)
+    kinds = ("queries", "keys", "attention")
+
+    @jax.jit
+    def looked_at(inputs):
+        seen = Collect(*kinds)
+        module(inputs, np.arange(7), tap=seen)
+        return {kind: seen[kind] for kind in kinds}
+
+    seen = looked_at(jax.random.normal(jax.random.key(1), (1, 7, FEATURES)))
     learned = params["layers"]["0"]["attention"].get("learned", {})
     prior_NQK = np.broadcast_to(bias(ADDITIVE[name], learned, np.arange(7), np.arange(7)), (2, 7, 7))
     for n in range(2):
@@ -149,10 +155,14 @@ def test_a_stationary_bias_is_one_row_of_it(name):
 def test_gradients_are_finite_at_distance_zero():
     """|d|^β has none at d = 0, and every token is at distance 0 from itself."""
     at = jnp.arange(4)
-    for position in ADDITIVE.values():
-        learned = start(position)
-        gradient = jax.grad(lambda learned, p=position: jnp.sum(arrays(p).bias(learned, HEADS, at, at)))(learned)
-        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+    @jax.jit
+    @jax.grad
+    def slopes(learned):
+        return sum(jnp.sum(arrays(ADDITIVE[name]).bias(of, HEADS, at, at)) for name, of in learned.items())
+
+    gradient = slopes({name: start(position) for name, position in ADDITIVE.items()})
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
 @pytest.mark.parametrize("beta", [-0.5, -1.0, -20.0, 20.0])
@@ -167,7 +177,7 @@ def test_bam_is_finite_near_mu_and_far_away_however_steep(beta):
             return jnp.sum(jax.nn.softmax(seen) * jnp.arange(4)), prior
 
         learned = {"log_alpha": jnp.ones(2), "beta": jnp.full(2, beta), "theta_mu": jnp.full(2, mu)}
-        gradient, prior = jax.grad(attended, has_aux=True)(learned)
+        gradient, prior = jax.jit(jax.grad(attended, has_aux=True))(learned)
         assert jnp.isfinite(prior).all()
         assert all(jnp.isfinite(leaf).all() for leaf in gradient.values())
 

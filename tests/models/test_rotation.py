@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tests.models.small import FEATURES, built
-from windtunnel.models import parameters
 from windtunnel.models.position import Rope, Xpos
 from windtunnel.spec import arrays
 
@@ -64,14 +63,20 @@ def test_rope_turns_by_the_published_angles(scaling, s):
 
 def test_scaling_is_for_lengths_past_the_trained_one():
     inputs = jax.random.normal(jax.random.key(1), (1, 14, FEATURES))
-    plain, _ = built(Rope(base=5.0), layers=1)
+
+    def called(module):
+        """On 4, 7 and 14 tokens."""
+        return jax.jit(lambda x: [module(x[:, :length], np.arange(length)) for length in (4, 7, 14)])(inputs)
+
+    plain, expected = built(Rope(base=5.0), layers=1)
+    *short, long = called(plain)
     for scaling in ("interpolation", "ntk", "yarn"):
         scaled, params = built(Rope(base=5.0, scaling=scaling), layers=1)
-        assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), params, parameters(plain)))
-        for length in (4, 7):
-            at, seen = np.arange(length), inputs[:, :length]
-            np.testing.assert_allclose(scaled(seen, at), plain(seen, at), atol=1e-6)
-        assert not np.allclose(scaled(inputs, np.arange(14)), plain(inputs, np.arange(14)), atol=1e-4)
+        assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), params, expected))
+        *same, other = called(scaled)
+        for logits, of_plain in zip(same, short, strict=True):
+            np.testing.assert_allclose(logits, of_plain, atol=1e-6)
+        assert not np.allclose(other, long, atol=1e-4)
 
 
 def test_xpos_is_rope_with_a_decay_that_float32_holds():

@@ -18,6 +18,11 @@ def position(request):
     return request.param
 
 
+def layers(position):
+    """As few as show it: what holds of a layer holds of a stack."""
+    return len(position.layers) if isinstance(position, PerLayer) else 1
+
+
 @pytest.fixture
 def inputs():
     return jax.random.normal(jax.random.key(1), (2, LENGTH, FEATURES))
@@ -25,7 +30,7 @@ def inputs():
 
 def test_no_logit_depends_on_a_later_token(position, inputs):
     """By gradients that are exactly zero, not small."""
-    module, _ = built(position)
+    module, _ = built(position, layers(position))
     jacobian = jax.jit(jax.jacrev(lambda x: module(x[None], AT)[0]))(inputs[0])  # [P, V, T, F]
     size_PT = np.abs(np.asarray(jacobian)).sum(axis=(1, 3))
     assert (size_PT[np.triu_indices(LENGTH, 1)] == 0).all()
@@ -33,25 +38,33 @@ def test_no_logit_depends_on_a_later_token(position, inputs):
 
 
 def test_in_chunks_as_at_once_and_some_queries_as_all(position, inputs, monkeypatch):
-    module, _ = built(position)
-    whole = module(inputs, AT)
-    for at in (jnp.asarray([1, 4, 6]), np.asarray([0, 2, 4, 6]), np.asarray([3])):
-        np.testing.assert_allclose(module(inputs, at), whole[:, at], atol=1e-6)
+    module, _ = built(position, layers(position))
+    several = (AT, jnp.asarray([1, 4, 6]), np.asarray([3]))
+    whole, *some = jax.jit(lambda inputs: [module(inputs, at) for at in several])(inputs)
+    for at, logits in zip(several[1:], some, strict=True):
+        np.testing.assert_allclose(logits, whole[:, at], atol=1e-6)
     monkeypatch.setattr(blocks, "CHUNK", 3)  # 7 queries: the last chunk is padded
-    np.testing.assert_allclose(module(inputs, AT), whole, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(lambda inputs: module(inputs, AT))(inputs), whole, atol=1e-6)
 
 
-def test_a_tap_that_changes_nothing_changes_nothing(position, inputs):
-    module, _ = built(position)
-    kinds = []
+@pytest.mark.parametrize("name", ["uniform", "learned", "rope", "alibi", "per_layer"])
+def test_a_tap_that_changes_nothing_changes_nothing(name, inputs):
+    """Where positions are added below, are turned, are a bias, and differ by layer."""
+    module, _ = built(POSITIONS[name])
+    kinds, at = [], jnp.asarray([2, 5])
 
-    def tap(depth, kind, value):
-        kinds.append((depth, kind))
-        return seen(depth, kind, value)
+    @jax.jit
+    def both(inputs):
+        def tap(depth, kind, value):
+            kinds.append((depth, kind))
+            return seen(depth, kind, value)
 
-    at, seen = jnp.asarray([2, 5]), Collect()
-    np.testing.assert_allclose(module(inputs, at, tap=tap), module(inputs, at), atol=1e-6)
-    rows = np.asarray(seen["attention"][0])
+        seen = Collect()
+        return module(inputs, at, tap=tap), module(inputs, at), seen["attention"][0]
+
+    looked_at, alone, rows = both(inputs)
+    np.testing.assert_allclose(looked_at, alone, atol=1e-6)
+    rows = np.asarray(rows)
     assert rows.shape == (2, 2, 2, LENGTH), "[B, N, P, T], for the queries `at` only"
     np.testing.assert_allclose(rows.sum(-1), 1, atol=1e-6)
     assert (rows[:, :, 0, 3:] == 0).all() and (rows[:, :, 1, 6:] == 0).all()
@@ -64,28 +77,30 @@ def test_a_tap_intervenes(inputs):
     at = jnp.asarray([6])
 
     first_only = Tap(lambda _, kind, value: jax.nn.one_hot(jnp.zeros(value.shape[:-1], int), LENGTH), "attention")
-    looks_at_first = module(inputs, at, tap=first_only)
+    call = jax.jit(lambda inputs: module(inputs, at, tap=first_only))
+    looks_at_first = call(inputs)
     # What it does not look at, it does not see: only its own residual stream and the first token remain.
-    changed = inputs.at[:, 1:6].set(0.0)
-    np.testing.assert_allclose(module(changed, at, tap=first_only), looks_at_first, atol=1e-6)
-    assert not np.allclose(module(inputs, at), looks_at_first)
+    np.testing.assert_allclose(call(inputs.at[:, 1:6].set(0.0)), looks_at_first, atol=1e-6)
+    assert not np.allclose(jax.jit(lambda inputs: module(inputs, at))(inputs), looks_at_first)
 
 
 def test_gradients_with_respect_to_an_intermediate(inputs):
     """Adding a zero is enough: ∂L/∂s = α (b − E_α[b]) with b = ⟨∂L/∂context, v⟩ (SCIENCE §6)."""
     module, _ = built(Alibi(), layers=1)
-    seen = Collect()
 
     def loss(zeros):
+        seen = Collect()
+
         def tap(depth, kind, value):
             return seen(depth, kind, value) + zeros.get(kind, 0.0)
 
-        return jnp.sum(jnp.square(module(inputs, jnp.asarray([4]), tap=tap)))
+        total = jnp.sum(jnp.square(module(inputs, jnp.asarray([4]), tap=tap)))
+        return total, {kind: seen[kind][0] for kind in ("scores", "context", "attention", "values")}
 
-    loss({})
-    zeros = {kind: jnp.zeros(seen[kind][0].shape) for kind in ("scores", "context")}
-    attention_BNPT, values_BNTd = seen["attention"][0], seen["values"][0]
-    gradient = jax.grad(loss)(zeros)
+    shapes = jax.eval_shape(loss, {})[1]
+    zeros = {kind: jnp.zeros(shapes[kind].shape) for kind in ("scores", "context")}
+    gradient, seen = jax.jit(jax.grad(loss, has_aux=True))(zeros)
+    attention_BNPT, values_BNTd = seen["attention"], seen["values"]
     b_BNPT = jnp.einsum("bnpd,bntd->bnpt", gradient["context"], values_BNTd)
     expected = attention_BNPT * (b_BNPT - jnp.sum(attention_BNPT * b_BNPT, axis=-1, keepdims=True))
     np.testing.assert_allclose(gradient["scores"], expected, atol=1e-6)
@@ -95,7 +110,7 @@ def test_gradients_with_respect_to_an_intermediate(inputs):
 def test_one_position_per_layer_is_the_single_one_when_they_agree(inputs):
     single, _ = built(Alibi())
     listed, _ = built(PerLayer(layers=(Alibi(), Alibi())))
-    np.testing.assert_array_equal(single(inputs, AT), listed(inputs, AT))
+    np.testing.assert_array_equal(*jax.jit(lambda inputs: (single(inputs, AT), listed(inputs, AT)))(inputs))
 
 
 @pytest.mark.parametrize("softmax", ["scalable_outside", "scalable_inside"])
@@ -103,10 +118,18 @@ def test_the_scalable_softmax_starts_as_the_plain_one_at_the_last_trained_token(
     spec = Transformer(layers=1, heads=2, width=8, hidden=8, softmax=softmax)
     scalable = spec.build(Alibi(), Shape(FEATURES, 0, 4, LENGTH), jax.random.key(0))
     plain, _ = built(Alibi(), layers=1)
-    np.testing.assert_allclose(scalable(inputs, AT)[:, -1], plain(inputs, AT)[:, -1], atol=1e-6)
-    assert not np.allclose(scalable(inputs, AT)[:, 3], plain(inputs, AT)[:, 3])
-    params = parameters(scalable)
-    slope = jax.grad(lambda params: jnp.sum(jnp.sin(with_parameters(scalable, params)(inputs, AT))))(params)
+
+    @jax.jit
+    def both(params):
+        def wave(params):
+            logits = with_parameters(scalable, params)(inputs, AT)
+            return jnp.sum(jnp.sin(logits)), logits
+
+        return *jax.grad(wave, has_aux=True)(params), plain(inputs, AT)
+
+    slope, logits, plain_logits = both(parameters(scalable))
+    np.testing.assert_allclose(logits[:, -1], plain_logits[:, -1], atol=1e-6)
+    assert not np.allclose(logits[:, 3], plain_logits[:, 3])
     assert (slope["layers"]["0"]["attention"]["sharpness"] != 0).all(), "learned, per head"
     assert slope["layers"]["0"]["attention"]["sharpness"].shape == (2,)
 
@@ -118,6 +141,6 @@ def test_nothing_is_made_that_nobody_looks_at(inputs, monkeypatch):
     module, _ = built(Alibi())
     monkeypatch.setattr(attention, "scores", lambda *_: pytest.fail("scores were written out"))
     seen, readings = Collect("keys"), []
-    module(inputs, AT, tap=seen, readings=readings)
+    jax.eval_shape(lambda inputs: module(inputs, AT, tap=seen, readings=readings), inputs)
     assert set(seen.seen) == {"keys"} and set(seen["keys"]) == {0, 1}
     assert [reading.kernel for reading in readings] == ["whole", "whole"]

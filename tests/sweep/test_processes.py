@@ -43,10 +43,10 @@ def test_two_processes_stop_together_go_on_together_and_end_as_one(tmp_path):
         until(lambda: list((tmp_path / "two").glob("*/packs/*/_CHECKPOINT_METADATA")), "no checkpoint")
         for process in pair:
             process.send_signal(signal.SIGTERM)
-        assert [process.wait(timeout=60) for process in pair] == [128 + signal.SIGTERM, 1]
+        assert [process.wait(timeout=600) for process in pair] == [128 + signal.SIGTERM, 1]
     assert not list((tmp_path / "two").glob("*/*/result.json"))
     with two(tmp_path / "two", *overrides) as pair:
-        assert [process.wait(timeout=400) for process in pair] == [0, 0]
+        assert [process.wait(timeout=1200) for process in pair] == [0, 0]
     assert "goes on from step" in (tmp_path / "0.log").read_text()
     windtunnel("run", *overrides, f"runs={tmp_path / 'one'}", SLURM_CPUS_PER_TASK="2")
     same(tmp_path / "one", tmp_path / "two")

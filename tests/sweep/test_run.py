@@ -120,10 +120,14 @@ def test_load_gives_back_the_model(root):
 
     folder = root / POINTS[0].id
     study, model, params = windtunnel.load(folder)
-    batch = study.tunnel.sample(jax.random.key(0), study.tunnel.prepare(6), 2, 6)
     seen = Collect()
-    logits = model(params, batch.inputs, np.arange(6), tap=seen)
-    assert logits.shape == (2, 6, 2) and 0 in seen["attention"]
+
+    @jax.jit
+    def call(params):
+        batch = study.tunnel.sample(jax.random.key(0), study.tunnel.prepare(6), 2, 6)
+        return model(params, batch.inputs, np.arange(6), tap=seen)
+
+    assert call(params).shape == (2, 6, 2) and 0 in seen["attention"]
 
 
 def test_a_loss_that_is_not_finite_ends_its_study_alone(tmp_path, capsys):
@@ -193,13 +197,17 @@ def test_every_key_of_a_record_is_documented(root):
 
 def test_what_another_process_is_at_work_on_is_left_to_it_and_taken_over_if_it_dies(tmp_path, capsys):
     """The other one is a claim here, let go of without a result once this one has done what was free."""
-    points = [Point(tiny(f"position={name}"), {"position": name}) for name in ("uniform", "alibi")]
+    points = [
+        Point(tiny(f"position={name}", f"seed={seed}"), {"position": name, "seed": str(seed)})
+        for name in ("uniform", "alibi")
+        for seed in (0, 1)
+    ]  # as another test's, so that each compiles only what the other has not
     claims = Claims(tmp_path)
-    claims.take([points[0].id])
+    claims.take([point.id for point in points[:2]])
     states = []
 
     def die():
-        while records.status(tmp_path / points[1].id) != "done":
+        while records.status(tmp_path / points[-1].id) != "done":
             time.sleep(0.1)
         states.extend(standing.state for standing in standings(tmp_path))
         claims.close()
@@ -208,6 +216,6 @@ def test_what_another_process_is_at_work_on_is_left_to_it_and_taken_over_if_it_d
     other.start()
     assert run(points, tmp_path, Settings(), fixed(points))
     other.join()
-    assert states == ["running", "done"]
-    assert "position=uniform (1 study): left to another process" in capsys.readouterr().out
-    assert [standing.state for standing in standings(tmp_path)] == ["done", "done"]
+    assert states == ["running", "running", "done", "done"]
+    assert "position=uniform (2 studies): left to another process" in capsys.readouterr().out
+    assert [standing.state for standing in standings(tmp_path)] == ["done"] * 4
