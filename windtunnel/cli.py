@@ -202,9 +202,9 @@ def run(arguments: list[str]) -> None:
     from windtunnel.presets import folder
 
     arguments = settled(arguments)
+    sys.argv = ["windtunnel", *arguments]
     check_flags(arguments)
     check_sweep(arguments)
-    sys.argv = ["windtunnel", *arguments]
 
     with tempfile.TemporaryDirectory(prefix="windtunnel-") as scratch:
         os.environ["WINDTUNNEL_SCRATCH"] = scratch

@@ -85,7 +85,9 @@ def one_line(error: BaseException, arguments: list[str]) -> str:
         given = f" (with {', '.join(chosen)})" if parent and (chosen := _chosen(arguments, parent)) else ""
         return f"{key['key']}: {no_such(name, _siblings(key['key'], arguments))}{given}"
     if "group override must be a string" in whole:
-        return f"{_group_value(arguments)}a group takes a name; `windtunnel list` shows them"
+        odd = _group_value(arguments)
+        named = f"{odd}: a group takes a name, not {odd.partition('=')[2]}" if odd else "a group takes a name"
+        return f"{named}; `windtunnel list` shows them"
     said = " ".join(line.strip() for line in whole.splitlines() if line.strip())
     return said if _is_hydras(error) else f"{_named(error, arguments)}{said}"
 
@@ -134,7 +136,7 @@ def _longest(arguments: list[str]) -> str:
 
 
 def _group_value(arguments: list[str]) -> str:
-    """The first choice of a group that is no name: `tunnel=5: `"""
+    """The first choice of a group that is no name, as in `tunnel=5`."""
     groups = {path.name for path in folder().iterdir() if path.is_dir()}
     odd = [
         one for one in arguments if one.partition("=")[0] in groups and not re.match(r"\w*[a-zA-Z]\w*=[a-z]\w*$", one)
@@ -142,7 +144,7 @@ def _group_value(arguments: list[str]) -> str:
     nothing = [
         one for one in arguments if one.partition("=")[0] in groups and one.partition("=")[2] in ("null", "true")
     ]
-    return f"{[*nothing, *odd][0]}: " if nothing or odd else ""
+    return next(iter([*nothing, *odd]), "")
 
 
 def _chosen(arguments: list[str], parent: str) -> list[str]:

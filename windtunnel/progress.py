@@ -9,6 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 PIPED_WIDTH = 240  # columns; in a pipe, rich would assume 80 and truncate tables
 SECONDS = 10.0  # between plain lines
@@ -92,7 +93,7 @@ class Display:
         table.add_column(overflow="ellipsis", no_wrap=True)
         table.add_column(overflow="ellipsis", no_wrap=True, style="cyan")
         for pack, (what, kl) in sorted(self.lines.items())[-MOST_PACKS:]:
-            table.add_row(f"{pack}", what, f"KL {kl} bits" if kl else "")
+            table.add_row(f"{pack}", Text(what), f"KL {kl} bits" if kl else "")
         return Group(table, self.bar)
 
 
