@@ -64,7 +64,7 @@ def kl_picture(root: Path, groups: list[Group]) -> Picture | None:
 def _draw_kl(root: Path, groups: list[Group], figure: Any, wide: bool) -> None:
     axes = figure.subplots()
     for index, group in enumerate(groups):
-        loaded = [curves(root, row) for row in group.done]
+        loaded = alike([curves(root, row) for row in group.done])
         x = middle(loaded[0]) / group.done[0]["horizon"]
         style = look(index)
         every = max(1, len(x) // 10)
@@ -131,7 +131,7 @@ def convergence_picture(root: Path, groups: list[Group]) -> Picture | None:
         axes = figure.subplots()
         drawn: set[frozenset[str]] = set()
         for index, group in enumerate(done):
-            loaded = [curves(root, row) for row in group.done]
+            loaded = alike([curves(root, row) for row in group.done])
             x, style = middle(loaded[0]), look(index)
             every = max(1, len(x) // 8)
             if group.problem not in drawn:  # groups of the same problem share one exact curve
@@ -171,6 +171,11 @@ def readable(reader: Callable[[Path], Any], path: Path) -> Any:
         return reader(path) if path.exists() else None
     except records.Damaged:
         return None
+
+
+def alike(read: list[Curves]) -> list[Curves]:
+    """Those over the same bins as the first: a study that was judged at another reach has others."""
+    return [one for one in read if np.array_equal(one["last"], read[0]["last"])]
 
 
 def middle(read: Curves) -> np.ndarray:
