@@ -71,7 +71,7 @@ def test_a_tunnel_that_ends_bounds_horizon_and_reach():
     [
         (["tunnel.hypotheses=1000"], "tunnel.hypotheses=1000: recall has no such size; the nearest: 512 and 1024"),
         (["tunnel.hypotheses=1000000000"], "no such size; the nearest: 16777216"),
-        (["tunnel.hypotheses=many"], "tunnel.hypotheses=many: recall has no such size"),
+        (["tunnel.hypotheses=many"], "tunnel.hypotheses=many: should be a whole number; valid: 2, 4, 8, …, 1.68e+07"),
         (["tunnel=bijection", "tunnel.hypotheses=40000"], "no such size; the nearest: 5040 and 40320"),
         (["tunnel.hypotheses=1024", "tunnel.bits=10"], "tunnel.bits=10 sets it already; give one of the two"),
     ],

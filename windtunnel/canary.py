@@ -37,6 +37,7 @@ def check_compiler() -> None:
     `jax.distributed.initialize`). A good answer is kept in the user's cache folder, so that later processes pay for
     reading a file; a folder that cannot be read or written is not used.
     """
+    check_device()
     key = identity()
     if _remembered(key):
         return
@@ -48,6 +49,25 @@ def check_compiler() -> None:
             f"'jaxlib{RIGHT}'"
         )
     _remember(key)
+
+
+def check_device() -> None:
+    """`BadInput` where JAX was asked for a device that is not there, or for 64 bits.
+
+    Everything here is of 32 bits, ids of studies and records included: with 64, records would hold other numbers under
+    the same names, and what one process saved another could not go on from. Tests of exactness turn 64 bits on for
+    single functions.
+    """
+    if os.environ.get("JAX_ENABLE_X64", "0").lower() not in ("", "0", "false", "off", "no", "n", "f"):
+        raise BadInput("JAX_ENABLE_X64: records are of 32 bits, and their names do not say otherwise; unset it")
+    try:
+        jax.default_backend()
+    except (RuntimeError, AssertionError):  # which one depends on the version of JAX, and on what is asked
+        asked = jax.config.jax_platforms  # type: ignore[attr-defined]
+        jax.config.update("jax_platforms", None)
+        raise BadInput(
+            f"JAX_PLATFORMS={asked}: there is no such device; here is {jax.default_backend()} (unset it to take that)"
+        ) from None
 
 
 def identity() -> dict[str, Any]:

@@ -92,7 +92,7 @@ def check(folder: Path) -> None:
     try:
         save(trial, {"x": np.ones(2, np.float32)})
         load(trial, {"x": np.zeros(2, np.float32)})
-    except (Damaged, CannotWrite):
+    except Exception:  # whatever orbax and tensorstore say of such a path
         raise BadInput(
             f"runs={folder}: a checkpoint that is saved there cannot be read back; give a path of letters, digits and "
             ". _ / = + , -"

@@ -1,19 +1,23 @@
 """The command line: it parses arguments and imports each command only when needed, so that help is fast.
 
-Exit codes: 0 done, 1 a study failed or a record could not be written, 2 bad input, 128 + n stopped by signal n.
+Exit codes: 0 done, 1 a study failed, or a record is damaged or could not be written, 2 bad input, 128 + n stopped by
+signal n.
 """
 
 import argparse
+import contextlib
+import json
 import os
-import pickle
+import signal
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
 from windtunnel import __version__
-from windtunnel.errors import BadInput, CannotWrite, Interrupted, StudyFailed, no_such
+from windtunnel.errors import EXPECTED, BadInput, CannotWrite, Interrupted, StudyFailed, Unexpected, no_such
 from windtunnel.instruments import INSTRUMENTS
+from windtunnel.text import speak_plainly
 
 EPILOG = """\
 windtunnel run                                              the default study, judged, in about a minute
@@ -39,8 +43,7 @@ TRUST = "run the code of every plug-in that the records name (else name it: plug
 FLAGS = frozenset("-m --multirun -c --cfg -i --info --resolve -p --package -cd --config-dir --hydra-help".split())
 
 COMPUTING = ("export", "judge", "probe")  # ask the canary first; run, evaluate and verify do when they take the cores
-
-ENDS = (BadInput, CannotWrite, StudyFailed)  # the expected errors, the gravest first
+MOST_LETTERS = 600  # of an error's line: a value may be longer than a screen
 
 
 def main() -> None:
@@ -48,20 +51,46 @@ def main() -> None:
     # Before JAX is imported: else XLA says, in two long lines for every program that is found compiled, that no
     # processor has "features" which are hints to the compiler. Errors come as exceptions; what is fatal is still said.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    speak_plainly()
     try:
-        dispatch(sys.argv[1:])
+        try:
+            dispatch(sys.argv[1:])
+        finally:
+            sys.stdout.flush()
     except BadInput as error:
-        print(f"windtunnel: {error}", file=sys.stderr)
+        complain(error)
         sys.exit(2)
     except StudyFailed:
         sys.exit(1)
     except CannotWrite as error:
-        print(f"windtunnel: {error}", file=sys.stderr)
+        complain(error)
         sys.exit(1)
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, Interrupted) else Interrupted()
-        print(f"windtunnel: {stopped}", file=sys.stderr)
+        complain(stopped)
         sys.exit(128 + stopped.number)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        _let_go_of_output()
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:  # of a path that was typed, or else of output: records say `CannotWrite`
+        if error.filename is None:
+            _let_go_of_output()
+        complain(f"{error.filename or 'standard output'}: {error.strerror}")
+        sys.exit(1 if error.filename is None else 2)
+
+
+def complain(error: object) -> None:
+    """Print what is wrong, in one line."""
+    line = " ".join(str(error).split("\n"))
+    if len(line) > MOST_LETTERS:
+        line = f"{line[: MOST_LETTERS // 2]} … {line[-MOST_LETTERS // 2 :]}"
+    print(f"windtunnel: {line}", file=sys.stderr)
+
+
+def _let_go_of_output() -> None:
+    """Python writes what is left when it ends, and would complain again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def dispatch(arguments: list[str]) -> None:
@@ -164,28 +193,35 @@ def run(arguments: list[str]) -> None:
     if unknown:
         raise BadInput(f"{unknown[0]}: {no_such(unknown[0], sorted([*OWN, *FLAGS]))}")
     arguments = [f"{OWN[argument]}=true" if argument in OWN else argument for argument in arguments]
+    dry = next((argument for argument in arguments if argument.split("=")[0] in OWN), None)
+    if dry:
+        raise BadInput(f"{dry}: takes no value; give {dry.split('=')[0]} alone")
     modes = {"-m", "--multirun", "-c", "--cfg", "-i", "--info"}
     launched = any(argument.startswith(("+sweep=", "+twin=", "hydra/launcher=")) for argument in arguments)
     if launched and not modes & set(arguments):
         arguments = ["-m", *arguments]
-    sys.argv = ["windtunnel", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
+    from windtunnel.messages import check_flags, check_sweep, one_line, settled
     from windtunnel.presets import folder
+
+    arguments = settled(arguments)
+    sys.argv = ["windtunnel", *arguments]
+    check_flags(arguments)
+    check_sweep(arguments)
 
     with tempfile.TemporaryDirectory(prefix="windtunnel-") as scratch:
         os.environ["WINDTUNNEL_SCRATCH"] = scratch
         try:
             hydra.main(version_base="1.3", config_path=str(folder()), config_name="config")(task)()
-        except (HydraException, OmegaConfBaseException, ValueError) as error:
-            hydras = any(phrase in str(error) for phrase in ("Config group", "Only one of"))
-            if isinstance(error, BadInput) or (type(error) is ValueError and not hydras):
-                raise
-            from windtunnel.messages import one_line
-
+        except (*EXPECTED, BrokenPipeError):
+            raise
+        except Unexpected as error:
+            raise error.__cause__ or error from None
+        except SystemExit as end:  # Hydra has printed a line
+            sys.exit(2 if end.code == 1 else end.code)
+        except Exception as error:  # whatever Hydra raises before a run begins
             raise BadInput(one_line(error, arguments)) from None
         for error in ended():
             raise error
@@ -199,17 +235,29 @@ def task(config: Any) -> None:
     if any(isinstance(error, BadInput) for error in earlier) or (earlier and config.fail_fast):
         return
     try:
-        single(config)
-    except ENDS as error:  # Hydra would add lines of its own, and launchers would lose the error
-        file, _ = tempfile.mkstemp(prefix="ended-", dir=os.environ["WINDTUNNEL_SCRATCH"])
-        os.write(file, pickle.dumps(error))
+        try:
+            single(config)
+        except (*EXPECTED, Unexpected):
+            raise
+        except Exception as error:  # whatever the configuration made Hydra, omegaconf or Python raise
+            from hydra.core.hydra_config import HydraConfig
+
+            from windtunnel.compose import typed
+            from windtunnel.messages import one_line
+
+            raise BadInput(one_line(error, typed(HydraConfig.get()))) from None
+    except EXPECTED as error:  # Hydra would add lines of its own, and launchers would lose the error
+        kind = next(index for index, of in enumerate(EXPECTED) if isinstance(error, of))
+        said = [str(error)] if isinstance(error, BadInput) else [str(argument) for argument in error.args]
+        file, _ = tempfile.mkstemp(prefix="ended-", suffix=".json", dir=os.environ["WINDTUNNEL_SCRATCH"])
+        os.write(file, json.dumps([kind, said]).encode())
         os.close(file)
 
 
 def ended() -> list[Exception]:
     """The expected errors of this command's studies, the gravest first."""
-    errors = [pickle.loads(path.read_bytes()) for path in Path(os.environ["WINDTUNNEL_SCRATCH"]).glob("ended-*")]
-    return sorted(errors, key=lambda error: ENDS.index(type(error)))
+    paths = Path(os.environ["WINDTUNNEL_SCRATCH"]).glob("ended-*.json")
+    return [EXPECTED[kind](*said) for kind, said in sorted(json.loads(path.read_bytes()) for path in paths)]
 
 
 class Parser(argparse.ArgumentParser):

@@ -30,6 +30,14 @@ def plain(overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise BadInput(one_line(error, list(overrides))) from None
 
 
+def typed(hydra: Any) -> list[str]:
+    """The overrides in Hydra's own part of a configuration, as typed: omegaconf's list would resolve `${…}` in them."""
+    from omegaconf import OmegaConf
+
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
+    return overrides
+
+
 def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
     """A composed configuration without Hydra's own settings.
 
@@ -47,7 +55,8 @@ def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
         plain["plugins"] = list(dict.fromkeys([*plain["plugins"], *_taken_out(plain)]))
         load(map(str, plain["plugins"]))
     asked = any(re.match(r"[+~]*position\b", override) for override in overrides)
-    if not asked and not takes_position(plain["model"]["name"]):
+    model = plain.get("model")
+    if not asked and isinstance(model, dict) and not takes_position(str(model.get("name"))):
         plain["position"] = None
     return plain
 

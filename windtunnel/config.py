@@ -1,6 +1,7 @@
 """The study, and the door through which every configuration comes in: validated once, trusted ever after."""
 
 import dataclasses
+import math
 import typing
 from collections.abc import Iterable
 from dataclasses import replace
@@ -124,6 +125,8 @@ def door(plain: dict[str, Any]) -> tuple[Study, Settings]:
         settings = Settings(**{key: value for key, value in plain.items() if key in SETTINGS})
     except pydantic.ValidationError as error:
         raise BadInput(_one_line(error)) from None
+    if not settings.runs.strip():
+        raise BadInput("runs=: should be a folder, as in runs=runs")
     trackers.check(settings.tracker)
     return study({key: value for key, value in plain.items() if key not in SETTINGS}, settings.plugins), settings
 
@@ -148,9 +151,25 @@ def problem(plain: dict[str, Any], plugins: Iterable[str] = ()) -> Problem:
 
 def _validated(cls: type, plain: dict[str, Any]) -> Any:
     try:
-        return adapter(cls).validate_python(plain)
+        checked = adapter(cls).validate_python(plain)
     except pydantic.ValidationError as error:
         raise BadInput(_one_line(error, cls)) from None
+    if truth := _truth_for_number(plain, checked):
+        raise BadInput(f"{truth}: should be a number")
+    return checked
+
+
+def _truth_for_number(plain: Any, checked: Any, key: str = "") -> str | None:
+    """The first key that was given true or false, and is a number: pydantic takes them for 1 and 0."""
+    if isinstance(plain, bool) and not isinstance(checked, bool):
+        return f"{key}={str(plain).lower()}"
+    parts: list[tuple[Any, Any, str]] = []
+    if isinstance(plain, dict):
+        of = checked if isinstance(checked, dict) else {name: getattr(checked, name, None) for name in plain}
+        parts = [(value, of.get(name), ".".join(filter(None, (key, str(name))))) for name, value in plain.items()]
+    elif isinstance(plain, (list, tuple)) and isinstance(checked, (list, tuple)):
+        parts = [(*pair, f"{key}.{index}") for index, pair in enumerate(zip(plain, checked, strict=False))]
+    return next((wrong for part in parts if (wrong := _truth_for_number(*part))), None)
 
 
 def _sized(tunnel: dict[str, Any]) -> dict[str, Any]:
@@ -171,15 +190,23 @@ def _sized(tunnel: dict[str, Any]) -> dict[str, Any]:
         )
     field = pydantic.TypeAdapter(typing.get_type_hints(spec, include_extras=True)[spec.size]).json_schema()
     sizes = {spec.count(size): size for size in range(field["minimum"], field["maximum"] + 1)}
+    if isinstance(wanted, bool) or not isinstance(wanted, (int, float)) or not math.isfinite(wanted):
+        raise BadInput(f"tunnel.hypotheses={wanted}: should be a whole number; valid: {_listed(list(sizes))}")
     if wanted not in sizes:
-        number = wanted if isinstance(wanted, (int, float)) else 0
+        number = wanted
         nearest = [
             max((n for n in sizes if n <= number), default=None),
             min((n for n in sizes if n > number), default=None),
         ]
-        known = " and ".join(str(count) for count in nearest if count is not None)
+        known = " and ".join(f"{count}" if count < 10**18 else f"{count:.3g}" for count in nearest if count is not None)
         raise BadInput(f"tunnel.hypotheses={wanted}: {spec.name} has no such size; the nearest: {known}")
     return {**given, spec.size: sizes[wanted]}
+
+
+def _listed(numbers: list[int]) -> str:
+    """`2, 6, 24, …, 5.11e+25`"""
+    few = [*map(str, numbers[:3]), "…", f"{numbers[-1]:.3g}"]
+    return ", ".join(few if len(numbers) > 4 else map(str, numbers))
 
 
 def study_id(study: Study) -> str:

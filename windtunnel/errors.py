@@ -32,6 +32,13 @@ class Interrupted(KeyboardInterrupt):
         return f"interrupted ({name}); the same command goes on from the last checkpoint"
 
 
+EXPECTED = (BadInput, CannotWrite, StudyFailed)  # the gravest first
+
+
+class Unexpected(Exception):
+    """Whatever else ends a run that has begun, as the cause: no input is to blame."""
+
+
 def no_such(name: str, valid: list[str]) -> str:
     """The message about a name that does not exist."""
     valid = [other for other in valid if other not in ("name", "plugin")]

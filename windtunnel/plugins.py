@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import typing
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import entry_points
@@ -120,8 +121,11 @@ def register(name: str, module: ModuleType) -> None:
     for family, member in specs:
         known = {other.name for other in family.members}
         kind = family.base.__name__.lower()
-        if not isinstance(getattr(member, "name", None), str):
-            raise BadInput(f"plugins={name}: {member.__name__}: it has no name; give it one of its own")
+        if not isinstance(getattr(member, "name", None), str) or not _is_literal(member):
+            raise BadInput(
+                f"plugins={name}: {member.__name__}: it has no name; give it one of its own, as in "
+                'name: Literal["mine"] = "mine"'
+            )
         if member.name in known:
             raise BadInput(
                 f"plugins={name}: {member.__name__}: a {kind} named {member.name} exists already; give it one of "
@@ -143,6 +147,11 @@ def register(name: str, module: ModuleType) -> None:
         spec.sources[module.__name__] = spec.digest(Path(module.__file__).read_text(encoding="utf-8"))
 
 
+def _is_literal(member: type) -> bool:
+    """Whether its field `name` can be only one word: that tells the members of a family apart."""
+    return typing.get_origin(typing.get_type_hints(member).get("name")) is typing.Literal
+
+
 def _import(name: str, source: str) -> ModuleType:
     try:
         if not source.endswith(".py"):
@@ -157,6 +166,6 @@ def _import(name: str, source: str) -> ModuleType:
         return module
     except BadInput:
         raise
-    except Exception as error:  # whatever a foreign file may raise
+    except (Exception, SystemExit) as error:  # whatever a foreign file may raise
         line = str(error).partition("\n")[0]
         raise BadInput(f"plugins={name}: cannot be imported ({type(error).__name__}: {line})") from error

@@ -33,11 +33,11 @@ class Evaluate:
     """
 
     reach: Annotated[float, Field(ge=1, le=500)] = 1.0
-    examples: Annotated[int, Field(ge=2)] = 64
+    examples: Annotated[int, Field(ge=2, lt=2**31)] = 64
     most_examples: Annotated[int, Field(ge=2, le=2**20)] = 1024
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    tolerance: Annotated[float, Field(gt=0)] = 0.01
-    settled: Annotated[float, Field(gt=0)] = 0.01
+    tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
+    settled: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
 
 
 class Exact(NamedTuple):

@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 PIPED_WIDTH = 240  # columns; in a pipe, rich would assume 80 and truncate tables
 SECONDS = 10.0  # between plain lines
@@ -17,11 +17,18 @@ MOST_PACKS = 8  # the most packs with a line of their own
 FEW = 5  # the most studies whose KL is shown one by one
 
 
+class Plain(Console):
+    """A console that reads no markup: what it prints may come from anybody's records."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # `cli.main` ends all commands alike
+
+
 def console(**options: Any) -> Console:
     """The console of every command: as wide as the terminal, wide enough for any table in a pipe."""
     if not sys.stdout.isatty():
         options.setdefault("width", PIPED_WIDTH)
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False, **options)
+    return Plain(soft_wrap=not sys.stdout.isatty(), highlight=False, markup=False, emoji=False, **options)
 
 
 class Display:
@@ -86,7 +93,7 @@ class Display:
         table.add_column(overflow="ellipsis", no_wrap=True)
         table.add_column(overflow="ellipsis", no_wrap=True, style="cyan")
         for pack, (what, kl) in sorted(self.lines.items())[-MOST_PACKS:]:
-            table.add_row(f"{pack}", escape(what), f"KL {kl} bits" if kl else "")
+            table.add_row(f"{pack}", Text(what), f"KL {kl} bits" if kl else "")
         return Group(table, self.bar)
 
 

@@ -29,7 +29,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Knob]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Knob]
 Noise = Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False), Knob]
 Seed = Annotated[int, Field(ge=0, lt=2**31), Knob]
-Size = Annotated[int, Field(ge=1)]  # static: it shapes the program
+Size = Annotated[int, Field(ge=1, lt=2**31)]  # static: it shapes the program
 
 
 class Family:

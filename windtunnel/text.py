@@ -1,6 +1,7 @@
 """Text in and out, whatever the locale: files are UTF-8, and a terminal that cannot show a letter shows a likeness."""
 
 import codecs
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def likeness(error: UnicodeError) -> tuple[str, int]:
 def speak_plainly(*streams: Any) -> None:
     """Let standard output and error never fail on a letter."""
     codecs.register_error("likeness", likeness)
+    if sys.stdout is None:  # closed by whoever called
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     for stream in streams or (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="likeness")

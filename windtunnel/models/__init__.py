@@ -45,6 +45,11 @@ class Model:
     softmax: str = "plain"  # of attention
 
     @property
+    def weights(self) -> int:
+        """How many parameters there are at the least, from the sizes alone."""
+        return 0
+
+    @property
     def conflict(self) -> str | None:
         """What is wrong between fields that are valid each by itself, as `key=value: …`; None if nothing is."""
         return None
@@ -71,6 +76,10 @@ class Transformer(Model):
     softmax: Literal["plain", "scalable_outside", "scalable_inside"] = "plain"  # pyrefly: ignore[bad-override]
 
     @property
+    def weights(self) -> int:
+        return self.layers * self.width * (4 * self.width + 2 * self.hidden)
+
+    @property
     def conflict(self) -> str | None:
         return f"heads={self.heads}: must divide model.width={self.width}" if self.width % self.heads else None
 
@@ -91,6 +100,10 @@ class Gru(Model):
     layers: Size = 3
     width: Size = 136
 
+    @property
+    def weights(self) -> int:
+        return self.layers * 6 * self.width**2
+
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
         from flax import nnx
 
@@ -107,6 +120,10 @@ class Lstm(Model):
     name: Literal["lstm"] = "lstm"
     layers: Size = 3
     width: Size = 118
+
+    @property
+    def weights(self) -> int:
+        return self.layers * 8 * self.width**2
 
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
         from flax import nnx
@@ -126,6 +143,10 @@ class Ssm(Model):
     width: Size = 128
     states: Size = 8
 
+    @property
+    def weights(self) -> int:
+        return self.layers * 4 * self.width**2
+
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
         from flax import nnx
 
@@ -144,6 +165,10 @@ class Mlp(Model):
     width: Size = 96
     hidden: Size = 320
     window: Size = 16
+
+    @property
+    def weights(self) -> int:
+        return self.layers * 2 * self.width * self.hidden
 
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
         from flax import nnx

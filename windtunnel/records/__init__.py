@@ -264,12 +264,25 @@ def write_results(root: Path) -> Path:
     table = rows(root)
     columns = COLUMNS + sorted({key for swept in overrides(root).values() for key in swept} - set(COLUMNS))
     out = io.StringIO()
-    writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _cell(row.get(key)) for key in columns} for row in table)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(map(harmless, columns))
+    writer.writerows([_cell(row.get(key)) for key in columns] for row in table)
     write(root / "results.csv", out.getvalue())
     return root / "results.csv"
 
 
 def _cell(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else value
+    if isinstance(value, (bool, float)):
+        return str(value).lower() if isinstance(value, bool) else f"{value:.6g}"
+    return harmless(value)
+
+
+def harmless(value: Any) -> Any:
+    """A cell of a CSV. Spreadsheets compute what begins with =, +, - or @; where that is no number, it gets a quote."""
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

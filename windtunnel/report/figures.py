@@ -10,7 +10,7 @@ import numpy as np
 from windtunnel import records
 from windtunnel.records.groups import Group, gather
 from windtunnel.records.statistics import interval
-from windtunnel.report.style import FAINT, INK, SOFT, Picture, look, render, save
+from windtunnel.report.style import FAINT, INK, SOFT, Picture, label, look, render, save
 
 BASELINES = {"last-horizon": "--", "content-only": ":", "position-only": "-."}
 FLOOR = 1e-7  # bits: below this a curve is drawn at the floor
@@ -64,12 +64,12 @@ def kl_picture(root: Path, groups: list[Group]) -> Picture | None:
 def _draw_kl(root: Path, groups: list[Group], figure: Any, wide: bool) -> None:
     axes = figure.subplots()
     for index, group in enumerate(groups):
-        loaded = [curves(root, row) for row in group.done]
+        loaded = alike([curves(root, row) for row in group.done])
         x = middle(loaded[0]) / group.done[0]["horizon"]
         style = look(index)
         every = max(1, len(x) // 10)
         mean, low, high = over_seeds(np.asarray([study_curves["kl_bits"] for study_curves in loaded]))
-        axes.plot(x, mean, label=group.name, markevery=(index % every, every), **style)
+        axes.plot(x, mean, label=label(group.name), markevery=(index % every, every), **style)
         axes.fill_between(x, low, high, color=style["color"], alpha=0.2, lw=0)
     first = groups[0].done[0]
     exact = curves(root, first)
@@ -107,7 +107,7 @@ def learning_picture(root: Path, groups: list[Group]) -> Picture | None:
             style = look(index)
             every = max(1, len(steps) // 6)
             mean, low, high = over_seeds(np.asarray([curve["kl_bits"][: len(steps)] for curve in read]))
-            axes.plot(steps, mean, label=group.name, markevery=(index % every, every), **{**style, "lw": 1.2})
+            axes.plot(steps, mean, label=label(group.name), markevery=(index % every, every), **{**style, "lw": 1.2})
             axes.fill_between(steps, low, high, color=style["color"], alpha=0.2, lw=0)
         axes.axhline(done[0].done[0]["evaluate"]["tolerance"], color=INK, lw=0.8)
         axes.set(yscale="log", xlabel="step", ylabel="KL(exact ‖ model), bits, in training")
@@ -131,15 +131,15 @@ def convergence_picture(root: Path, groups: list[Group]) -> Picture | None:
         axes = figure.subplots()
         drawn: set[frozenset[str]] = set()
         for index, group in enumerate(done):
-            loaded = [curves(root, row) for row in group.done]
+            loaded = alike([curves(root, row) for row in group.done])
             x, style = middle(loaded[0]), look(index)
             every = max(1, len(x) // 8)
             if group.problem not in drawn:  # groups of the same problem share one exact curve
                 drawn.add(group.problem)
-                label = "exact" if len(drawn) == 1 else None
-                axes.plot(x, loaded[0]["entropy_bits_exact"], color=INK, lw=3, alpha=0.35, label=label)
+                name = "exact" if len(drawn) == 1 else None
+                axes.plot(x, loaded[0]["entropy_bits_exact"], color=INK, lw=3, alpha=0.35, label=name)
             mean = np.mean([study_curves["entropy_bits"] for study_curves in loaded], axis=0)
-            axes.plot(x, mean, label=group.name, markevery=(index % every, every), **{**style, "lw": 1.1})
+            axes.plot(x, mean, label=label(group.name), markevery=(index % every, every), **{**style, "lw": 1.1})
         mark_horizon(axes, done[0].done[0]["horizon"])
         axes.set(
             xscale="log", xlabel="position (observations)", ylabel="entropy of the prediction, bits", ylim=(0, None)
@@ -171,6 +171,11 @@ def readable(reader: Callable[[Path], Any], path: Path) -> Any:
         return reader(path) if path.exists() else None
     except records.Damaged:
         return None
+
+
+def alike(read: list[Curves]) -> list[Curves]:
+    """Those over the same bins as the first: a study that was judged at another reach has others."""
+    return [one for one in read if np.array_equal(one["last"], read[0]["last"])]
 
 
 def middle(read: Curves) -> np.ndarray:

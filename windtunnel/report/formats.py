@@ -3,13 +3,16 @@ Parquet.
 """
 
 import csv
+import html
 import io
+import re
 from typing import Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from windtunnel import records
 from windtunnel.errors import BadInput
 from windtunnel.records.groups import better
 from windtunnel.report.grid import Column, Grid, numbers
@@ -58,9 +61,22 @@ def head(grid: Grid) -> list[str]:
 
 
 def markdown(grid: Grid) -> str:
-    rows = [[f"**{text}**" if best else text for text, best in line] for line in lines(grid, grid.columns)]
-    everything = [head(grid), ["---"] * len(head(grid)), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in everything)
+    keys = len(grid.groups[0].key)
+    rows = [
+        [
+            f"**{text}**" if best else text if keys <= place < len(line) - 1 else mark(text)
+            for place, (text, best) in enumerate(line)
+        ]
+        for line in lines(grid, grid.columns)
+    ]
+    everything = [list(map(mark, head(grid))), ["---"] * len(head(grid)), *rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in everything)
+
+
+def mark(text: str) -> str:
+    """The text with Markdown's and HTML's special characters escaped; an underscore within a word is none."""
+    text = html.escape(" ".join(text.split()), quote=False).replace("|", "&#124;")
+    return re.sub(r"[\\`*\[\]~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
 
 
 def latex(grid: Grid) -> str:
@@ -84,13 +100,16 @@ def latex(grid: Grid) -> str:
     )
 
 
-TEX = {"\\": r"\textbackslash{}", "β": r"$\beta$", "≥": r"$\geq$", "–": "--", "×": r"$\times$"}
+TEX = {"\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "β": r"$\beta$",
+       "≥": r"$\geq$", "–": "--", "×": r"$\times$"}  # fmt: skip
 
 
 def tex(text: str) -> str:
     """The text with LaTeX's special characters escaped."""
     escaped = "".join(TEX.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
-    return escaped.replace("~", r"\textasciitilde{}").replace("^", r"\textasciicircum{}")
+    escaped = escaped.replace("~", r"\textasciitilde{}").replace("^", r"\textasciicircum{}")
+    escaped = " ".join(escaped.split())
+    return f"{{{escaped[0]}}}{escaped[1:]}" if escaped[:1] in ("[", "*") else escaped  # after \\\\ these are options
 
 
 def frame(grid: Grid) -> dict[str, list[Any]]:
@@ -114,9 +133,10 @@ def comma_separated(grid: Grid) -> str:
     columns = frame(grid)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(map(records.harmless, columns))
     writer.writerows(
-        [f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in zip(*columns.values(), strict=True)
+        [f"{v:.6g}" if isinstance(v, float) else records.harmless(v) for v in row]
+        for row in zip(*columns.values(), strict=True)
     )
     return out.getvalue().rstrip("\n")
 

@@ -8,7 +8,7 @@ from typing import Any
 from windtunnel import records
 from windtunnel.records.groups import Group
 from windtunnel.report.figures import drawable, readable
-from windtunnel.report.style import FAINT, INK, SOFT, Picture, look
+from windtunnel.report.style import FAINT, INK, SOFT, Picture, label, look
 
 NULLS = {"untrained": "s", "shuffled": "D"}
 
@@ -40,14 +40,14 @@ def geometry_picture(root: Path, groups: list[Group]) -> Picture | None:
             for null, marker in NULLS.items():
                 scores = [dig(head, null, "score") for head in heads]
                 scores = [score for score in scores if score is not None]
-                label = null if null not in axes.get_legend_handles_labels()[1] else None
+                name = null if null not in axes.get_legend_handles_labels()[1] else None
                 style = {"ls": "", "marker": marker, "ms": 6, "mfc": "none", "color": SOFT}
-                axes.plot(scores, [y + 0.18] * len(scores), label=label if scores else None, **style)
+                axes.plot(scores, [y + 0.18] * len(scores), label=name if scores else None, **style)
             axes.plot([head["score"] for head in heads], [y] * len(heads), label="trained" if y == 0 else None,
                       ls="", marker="o", ms=6, color=look(index)["color"])  # fmt: skip
             if chance is not None:
                 axes.plot([chance] * 2, [y - 0.3, y + 0.3], color=INK, lw=1, label="chance" if y == 0 else None)
-        axes.set_yticks(range(len(lines)), [group.name for _, group, _, _ in lines])
+        axes.set_yticks(range(len(lines)), [label(group.name) for _, group, _, _ in lines])
         axes.set(ylim=(len(lines) - 0.5, -0.5), xlabel="key orthogonality (1: as orthogonal as n keys in d can be)")
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)

@@ -122,6 +122,8 @@ def notes(groups: list[Group], over: list[str]) -> list[str]:
             missing[state] = missing.get(state, 0) + count
     total = sum(len(group.rows) for group in groups)
     lines += [f"of {total} studies {', '.join(f'{n} {state}' for state, n in missing.items())}"] if missing else []
+    mixed = [group.name for group in groups if len(group.problem) > 1 and not over]
+    lines += [f"judged in different ways, over which no mean says much: {', '.join(mixed)}"] if mixed else []
     return lines + ([f"each row is over all of {', '.join(over)}"] if over else [])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from windtunnel.records.groups import Group
 from windtunnel.report.numbers import number
-from windtunnel.report.style import INK, Picture
+from windtunnel.report.style import INK, Picture, label
 
 LEAST = 0.6  # the share of cells that must have a value
 
@@ -43,9 +43,11 @@ def heatmap_picture(groups: list[Group]) -> Picture | None:
             text = "–" if math.isnan(value) else number(value)
             weight = "bold" if value <= tolerance else "normal"
             axes.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=colour, weight=weight)
-        axes.set_xticks(np.arange(len(across)) + 0.5, across, rotation=30 if max(map(len, across)) > 6 else 0)
-        axes.set_yticks(np.arange(len(down)) + 0.5, down)
-        axes.set(xlabel=keys[1], ylabel=keys[0])
+        axes.set_xticks(
+            np.arange(len(across)) + 0.5, list(map(label, across)), rotation=30 if max(map(len, across)) > 6 else 0
+        )
+        axes.set_yticks(np.arange(len(down)) + 0.5, list(map(label, down)))
+        axes.set(xlabel=label(keys[1]), ylabel=label(keys[0]))
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         figure.colorbar(mesh, ax=axes, label="KL, bits")

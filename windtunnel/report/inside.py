@@ -9,7 +9,7 @@ import numpy as np
 from windtunnel import records
 from windtunnel.records.groups import Group, Row
 from windtunnel.report.figures import Curves, drawable, mark_horizon, plain_ticks, readable
-from windtunnel.report.style import COLOURS, INK, MARKERS, SOFT, Picture, look
+from windtunnel.report.style import COLOURS, INK, MARKERS, SOFT, Picture, label, look
 
 PANELS = 6  # heads in a picture, at most; the last layers come first
 LEAST = 0.01  # the smallest probability that is drawn as a dot
@@ -43,7 +43,7 @@ def priors_picture(root: Path, groups: list[Group]) -> Picture | None:
                 )
             head = min(group.done[0].get("recovery", [{"layer": 0, "head": 0}]), key=_kl)
             bits = arrays["position_bits"][head["layer"], head["head"]]
-            axes.plot(lag, bits, label=group.name, markevery=(index * 2, 12), **{**style, "lw": 1.2})
+            axes.plot(lag, bits, label=label(group.name), markevery=(index * 2, 12), **{**style, "lw": 1.2})
         top = max(arrays["prior_bits"].max() for _, _, arrays in heads)
         least = min(arrays["prior_bits"].min() for _, _, arrays in heads)
         axes.set_ylim(max(least - 4, top - BELOW), top + 2)
@@ -144,4 +144,6 @@ def predictive_picture(root: Path, group: Group) -> Picture | None:
 
 
 def _slug(group: Group) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in group.name)
+    """A name for files: letters, digits and hyphens, and not too many of them."""
+    slug = "".join(letter if letter.isalnum() else "-" for letter in group.name)
+    return slug if len(slug) <= 60 else f"{slug[:60]}-{records.digest(group.name)}"

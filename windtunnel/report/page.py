@@ -18,6 +18,7 @@ from windtunnel.report.heatmap import heatmap_picture
 from windtunnel.report.inside import attention_picture, priors_picture
 from windtunnel.report.numbers import length, number
 from windtunnel.report.style import Picture, inline, missing, save
+from windtunnel.report.tables import raise_damaged
 
 EXAMPLES = 8  # groups whose attention is shown, at most
 
@@ -25,9 +26,13 @@ EXAMPLES = 8  # groups whose attention is shown, at most
 def report(folders: list[Path]) -> None:
     """Write the report of every folder: `report.html`, and `figures/`."""
     out = console()
+    damaged = []
     for folder in folders:
         written = write(folder)
         out.print(f"report in {written[0]}, with {len(written) - 1} figures in {folder / 'figures'}", markup=False)
+        damaged += [row for row in records.rows(folder) if row["status"] == "damaged"]
+    if damaged:
+        raise_damaged(damaged)
 
 
 def write(root: Path) -> list[Path]:

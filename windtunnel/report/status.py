@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from windtunnel import records
@@ -144,9 +143,7 @@ def show(root: Path) -> None:
         table = Table(*("sweep", *STATES), box=box.SIMPLE_HEAD, pad_edge=False)
         for sweep in inside:
             studies = standings(sweep)
-            table.add_row(
-                escape(sweep.name), *(str(sum(study.state == state for study in studies) or "") for state in STATES)
-            )
+            table.add_row(sweep.name, *(str(sum(study.state == state for study in studies) or "") for state in STATES))
         out.print(table)
         return
     studies = standings(root)
@@ -158,7 +155,7 @@ def show(root: Path) -> None:
         table.add_column(name, justify="right" if name == "studies" else "left", overflow="fold", no_wrap=not name)
     for (state, why), group in groupby(sorted(studies, key=_order), lambda study: (study.state, study.why)):
         members = list(group)
-        table.add_row(state, str(len(members)), escape(which(members)), escape(why))
+        table.add_row(state, str(len(members)), which(members), why)
     out.print(table)
     if spent := effort(root):
         out.print(spent, markup=False)

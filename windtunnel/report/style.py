@@ -7,6 +7,7 @@ black and white. Inside the report colours are CSS variables, so that one pictur
 import io
 import re
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +55,13 @@ def look(index: int) -> dict[str, Any]:
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "ls": dashes, "ms": 4.5}
 
 
+def label(text: str) -> str:
+    """The text as a label: matplotlib would read what stands between dollars as mathematics, and an underscore in
+    front as a wish to be left out of the legend.
+    """
+    return re.sub("^_", "\u200b_", text.replace("$", r"\$"))
+
+
 def save(picture: Picture, folder: Path) -> list[Path]:
     """`NAME.svg` and `NAME.pdf`."""
     paths = [folder / f"{picture.name}{suffix}" for suffix in (".svg", ".pdf")]
@@ -76,7 +84,7 @@ def inline(picture: Picture, wide: bool) -> str:
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{picture.title}"', 1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(picture.title)}"', 1)
 
 
 def render(picture: Picture, form: str, wide: bool, style: dict[str, Any] | None = None) -> bytes:

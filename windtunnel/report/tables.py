@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.table import Table
 
@@ -125,10 +125,15 @@ def show(
     for line in comparisons:
         print(line, file=sys.stdout if form == "rich" else sys.stderr)
     if damaged:
-        sys.stdout.flush()
-        for line in complaints(damaged):
-            print(f"windtunnel: {line}", file=sys.stderr)
-        raise StudyFailed
+        raise_damaged(damaged)
+
+
+def raise_damaged(rows: list[dict[str, Any]]) -> NoReturn:
+    """End with exit code 1, after all that could be shown: say which records are damaged, and why."""
+    sys.stdout.flush()
+    for line in complaints(rows):
+        print(f"windtunnel: {line}", file=sys.stderr)
+    raise StudyFailed
 
 
 def complaints(rows: list[dict[str, Any]]) -> list[str]:

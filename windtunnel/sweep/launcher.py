@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
-from windtunnel.compose import as_plain
-from windtunnel.config import SETTINGS, Settings, door
-from windtunnel.errors import BadInput, StudyFailed
+from windtunnel.compose import as_plain, typed
+from windtunnel.config import SETTINGS, Settings, Study, door
+from windtunnel.errors import EXPECTED, BadInput, StudyFailed, Unexpected
+from windtunnel.messages import one_line
 from windtunnel.spec import digest
 
 
@@ -20,12 +23,54 @@ def here(points: list, root: Path, settings: Settings, fixed: dict[str, Any] | N
     return together(settings, lambda: run(points, root, settings, fixed))
 
 
+def begun(execute: Callable[..., bool], *arguments: Any) -> bool:
+    """Execute what was validated; an error that nobody expects is none of the input."""
+    try:
+        return execute(*arguments)
+    except EXPECTED:
+        raise
+    except Exception as error:
+        raise Unexpected from error
+
+
+def compose_all(
+    config: Any, loader: Any, job_overrides: Sequence[Sequence[str]]
+) -> tuple[list[Any], list[tuple[Study, Settings]]]:
+    """Compose and validate every point; what holds for the whole run must be the same for all."""
+    if not job_overrides:
+        raise BadInput(
+            f"{_nothing(config, loader)}: a sweep over nothing; every range, choice and glob must have a value"
+        )
+    composed, validated = [], []
+    for job in job_overrides:
+        try:
+            composed.append(loader.load_sweep_config(config, list(job)))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise BadInput(one_line(error, list(job))) from None
+        choices, first = composed[-1].hydra.runtime.choices, composed[0].hydra.runtime.choices
+        if choices.get("sweep") != first.get("sweep"):
+            raise BadInput(f"+sweep={first.get('sweep')},{choices.get('sweep')}: one at a time")
+        validated.append(door(as_plain(composed[-1], job)))
+        for key in SETTINGS:
+            if getattr(validated[-1][1], key) != getattr(validated[0][1], key):
+                raise BadInput(f"{key}: is one for the whole run, and cannot be swept")
+    return composed, validated
+
+
+def _nothing(config: Any, loader: Any) -> str:
+    """What was typed and has no value."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    given = OverridesParser.create(config_loader=loader).parse_overrides(typed(config.hydra))
+    none = [one.input_line for one in given if one.is_sweep_override() and not list(one.sweep_string_iterator())]
+    return str(none[0]) if none else "-m"
+
+
 def launch(
     config: Any, loader: Any, job_overrides: Sequence[Sequence[str]], execute: Callable[..., bool] = here
 ) -> list[JobReturn]:
     """Compose and validate every point, then have them executed in packs."""
-    composed = [loader.load_sweep_config(config, list(overrides)) for overrides in job_overrides]
-    validated = [door(as_plain(point, job)) for point, job in zip(composed, job_overrides, strict=True)]
+    composed, validated = compose_all(config, loader, job_overrides)
     from windtunnel.sweep.folder import fixed_part, folder_for, swept, twins  # late: bad input is refused before that
 
     overrides = [dict(item.split("=", 1) for item in filter_overrides(job)) for job in job_overrides]
@@ -35,7 +80,7 @@ def launch(
     name = config.hydra.runtime.choices.get("sweep") or f"multirun-{digest(fixed)}"
     root = folder_for(Path(settings.runs) / name, studies, fixed, settings.force)
     points = swept(root, studies, overrides)
-    if not execute([*points, *(twins(points) if settings.twin else [])], root, settings, fixed):
+    if not begun(execute, [*points, *(twins(points) if settings.twin else [])], root, settings, fixed):
         raise StudyFailed
     return [JobReturn(overrides=list(job), cfg=point, status=JobStatus.COMPLETED, _return_value=None)
             for job, point in zip(job_overrides, composed, strict=True)]  # fmt: skip
@@ -47,7 +92,7 @@ def single(config: Any) -> None:
     from hydra.types import RunMode
 
     hydra = HydraConfig.get()
-    study, settings = door(as_plain(config, hydra.overrides.task))
+    study, settings = door(as_plain(config, typed(hydra)))
     multirun = hydra.mode == RunMode.MULTIRUN
     if multirun and settings.force:
         launcher = hydra.runtime.choices.get("hydra/launcher")
@@ -58,9 +103,9 @@ def single(config: Any) -> None:
     name, overrides = "single", {}
     if multirun:
         name = hydra.runtime.choices.get("sweep") or "multirun"
-        given = dict(item.split("=", 1) for item in filter_overrides(hydra.overrides.task))
+        given = dict(item.split("=", 1) for item in filter_overrides(typed(hydra)))
         overrides = {key: value for key, value in given.items() if key not in {"+sweep", *SETTINGS}}
     fixed = fixed_part([study]) if multirun and name != "multirun" else None
     root = folder_for(Path(settings.runs) / name, [study], fixed, settings.force)
-    if not here([Point(study, overrides)], root, settings, None):
+    if not begun(here, [Point(study, overrides)], root, settings, None):
         raise StudyFailed

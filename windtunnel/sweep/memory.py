@@ -112,7 +112,7 @@ def machine() -> int:
 
 def amount(count: float) -> str:
     """`25 kB`, `6.7 MB`, `19 GB`"""
-    units = ["B", "kB", "MB", "GB"]
+    units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"]
     while count >= 999.5 and len(units) > 1:
         count /= 1000
         units.pop(0)

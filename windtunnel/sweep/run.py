@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from windtunnel import checkpoint, records
 from windtunnel.cache import keep_compiled
 from windtunnel.config import Settings, study
@@ -17,6 +19,7 @@ from windtunnel.records.claims import held, locked
 from windtunnel.spec import plain
 from windtunnel.sweep import plan
 from windtunnel.sweep.driver import Driver, finished
+from windtunnel.sweep.estimate import refuse_impossible
 from windtunnel.sweep.folder import write_sweep
 from windtunnel.sweep.packs import group, use_all_cores
 from windtunnel.sweep.point import Point
@@ -31,8 +34,9 @@ def run(points: list[Point], root: Path, settings: Settings, fixed: dict[str, An
     `fixed` is what all points of a sweep share, or None for a single study: a folder that holds a sweep with another
     fixed part is refused.
     """
+    use_all_cores()
+    refuse_impossible([point for point in points if not finished(root, point)], jax.device_count())
     if settings.dry_run:
-        use_all_cores()
         keep_compiled(settings.compilation_cache)
         plan.show(root, points, grouped([point for point in points if not finished(root, point)]))
         return True

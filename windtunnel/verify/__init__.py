@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from windtunnel import plugins
 from windtunnel.cache import keep_compiled
@@ -35,7 +36,7 @@ def verify(names: list[str]) -> None:
     sound = True
     for name, worst in side_by_side(names or list(judges())):
         for i, check in enumerate(worst):
-            passed = "[green]pass" if check.passed else "[bold red]FAIL"
+            passed = Text("pass", "green") if check.passed else Text("FAIL", "bold red")
             shown = f"{check.deviation:.1e}", f"{check.bound:.0e}" if check.bound < 1 else f"{check.bound:g}"
             table.add_row(name if i == 0 else "", check.name, *shown, passed, end_section=check is worst[-1])
         sound = sound and all(check.passed for check in worst)
