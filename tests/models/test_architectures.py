@@ -12,7 +12,19 @@ from tests import composed
 from tests.models.small import FEATURES, LENGTH, OUTCOMES
 from windtunnel.errors import BadInput
 from windtunnel.matrices import hidden
-from windtunnel.models import Gru, Lstm, Mlp, Shape, Ssm, Transformer, parameters, recurrent, ssm, with_parameters
+from windtunnel.models import (
+    Belief,
+    Gru,
+    Lstm,
+    Mlp,
+    Shape,
+    Ssm,
+    Transformer,
+    parameters,
+    recurrent,
+    ssm,
+    with_parameters,
+)
 from windtunnel.models.position import Alibi, PerLayer, Uniform
 from windtunnel.models.residual import in_order, numbered
 from windtunnel.models.tap import Collect
@@ -25,8 +37,11 @@ MODELS = {
     "ssm": Ssm(layers=2, width=8, states=3),
     "mlp": Mlp(layers=2, width=8, hidden=8, window=LENGTH),
     "looped": Transformer(layers=2, heads=2, width=8, hidden=8, loops=2),
+    "belief": Belief(width=8, chains=2, slots=3),
+    "belief_content": Belief(width=8, chains=2, slots=3, transition="content"),
 }
-TAPS = {"gru": ["state"], "lstm": ["state"], "ssm": ["state"], "mlp": []}
+TAPS = {"gru": ["state"], "lstm": ["state"], "ssm": ["state"], "mlp": [], "belief": ["evidence", "belief"]}
+CHANGED = ("embedding", "state", "evidence", "belief", "residual", "logits")
 AT = np.arange(LENGTH)
 
 
@@ -100,7 +115,7 @@ def test_taps_see_without_changing_and_intervene(spec, module, inputs, whole):
 
             return module(x, at, tap=flipped)
 
-        return [at_one(call) for call in calls if call[1] in ("embedding", "state", "residual", "logits")]
+        return [at_one(call) for call in calls if call[1] in CHANGED]
 
     for logits in jax.jit(changed)(inputs):  # in the first example of two
         assert not np.allclose(logits[0], whole[0, at], atol=1e-4)
@@ -214,7 +229,9 @@ def test_channels_remember_from_ten_tokens_to_a_thousand():
     np.testing.assert_allclose(np.exp(params["rate"]), np.broadcast_to([[1], [2]], (2, 128)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("spec", [Gru(layers=1, width=8), Ssm(layers=1, width=8, states=64), MODELS["mlp"]])
+@pytest.mark.parametrize(
+    "spec", [Gru(layers=1, width=8), Ssm(layers=1, width=8, states=64), MODELS["mlp"], MODELS["belief_content"]]
+)
 def test_memory_of_a_long_evaluation_is_linear_in_the_length(spec):
     def bytes_of(length):
         module, at = built(spec), np.asarray([length - 1])
@@ -276,17 +293,18 @@ def test_muon_turns_linear_maps_alone():
             for path, is_hidden in jax.tree_util.tree_leaves_with_path(hidden(parameters(built(MODELS[name]))))
             if is_hidden
         }
-        for name in ("gru", "ssm", "mlp", "looped")
+        for name in ("gru", "ssm", "mlp", "looped", "belief")
     }
     assert turned["gru"] == {"input.kernel", "recurrent.kernel"}
     ssms = ("enter", "gate", "rank", "delta", "write", "read", "leave")
     assert turned["ssm"] == {f"{name}.kernel" for name in ssms}
+    assert turned["belief"] == {"query.kernel", "value.kernel"}
     assert turned["mlp"] == {"linear.kernel", "up.kernel", "down.kernel"}
     attention = {f"attention.{name}.kernel" for name in ("query", "key", "value", "output")}
     assert turned["looped"] == attention | {"up.kernel", "down.kernel"}
 
 
-@pytest.mark.parametrize("model", ["gru", "lstm", "ssm", "mlp"])
+@pytest.mark.parametrize("model", ["gru", "lstm", "ssm", "mlp", "belief"])
 def test_a_presets_position_is_left_out_and_a_typed_one_refused(model):
     for tunnel in ("hmm", "recall"):
         assert composed.study(f"model={model}", f"tunnel={tunnel}").position is None

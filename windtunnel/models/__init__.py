@@ -153,12 +153,39 @@ class Mlp(Model):
         return Module(self, shape, nnx.Rngs(key))
 
 
-MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp)
+@spec
+class Belief(Model):
+    """Recurrent attention: N `chains` of beliefs over M `slots`, each token's posterior the next token's prior."""
+
+    name: Literal["belief"] = "belief"
+    width: Size = 64
+    chains: Size = 1
+    slots: Size = 8
+    transition: Literal["fixed", "content"] = "fixed"
+
+    @property
+    def layers(self) -> int:
+        return 1
+
+    @property
+    def conflict(self) -> str | None:
+        return f"chains={self.chains}: must divide model.width={self.width}" if self.width % self.chains else None
+
+    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
+        from flax import nnx
+
+        from windtunnel.models.belief import Belief as Module
+
+        return Module(self, shape, nnx.Rngs(key))
+
+
+MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp, Belief)
 AnyModel = Annotated[Model, MODELS]
 
 __all__ = [
     "MODELS",
     "AnyModel",
+    "Belief",
     "Gru",
     "Lstm",
     "Mlp",
