@@ -10,6 +10,7 @@ from flax import nnx
 
 from tests import composed
 from tests.models.small import FEATURES, LENGTH, OUTCOMES
+from windtunnel.config import takes_position
 from windtunnel.errors import BadInput
 from windtunnel.matrices import hidden
 from windtunnel.models import (
@@ -17,6 +18,7 @@ from windtunnel.models import (
     Gru,
     Lstm,
     Mlp,
+    Segments,
     Shape,
     Ssm,
     Transformer,
@@ -39,16 +41,25 @@ MODELS = {
     "looped": Transformer(layers=2, heads=2, width=8, hidden=8, loops=2),
     "belief": Belief(width=8, chains=2, slots=3),
     "belief_content": Belief(width=8, chains=2, slots=3, transition="content"),
+    "segments": Segments(layers=2, heads=2, width=8, hidden=8, segment=3, memory=2),
 }
-TAPS = {"gru": ["state"], "lstm": ["state"], "ssm": ["state"], "mlp": [], "belief": ["evidence", "belief"]}
-CHANGED = ("embedding", "state", "evidence", "belief", "residual", "logits")
+TAPS = {
+    "gru": ["state"],
+    "lstm": ["state"],
+    "ssm": ["state"],
+    "mlp": [],
+    "belief": ["evidence", "belief"],
+    "segments": ["memory"],
+}
+CHANGED = ("embedding", "state", "evidence", "belief", "memory", "residual", "logits")
+ONE_DEPTH = ("segments",)  # models that show their residual states once, after the last layer
 AT = np.arange(LENGTH)
 
 
 @cache
 def built(spec, position=None):
-    position = arrays(position or Uniform()) if spec.heads else None
-    return spec.build(position, Shape(FEATURES, 0, OUTCOMES, LENGTH), jax.random.key(0))
+    position = arrays(position or Uniform()) if takes_position(spec.name) else None
+    return arrays(spec).build(position, Shape(FEATURES, 0, OUTCOMES, LENGTH), jax.random.key(0))
 
 
 @pytest.fixture(params=MODELS.values(), ids=list(MODELS), scope="module")
@@ -101,10 +112,10 @@ def test_taps_see_without_changing_and_intervene(spec, module, inputs, whole):
         return value
 
     jax.eval_shape(lambda x: module(x, at, tap=look), inputs)
-    depth = spec.layers * getattr(spec, "loops", 1)
+    depth = 1 if spec.name in ONE_DEPTH else spec.layers * getattr(spec, "loops", 1)
     assert [depth for depth, kind in calls if kind == "residual"] == list(range(depth))
     assert shapes[depth - 1, "residual"] == (2, 2, 8)
-    if spec.name in TAPS:
+    if spec.name in TAPS and getattr(spec, "depth", None) is None:
         layers = [(i, kind) for i in range(depth) for kind in [*TAPS[spec.name], "residual"]]
         assert calls == [(0, "embedding"), *layers, (depth - 1, "logits")]
 
@@ -142,7 +153,7 @@ def test_parameters_go_out_and_come_back(module, inputs, whole):
 
 
 def test_tokens_in_place_of_features(spec):
-    position = Uniform() if spec.heads else None
+    position = Uniform() if takes_position(spec.name) else None
     module = jax.eval_shape(lambda key: spec.build(position, Shape(0, 5, 4, 7), key), jax.random.key(0))
     assert parameters(module)["embedding"]["embedding"].shape == (5, 8)
 
@@ -304,7 +315,7 @@ def test_muon_turns_linear_maps_alone():
     assert turned["looped"] == attention | {"up.kernel", "down.kernel"}
 
 
-@pytest.mark.parametrize("model", ["gru", "lstm", "ssm", "mlp", "belief"])
+@pytest.mark.parametrize("model", ["gru", "lstm", "ssm", "mlp", "belief", "segments"])
 def test_a_presets_position_is_left_out_and_a_typed_one_refused(model):
     for tunnel in ("hmm", "recall"):
         assert composed.study(f"model={model}", f"tunnel={tunnel}").position is None

@@ -32,7 +32,7 @@ BAYESIAN = 0.9  # the score from which on a head is called Bayesian
 
 
 def refusal(subject: Subject) -> str | None:
-    if not subject.study.model.heads:
+    if subject.study.position is None:
         return f"model {subject.study.model.name} has no attention"
     if not subject.weighs_tokens:
         return f"the posterior of {subject.study.tunnel.name} is no weighing of tokens"

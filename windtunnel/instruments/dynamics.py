@@ -46,7 +46,7 @@ class Forces(NamedTuple):
 
 
 def refusal(subject: Subject) -> str | None:
-    return None if subject.study.model.heads else f"model {subject.study.model.name} has no attention"
+    return None if subject.study.position is not None else f"model {subject.study.model.name} has no attention"
 
 
 def measure(subject: Subject) -> Json:

@@ -51,7 +51,7 @@ def measure(subject: Subject) -> Json:
         "censored": result["censored"],
         "attention": None,
     }
-    if study.model.heads:
+    if study.position is not None:
         record["attention"] = attention(subject, tolerance)
     return record
 

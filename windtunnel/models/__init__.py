@@ -3,7 +3,7 @@
 A spec's `build` makes the module. `parameters` and `with_parameters` (`parameters.py`) read and replace its parameters.
 """
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from jaxtyping import Array
 
@@ -42,6 +42,7 @@ class Model:
         raise NotImplementedError
 
     heads: int = 0  # of attention; a model without attention takes no position
+    positional: ClassVar[bool] = True  # whether one with attention takes a position; else it has its own
     softmax: str = "plain"  # of attention
 
     @property
@@ -72,7 +73,7 @@ class Transformer(Model):
 
     @property
     def conflict(self) -> str | None:
-        return f"heads={self.heads}: must divide model.width={self.width}" if self.width % self.heads else None
+        return heads_conflict(self)
 
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
         from flax import nnx
@@ -179,7 +180,36 @@ class Belief(Model):
         return Module(self, shape, nnx.Rngs(key))
 
 
-MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp, Belief)
+@spec
+class Segments(Model):
+    """A transformer of L layers over segments of so many tokens, which hands on `memory` tokens from each to the next."""
+
+    name: Literal["segments"] = "segments"
+    layers: Size = 2
+    heads: Size = 2  # pyrefly: ignore[bad-override]
+    width: Size = 64
+    hidden: Size = 128
+    segment: Size = 8
+    memory: Size = 4
+    positional = False
+
+    @property
+    def conflict(self) -> str | None:
+        return heads_conflict(self)
+
+    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
+        from flax import nnx
+
+        from windtunnel.models.segments import Segments as Module
+
+        return Module(self, shape, nnx.Rngs(key))
+
+
+def heads_conflict(spec: Any) -> str | None:
+    return f"heads={spec.heads}: must divide model.width={spec.width}" if spec.width % spec.heads else None
+
+
+MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp, Belief, Segments)
 AnyModel = Annotated[Model, MODELS]
 
 __all__ = [
@@ -190,6 +220,7 @@ __all__ = [
     "Lstm",
     "Mlp",
     "Model",
+    "Segments",
     "Shape",
     "Ssm",
     "Transformer",
