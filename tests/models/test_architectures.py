@@ -15,6 +15,8 @@ from windtunnel.errors import BadInput
 from windtunnel.matrices import hidden
 from windtunnel.models import (
     Belief,
+    Depth,
+    Feedback,
     Gru,
     Lstm,
     Mlp,
@@ -39,8 +41,11 @@ MODELS = {
     "ssm": Ssm(layers=2, width=8, states=3),
     "mlp": Mlp(layers=2, width=8, hidden=8, window=LENGTH),
     "looped": Transformer(layers=2, heads=2, width=8, hidden=8, loops=2),
+    "looped_adaptive": Transformer(layers=1, heads=2, width=8, hidden=8, loops=2, depth=Depth(max_iterations=8)),
     "belief": Belief(width=8, chains=2, slots=3),
     "belief_content": Belief(width=8, chains=2, slots=3, transition="content"),
+    "feedback": Feedback(layers=2, heads=2, width=8, hidden=8, window=2),
+    "feedback_adaptive": Feedback(layers=2, heads=2, width=8, hidden=8, window=2, depth=Depth(max_iterations=8)),
     "segments": Segments(layers=2, heads=2, width=8, hidden=8, segment=3, memory=2),
 }
 TAPS = {
@@ -50,9 +55,10 @@ TAPS = {
     "mlp": [],
     "belief": ["evidence", "belief"],
     "segments": ["memory"],
+    "feedback": [],
 }
 CHANGED = ("embedding", "state", "evidence", "belief", "memory", "residual", "logits")
-ONE_DEPTH = ("segments",)  # models that show their residual states once, after the last layer
+ONE_DEPTH = ("segments", "feedback")  # models that show their residual states once, after the last layer
 AT = np.arange(LENGTH)
 
 
@@ -82,9 +88,10 @@ def whole(module, inputs):
     return jax.jit(lambda x: module(x, AT))(inputs)
 
 
-def test_no_logit_depends_on_a_later_token(module, inputs):
+def test_no_logit_depends_on_a_later_token(spec, module, inputs):
     """By gradients that are exactly zero, not small."""
-    jacobian = jax.jit(jax.jacrev(lambda x: module(x[None], AT)[0]))(inputs[0])  # [P, V, T, F]
+    differentiated = jax.jacfwd if spec.depth else jax.jacrev  # what iterates until it settles has no reverse mode
+    jacobian = jax.jit(differentiated(lambda x: module(x[None], AT)[0]))(inputs[0])  # [P, V, T, F]
     size_PT = np.abs(np.asarray(jacobian)).sum(axis=(1, 3))
     assert (size_PT[np.triu_indices(LENGTH, 1)] == 0).all()
     assert (size_PT[np.tril_indices(LENGTH)] > 0).all(), "and on every earlier one it does"
@@ -112,11 +119,12 @@ def test_taps_see_without_changing_and_intervene(spec, module, inputs, whole):
         return value
 
     jax.eval_shape(lambda x: module(x, at, tap=look), inputs)
-    depth = 1 if spec.name in ONE_DEPTH else spec.layers * getattr(spec, "loops", 1)
+    depth = 1 if spec.name in ONE_DEPTH or spec.depth else spec.layers * getattr(spec, "loops", 1)
     assert [depth for depth, kind in calls if kind == "residual"] == list(range(depth))
     assert shapes[depth - 1, "residual"] == (2, 2, 8)
-    if spec.name in TAPS and getattr(spec, "depth", None) is None:
-        layers = [(i, kind) for i in range(depth) for kind in [*TAPS[spec.name], "residual"]]
+    if spec.name in TAPS or spec.depth:
+        kinds = ["iterations"] if spec.depth else TAPS[spec.name]
+        layers = [(i, kind) for i in range(depth) for kind in [*kinds, "residual"]]
         assert calls == [(0, "embedding"), *layers, (depth - 1, "logits")]
 
     def changed(x):
@@ -315,7 +323,7 @@ def test_muon_turns_linear_maps_alone():
     assert turned["looped"] == attention | {"up.kernel", "down.kernel"}
 
 
-@pytest.mark.parametrize("model", ["gru", "lstm", "ssm", "mlp", "belief", "segments"])
+@pytest.mark.parametrize("model", ["gru", "lstm", "ssm", "mlp", "belief", "segments", "feedback"])
 def test_a_presets_position_is_left_out_and_a_typed_one_refused(model):
     for tunnel in ("hmm", "recall"):
         assert composed.study(f"model={model}", f"tunnel={tunnel}").position is None
