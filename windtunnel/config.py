@@ -230,11 +230,11 @@ def _agree(study: Study) -> None:
     _agree_on_length(study.problem)
     if model.conflict is not None:
         raise BadInput(f"model.{model.conflict}")
-    if not model.heads:
-        if train.em != Em():
-            raise BadInput(f"train.em: model {model.name} has no attention to route by")
+    if not model.heads and train.em != Em():
+        raise BadInput(f"train.em: model {model.name} has no attention to route by")
+    if not takes_position(model.name):
         if position is not None:
-            takers = ", ".join(spec.name for spec in _specs(AnyModel) if spec.heads)
+            takers = ", ".join(spec.name for spec in _specs(AnyModel) if takes_position(spec.name))
             raise BadInput(f"position={position.name}: model {model.name} takes none (valid with model={takers})")
         return
     if position is None:
@@ -267,7 +267,7 @@ def _agree_on_length(problem: Problem) -> None:
 
 def takes_position(model: str) -> bool:
     """Whether the model of this name takes a positional prior. A name that does not exist is not for here to say."""
-    return all(spec.heads > 0 for spec in _specs(AnyModel) if spec.name == model)
+    return all(spec.heads > 0 and spec.positional for spec in _specs(AnyModel) if spec.name == model)
 
 
 def names(union: Any) -> list[str]:

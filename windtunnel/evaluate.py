@@ -7,6 +7,7 @@ from jaxtyping import Array
 
 from windtunnel.config import Study
 from windtunnel.models.blocks import Reading
+from windtunnel.models.depth import Iterations
 from windtunnel.train import model
 from windtunnel.tunnels import Batch
 
@@ -16,6 +17,7 @@ class Predicted(NamedTuple):
 
     log_predictive: Array  # [B, P, V] nats
     readings: list[Reading]  # one per layer passed, from the bottom; none where there is no attention
+    iterations: Iterations | None  # of adaptive depth
 
 
 def predict(study: Study, params: Any, numbers: Array) -> Predicted:
@@ -23,7 +25,10 @@ def predict(study: Study, params: Any, numbers: Array) -> Predicted:
     problem, module = study.problem, model(study, params)
 
     def one(batch: Batch) -> Predicted:
-        readings: list[Reading] = []
-        return Predicted(jax.nn.log_softmax(module(batch.inputs, problem.tokens, readings=readings)), readings)
+        readings: list[Any] = []
+        log_q_BPV = jax.nn.log_softmax(module(batch.inputs, problem.tokens, readings=readings))
+        iterations = [reading for reading in readings if isinstance(reading, Iterations)]
+        readings = [reading for reading in readings if isinstance(reading, Reading)]
+        return Predicted(log_q_BPV, readings, iterations[0] if iterations else None)
 
     return problem.each(one, numbers)

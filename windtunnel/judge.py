@@ -94,6 +94,28 @@ class Case:
         return result
 
 
+def iteration_curves(iterations: Any, index: int) -> dict[str, np.ndarray]:
+    """`depth.npz` of a study of a pack: for each evaluation sequence and scored token the iterations it took, the KL
+    (bits) between its last two predictives, and whether it had settled; where not, it stopped at the limit.
+    """
+    return {
+        "iterations": iterations.used_BP[index],
+        "residual_bits": iterations.residual_BP[index],
+        "settled": iterations.settled_BP[index],
+    }
+
+
+def iteration_facts(curves: dict[str, np.ndarray]) -> records.Json:
+    """The same in four numbers."""
+    residual = float(curves["residual_bits"].max())
+    return {
+        "iterations_mean": float(curves["iterations"].mean()),
+        "iterations_max": int(curves["iterations"].max()),
+        "not_converged_share": float(1 - curves["settled"].mean()),
+        "residual_bits_max": residual if np.isfinite(residual) else None,
+    }
+
+
 def attention_facts(reading: Any, index: int) -> records.Json:
     """How a layer's attention was computed for a study of a pack, over its examples."""
     return {

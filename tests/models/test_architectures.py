@@ -10,9 +10,25 @@ from flax import nnx
 
 from tests import composed
 from tests.models.small import FEATURES, LENGTH, OUTCOMES
+from windtunnel.config import takes_position
 from windtunnel.errors import BadInput
 from windtunnel.matrices import hidden
-from windtunnel.models import Gru, Lstm, Mlp, Shape, Ssm, Transformer, parameters, recurrent, ssm, with_parameters
+from windtunnel.models import (
+    Belief,
+    Depth,
+    Feedback,
+    Gru,
+    Lstm,
+    Mlp,
+    Segments,
+    Shape,
+    Ssm,
+    Transformer,
+    parameters,
+    recurrent,
+    ssm,
+    with_parameters,
+)
 from windtunnel.models.position import Alibi, PerLayer, Uniform
 from windtunnel.models.residual import in_order, numbered
 from windtunnel.models.tap import Collect
@@ -25,15 +41,31 @@ MODELS = {
     "ssm": Ssm(layers=2, width=8, states=3),
     "mlp": Mlp(layers=2, width=8, hidden=8, window=LENGTH),
     "looped": Transformer(layers=2, heads=2, width=8, hidden=8, loops=2),
+    "looped_adaptive": Transformer(layers=1, heads=2, width=8, hidden=8, loops=2, depth=Depth(max_iterations=8)),
+    "belief": Belief(width=8, chains=2, slots=3),
+    "belief_content": Belief(width=8, chains=2, slots=3, transition="content"),
+    "feedback": Feedback(layers=2, heads=2, width=8, hidden=8, window=2),
+    "feedback_adaptive": Feedback(layers=2, heads=2, width=8, hidden=8, window=2, depth=Depth(max_iterations=8)),
+    "segments": Segments(layers=2, heads=2, width=8, hidden=8, segment=3, memory=2),
 }
-TAPS = {"gru": ["state"], "lstm": ["state"], "ssm": ["state"], "mlp": []}
+TAPS = {
+    "gru": ["state"],
+    "lstm": ["state"],
+    "ssm": ["state"],
+    "mlp": [],
+    "belief": ["evidence", "belief"],
+    "segments": ["memory"],
+    "feedback": [],
+}
+CHANGED = ("embedding", "state", "evidence", "belief", "memory", "residual", "logits")
+ONE_DEPTH = ("segments", "feedback")  # models that show their residual states once, after the last layer
 AT = np.arange(LENGTH)
 
 
 @cache
 def built(spec, position=None):
-    position = arrays(position or Uniform()) if spec.heads else None
-    return spec.build(position, Shape(FEATURES, 0, OUTCOMES, LENGTH), jax.random.key(0))
+    position = arrays(position or Uniform()) if takes_position(spec.name) else None
+    return arrays(spec).build(position, Shape(FEATURES, 0, OUTCOMES, LENGTH), jax.random.key(0))
 
 
 @pytest.fixture(params=MODELS.values(), ids=list(MODELS), scope="module")
@@ -56,9 +88,10 @@ def whole(module, inputs):
     return jax.jit(lambda x: module(x, AT))(inputs)
 
 
-def test_no_logit_depends_on_a_later_token(module, inputs):
+def test_no_logit_depends_on_a_later_token(spec, module, inputs):
     """By gradients that are exactly zero, not small."""
-    jacobian = jax.jit(jax.jacrev(lambda x: module(x[None], AT)[0]))(inputs[0])  # [P, V, T, F]
+    differentiated = jax.jacfwd if spec.depth else jax.jacrev  # what iterates until it settles has no reverse mode
+    jacobian = jax.jit(differentiated(lambda x: module(x[None], AT)[0]))(inputs[0])  # [P, V, T, F]
     size_PT = np.abs(np.asarray(jacobian)).sum(axis=(1, 3))
     assert (size_PT[np.triu_indices(LENGTH, 1)] == 0).all()
     assert (size_PT[np.tril_indices(LENGTH)] > 0).all(), "and on every earlier one it does"
@@ -86,11 +119,12 @@ def test_taps_see_without_changing_and_intervene(spec, module, inputs, whole):
         return value
 
     jax.eval_shape(lambda x: module(x, at, tap=look), inputs)
-    depth = spec.layers * getattr(spec, "loops", 1)
+    depth = 1 if spec.name in ONE_DEPTH or spec.depth else spec.layers * getattr(spec, "loops", 1)
     assert [depth for depth, kind in calls if kind == "residual"] == list(range(depth))
     assert shapes[depth - 1, "residual"] == (2, 2, 8)
-    if spec.name in TAPS:
-        layers = [(i, kind) for i in range(depth) for kind in [*TAPS[spec.name], "residual"]]
+    if spec.name in TAPS or spec.depth:
+        kinds = ["iterations"] if spec.depth else TAPS[spec.name]
+        layers = [(i, kind) for i in range(depth) for kind in [*kinds, "residual"]]
         assert calls == [(0, "embedding"), *layers, (depth - 1, "logits")]
 
     def changed(x):
@@ -100,7 +134,7 @@ def test_taps_see_without_changing_and_intervene(spec, module, inputs, whole):
 
             return module(x, at, tap=flipped)
 
-        return [at_one(call) for call in calls if call[1] in ("embedding", "state", "residual", "logits")]
+        return [at_one(call) for call in calls if call[1] in CHANGED]
 
     for logits in jax.jit(changed)(inputs):  # in the first example of two
         assert not np.allclose(logits[0], whole[0, at], atol=1e-4)
@@ -126,7 +160,7 @@ def test_parameters_go_out_and_come_back(module, inputs, whole):
 
 
 def test_tokens_in_place_of_features(spec):
-    position = Uniform() if spec.heads else None
+    position = Uniform() if takes_position(spec.name) else None
     module = jax.eval_shape(lambda key: spec.build(position, Shape(0, 5, 4, 7), key), jax.random.key(0))
     assert parameters(module)["embedding"]["embedding"].shape == (5, 8)
 
@@ -213,7 +247,9 @@ def test_channels_remember_from_ten_tokens_to_a_thousand():
     np.testing.assert_allclose(np.exp(params["rate"]), np.broadcast_to([[1], [2]], (2, 128)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("spec", [Gru(layers=1, width=8), Ssm(layers=1, width=8, states=64), MODELS["mlp"]])
+@pytest.mark.parametrize(
+    "spec", [Gru(layers=1, width=8), Ssm(layers=1, width=8, states=64), MODELS["mlp"], MODELS["belief_content"]]
+)
 def test_memory_of_a_long_evaluation_is_linear_in_the_length(spec):
     def bytes_of(length):
         module, at = built(spec), np.asarray([length - 1])
@@ -275,17 +311,18 @@ def test_muon_turns_linear_maps_alone():
             for path, is_hidden in jax.tree_util.tree_leaves_with_path(hidden(parameters(built(MODELS[name]))))
             if is_hidden
         }
-        for name in ("gru", "ssm", "mlp", "looped")
+        for name in ("gru", "ssm", "mlp", "looped", "belief")
     }
     assert turned["gru"] == {"input.kernel", "recurrent.kernel"}
     ssms = ("enter", "gate", "rank", "delta", "write", "read", "leave")
     assert turned["ssm"] == {f"{name}.kernel" for name in ssms}
+    assert turned["belief"] == {"query.kernel", "value.kernel"}
     assert turned["mlp"] == {"linear.kernel", "up.kernel", "down.kernel"}
     attention = {f"attention.{name}.kernel" for name in ("query", "key", "value", "output")}
     assert turned["looped"] == attention | {"up.kernel", "down.kernel"}
 
 
-@pytest.mark.parametrize("model", ["gru", "lstm", "ssm", "mlp"])
+@pytest.mark.parametrize("model", ["gru", "lstm", "ssm", "mlp", "belief", "segments", "feedback"])
 def test_a_presets_position_is_left_out_and_a_typed_one_refused(model):
     for tunnel in ("hmm", "recall"):
         assert composed.study(f"model={model}", f"tunnel={tunnel}").position is None

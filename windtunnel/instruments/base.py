@@ -48,6 +48,13 @@ class Seen(NamedTuple):
         return sorted(self.taps.get("attention", {}))
 
 
+def no_attention(study: Study) -> str | None:
+    """Why taps see no attention of the study's model, or None."""
+    if study.position is None:
+        return f"model {study.model.name} has no attention"
+    return None if study.model.depth is None else f"model {study.model.name} with adaptive depth shows no attention"
+
+
 class Edit(NamedTuple):
     """An intervention on attention. Where `replace_LN` and `has_BP` are true, `rows_BPT` replace a head's attention at
     the scored tokens. The context of heads in `erase_LN` becomes zero. `shift_LBNTd` is added to the keys.

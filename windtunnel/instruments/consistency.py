@@ -21,7 +21,7 @@ import numpy as np
 
 from windtunnel.config import Study
 from windtunnel.information import js_bits
-from windtunnel.instruments.base import Json, Seen, Subject, visible
+from windtunnel.instruments.base import Json, Seen, Subject, no_attention, visible
 from windtunnel.instruments.causal import interventions
 from windtunnel.models.parameters import learned_prior
 from windtunnel.models.position import per_layer
@@ -32,8 +32,8 @@ BAYESIAN = 0.9  # the score from which on a head is called Bayesian
 
 
 def refusal(subject: Subject) -> str | None:
-    if not subject.study.model.heads:
-        return f"model {subject.study.model.name} has no attention"
+    if why := no_attention(subject.study):
+        return why
     if not subject.weighs_tokens:
         return f"the posterior of {subject.study.tunnel.name} is no weighing of tokens"
     return None

@@ -26,7 +26,7 @@ from jaxtyping import Array
 
 from windtunnel import records
 from windtunnel.config import Study
-from windtunnel.instruments.base import EXAMPLES, Build, Json, Subject, look, sequences, visible
+from windtunnel.instruments.base import EXAMPLES, Build, Json, Subject, look, no_attention, sequences, visible
 from windtunnel.losses import CROSS_ENTROPY
 from windtunnel.models.tap import Tap
 from windtunnel.train import measured
@@ -46,7 +46,7 @@ class Forces(NamedTuple):
 
 
 def refusal(subject: Subject) -> str | None:
-    return None if subject.study.model.heads else f"model {subject.study.model.name} has no attention"
+    return no_attention(subject.study)
 
 
 def measure(subject: Subject) -> Json:

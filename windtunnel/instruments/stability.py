@@ -18,7 +18,7 @@ import numpy as np
 
 from windtunnel import records
 from windtunnel.instruments import consistency
-from windtunnel.instruments.base import Json, Subject
+from windtunnel.instruments.base import Json, Subject, no_attention
 from windtunnel.instruments.fits import fit
 from windtunnel.instruments.repair import REPAIRS, far
 from windtunnel.models.position import Uniform, per_layer
@@ -51,7 +51,7 @@ def measure(subject: Subject) -> Json:
         "censored": result["censored"],
         "attention": None,
     }
-    if study.model.heads:
+    if no_attention(study) is None:
         record["attention"] = attention(subject, tolerance)
     return record
 

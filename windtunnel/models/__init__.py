@@ -3,13 +3,14 @@
 A spec's `build` makes the module. `parameters` and `with_parameters` (`parameters.py`) read and replace its parameters.
 """
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from jaxtyping import Array
+from pydantic import Field
 
 from windtunnel.models.parameters import parameters, with_parameters
 from windtunnel.models.position import AnyPosition
-from windtunnel.spec import Family, Size, spec
+from windtunnel.spec import Family, Knob, NonNegative, Size, spec
 
 
 class Shape(NamedTuple):
@@ -21,6 +22,16 @@ class Shape(NamedTuple):
     vocabulary: int
     outcomes: int
     length: int
+
+
+@spec
+class Depth:
+    """Iterate until the predictives settle: until the KL between two iterations is below `tolerance` (bits), at most so
+    often.
+    """
+
+    max_iterations: Annotated[int, Field(ge=1, lt=2**31), Knob] = 100
+    tolerance: NonNegative = 1e-4
 
 
 class Model:
@@ -42,7 +53,9 @@ class Model:
         raise NotImplementedError
 
     heads: int = 0  # of attention; a model without attention takes no position
+    positional: ClassVar[bool] = True  # whether one with attention takes a position; else it has its own
     softmax: str = "plain"  # of attention
+    depth: Depth | None = None  # iterates until predictives settle; else computes a fixed number of layers
 
     @property
     def weights(self) -> int:
@@ -61,7 +74,8 @@ class Model:
 @spec
 class Transformer(Model):
     """A pre-norm transformer of L layers, N heads, width D and an MLP of `hidden` units. The L layers are applied
-    `loops` times with the same weights, which adds depth without parameters.
+    `loops` times with the same weights, which adds depth without parameters. With `depth` they are applied until the
+    predictives settle, and trained with 1 … `loops` iterations.
 
     With a scalable `softmax`, the score of a query that sees n keys is multiplied by s ln n, s learned per head
     (Nakanishi 2025). `scalable_inside` multiplies the positional prior too; `scalable_outside` adds it afterwards.
@@ -74,6 +88,7 @@ class Transformer(Model):
     hidden: Size = 128
     loops: Size = 1
     softmax: Literal["plain", "scalable_outside", "scalable_inside"] = "plain"  # pyrefly: ignore[bad-override]
+    depth: Depth | None = None  # pyrefly: ignore[bad-override]
 
     @property
     def weights(self) -> int:
@@ -81,7 +96,7 @@ class Transformer(Model):
 
     @property
     def conflict(self) -> str | None:
-        return f"heads={self.heads}: must divide model.width={self.width}" if self.width % self.heads else None
+        return heads_conflict(self)
 
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
         from flax import nnx
@@ -178,16 +193,105 @@ class Mlp(Model):
         return Module(self, shape, nnx.Rngs(key))
 
 
-MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp)
+@spec
+class Belief(Model):
+    """Recurrent attention: N `chains` of beliefs over M `slots`, each token's posterior the next token's prior."""
+
+    name: Literal["belief"] = "belief"
+    width: Size = 64
+    chains: Size = 1
+    slots: Size = 8
+    transition: Literal["fixed", "content"] = "fixed"
+
+    @property
+    def layers(self) -> int:
+        return 1
+
+    @property
+    def conflict(self) -> str | None:
+        return f"chains={self.chains}: must divide model.width={self.width}" if self.width % self.chains else None
+
+    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
+        from flax import nnx
+
+        from windtunnel.models.belief import Belief as Module
+
+        return Module(self, shape, nnx.Rngs(key))
+
+
+@spec
+class Segments(Model):
+    """A transformer of L layers over segments of so many tokens, which hands on `memory` tokens from each to the
+    next.
+    """
+
+    name: Literal["segments"] = "segments"
+    layers: Size = 2
+    heads: Size = 2  # pyrefly: ignore[bad-override]
+    width: Size = 64
+    hidden: Size = 128
+    segment: Size = 8
+    memory: Size = 4
+    positional = False
+
+    @property
+    def conflict(self) -> str | None:
+        return heads_conflict(self)
+
+    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
+        from flax import nnx
+
+        from windtunnel.models.segments import Segments as Module
+
+        return Module(self, shape, nnx.Rngs(key))
+
+
+@spec
+class Feedback(Model):
+    """L layers whose keys and values come from the top states of the last `window` tokens. Computed token after token;
+    with `depth` all tokens at once until they settle, trained with 1 … `loops` iterations.
+    """
+
+    name: Literal["feedback"] = "feedback"
+    layers: Size = 2
+    heads: Size = 2  # pyrefly: ignore[bad-override]
+    width: Size = 64
+    hidden: Size = 128
+    window: Size = 4
+    loops: Size = 8
+    depth: Depth | None = None  # pyrefly: ignore[bad-override]
+    positional = False
+
+    @property
+    def conflict(self) -> str | None:
+        return heads_conflict(self)
+
+    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
+        from flax import nnx
+
+        from windtunnel.models.feedback import Feedback as Module
+
+        return Module(self, shape, nnx.Rngs(key))
+
+
+def heads_conflict(spec: Any) -> str | None:
+    return f"heads={spec.heads}: must divide model.width={spec.width}" if spec.width % spec.heads else None
+
+
+MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp, Belief, Segments, Feedback)
 AnyModel = Annotated[Model, MODELS]
 
 __all__ = [
     "MODELS",
     "AnyModel",
+    "Belief",
+    "Depth",
+    "Feedback",
     "Gru",
     "Lstm",
     "Mlp",
     "Model",
+    "Segments",
     "Shape",
     "Ssm",
     "Transformer",

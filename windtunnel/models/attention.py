@@ -21,8 +21,17 @@ class Attention(nnx.Module):
     The scalable softmax starts with s = 1 / ln T: at the end of a training sequence it then equals the plain one.
     """
 
-    def __init__(self, width: int, heads: int, position: Position, softmax: str, length: int, rngs: nnx.Rngs):
-        self.heads = heads
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        position: Position,
+        softmax: str,
+        length: int,
+        rngs: nnx.Rngs,
+        every: bool = False,
+    ):
+        self.heads, self.every = heads, every
         self.inside = softmax == "scalable_inside"
         self.position = nnx.data(position)
         self.learned = nnx.Dict(
@@ -61,7 +70,7 @@ class Attention(nnx.Module):
             return list(y.transpose(2, 0, 3, 1, 4))
 
         sharpness_N = None if self.sharpness is None else self.sharpness[...]
-        score = Score(self.position, learned, positions_T, sharpness_N, self.heads, self.inside)
+        score = Score(self.position, learned, positions_T, sharpness_N, self.heads, self.inside, self.every)
         if isinstance(rows_Q, np.ndarray) and len(rows_Q) == x_BTD.shape[1]:
             q, k, v = project(x_BTD, self.query, self.key, self.value)
         else:

@@ -103,7 +103,7 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score) -> tupl
     def chunk(queries: tuple[Array, Array]) -> tuple[Array, Array, Array, Array]:
         q, rows_C = queries
         visible = rows_C[-1] // CHUNK + 1
-        tail_NT = None if table_NT is None else log_tail(table_NT, rows_C, score)
+        tail_NT = None if table_NT is None or score.every else log_tail(table_NT, rows_C, score)
         norm_BNC = jnp.linalg.norm(q.astype(jnp.float32), axis=-1)
 
         def log_share_left(seen: Running) -> Array:

@@ -16,13 +16,14 @@ Rows = Array | np.ndarray  # indices of tokens; numpy where they are known at co
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["position", "learned", "positions_T", "sharpness_N"],
-    meta_fields=["heads", "inside"],
+    meta_fields=["heads", "inside", "every"],
 )
 @dataclass(frozen=True)
 class Score:
     """score_ij = f_i q_i·k_j/√d + g_i log p(position): f = g = 1 (plain), or with the scalable softmax of Nakanishi
     2025 f_i = s_h ln n_i, where query i sees n_i keys and s_h (`sharpness_N`) is learned per head. The prior is then
-    `inside` (g = f) or outside (g = 1).
+    `inside` (g = f) or outside (g = 1). With `every`, no key may be skipped, however little it weighs: what is skipped
+    depends on other queries too.
     """
 
     position: Position
@@ -31,6 +32,7 @@ class Score:
     sharpness_N: Array | None
     heads: int
     inside: bool
+    every: bool = False
 
     def sharpened(self, q_BNQd: Array, rows_Q: Rows) -> Array:
         """[B, N, Q, d]: f_i q_i, after which the content needs no further factor."""

@@ -13,7 +13,7 @@ from windtunnel.config import evaluate_id
 from windtunnel.errors import StudyFailed
 from windtunnel.evaluate import Predicted
 from windtunnel.example import example
-from windtunnel.judge import Case, Judge, attention_facts
+from windtunnel.judge import Case, Judge, attention_facts, iteration_curves, iteration_facts
 from windtunnel.load import read_parameters
 from windtunnel.losses import curve_names
 from windtunnel.progress import Display
@@ -300,6 +300,10 @@ class Driver:
             "kl_ratio_half": records.ratio_to_half(folder / "train.jsonl"),
             "attention": [attention_facts(reading, index) for reading in predicted.readings],
         }
+        if predicted.iterations is not None:
+            curves = iteration_curves(predicted.iterations, index)
+            records.write_curves(folder / "depth.npz", curves)
+            facts["depth"] = iteration_facts(curves)
         return case.close(folder, facts)
 
     def _noted(self, points: list[Point], what: str) -> list[Saved]:
