@@ -20,6 +20,7 @@ def kept(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "WORTH", 0.0)
     monkeypatch.setattr(cache, "key", cache.key.__wrapped__)  # tests/conftest.py replaces it
     monkeypatch.setattr(cache.Kept, "pruned", True)
+    monkeypatch.setattr(spec, "sources", {})  # plug-ins of tests that came before
     show = warnings.showwarning
 
     def again(setting=str(tmp_path / "programs")):

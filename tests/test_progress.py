@@ -25,8 +25,22 @@ def test_in_a_pipe_a_line_now_and_then(monkeypatch):
             bar.show(1, "position=bam (2 studies)", 20, [0.5, 0.25])
     lines = out.getvalue().splitlines()
     assert 3 <= len(lines) <= 6, "not one for every call"
-    assert lines[-1].startswith("200/400 steps · pack 1/2 · position=bam (2 studies) · KL 0.5 0.25 bits · ")
+    assert lines[-1].startswith("180/400 steps · pack 1/2 · position=bam (2 studies) · KL 0.5 0.25 bits · ")
     assert lines[-1].endswith(" s left")
+
+
+def test_time_left_is_said_once_it_is_known(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    bar, out = display(monkeypatch, terminal=False)
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    with bar:
+        for seconds, steps in ((60, 0), (0, 100), (1, 1), (9, 49), (50, 0), (1, 50)):  # compiling, resumed, …
+            now += seconds
+            bar.show(1, "", steps)
+    ends = [line.split(" · ")[-1] for line in out.getvalue().splitlines()]
+    assert [end for end in ends if end.endswith("left")] == ["50 s left", "300 s left", "122 s left"]
+    assert len(ends) == 6, "nothing before the first steps, and nothing in the second after them"
 
 
 def test_in_a_terminal_every_pack_has_its_line_and_keeps_its_kl(monkeypatch):

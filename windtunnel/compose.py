@@ -49,8 +49,11 @@ def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
     """
     from omegaconf import OmegaConf
 
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    plain.pop("hydra", None)
+    def resolved(key: Any) -> Any:
+        value = "???" if OmegaConf.is_missing(config, key) else config[key]
+        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+    plain: Any = {key: resolved(key) for key in config if key != "hydra"}  # which holds a hundred interpolations
     if isinstance(plain.get("plugins"), list):  # else the door says what is wrong
         plain["plugins"] = list(dict.fromkeys([*plain["plugins"], *_taken_out(plain)]))
         load(map(str, plain["plugins"]))

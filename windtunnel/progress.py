@@ -7,12 +7,13 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 PIPED_WIDTH = 240  # columns; in a pipe, rich would assume 80 and truncate tables
 SECONDS = 10.0  # between plain lines
+KNOWN = 5.0  # seconds of steps after which it is known how long the rest takes
 MOST_PACKS = 8  # the most packs with a line of their own
 FEW = 5  # the most studies whose KL is shown one by one
 
@@ -46,15 +47,13 @@ class Display:
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TextColumn("steps ·"),
-                TimeRemainingColumn(),
-                TextColumn("left"),
+                TextColumn("steps{task.fields[left]}"),
                 console=self.console,
                 expand=True,
             )
-            self.task = self.bar.add_task("", total=total)
+            self.task = self.bar.add_task("", total=total, left="")
             self.live = Live(get_renderable=self._drawn, console=self.console, transient=True, refresh_per_second=4)
-        self.began = time.monotonic()
+        self.first: tuple[float, int] | None = None  # when the first steps were done, and how many these were
 
     def __enter__(self) -> "Display":
         if self.live:
@@ -76,16 +75,26 @@ class Display:
         """Add `steps` finished model-steps. `what` describes the pack's activity, `kl_bits` is the KL of its
         studies.
         """
+        now = time.monotonic()
         self.done += steps
+        if self.first is None and steps:
+            self.first = now, self.done
         kl = self.lines.get(pack, ("", ""))[1] if kl_bits is None else spread(kl_bits)
         self.lines[pack] = what, kl
         if self.live:
-            self.bar.update(self.task, completed=self.done, description=f"pack {pack} of {self.packs}")
-        elif time.monotonic() - self.last_line >= SECONDS:
-            self.last_line = time.monotonic()
-            left = (self.last_line - self.began) * (self.total - self.done) / self.done if self.done else None
+            text = f"pack {pack} of {self.packs}"
+            self.bar.update(self.task, completed=self.done, description=text, left=self._left(now))
+        elif now - self.last_line >= SECONDS:
+            self.last_line = now
             line = f"pack {pack}/{self.packs} · {what}" + (f" · KL {kl} bits" if kl else "")
-            self.say(f"{self.done}/{self.total} steps · {line}" + ("" if left is None else f" · {left:.0f} s left"))
+            self.say(f"{self.done}/{self.total} steps · {line}{self._left(now)}")
+
+    def _left(self, now: float) -> str:
+        """` · 35 s left`, at the rate since the first steps; nothing until that is a rate of some seconds."""
+        if self.first is None or now - self.first[0] < KNOWN or self.done == self.first[1]:
+            return ""
+        began, before = self.first
+        return f" · {(now - began) * (self.total - self.done) / (self.done - before):.0f} s left"
 
     def _drawn(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))

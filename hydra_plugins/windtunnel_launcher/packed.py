@@ -9,7 +9,10 @@ from hydra.plugins.launcher import Launcher
 
 class PackedLauncher(Launcher):
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        from windtunnel.sweep.composing import compose_faster
+
         self.loader, self.config = hydra_context.config_loader, config
+        compose_faster(self.loader)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from windtunnel.sweep.launcher import launch
