@@ -33,7 +33,7 @@ SWEEPS = {
     "pool": ["-m", "tunnel=urn", "tunnel.pool=7,9", *THIN],
 }  # fmt: skip
 CLOCK = {"train_seconds", "compile_seconds", "tokens_per_second", "versions", "git", "commands", "process", "time",
-         "steady_seconds", "compilations"}  # fmt: skip
+         "steady_seconds", "compilations", "found_compiled"}  # fmt: skip
 
 
 def main() -> None:

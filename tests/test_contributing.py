@@ -101,11 +101,14 @@ def test_the_instrument_looks_into_what_it_makes_sense_for(here, studies):
     assert spread["linear"] == {"skipped": "model linear has no attention"}
 
 
-def test_a_study_comes_back_without_a_flag(here, studies):
-    """From its record alone: the position's class, and the model that was judged."""
-    assert "cauchy" not in config.names(config.AnyPosition)
+def test_a_study_comes_back_and_its_code_only_where_it_is_trusted(here, studies):
+    """The position's class, and the model that was judged; from the record alone, nothing."""
     folder = studies["transformer"]
-    study, _, params = windtunnel.load(folder)
+    for named in ([], ["cauchy.py"]):
+        with pytest.raises(BadInput, match=r"needs the code of a plug-in; to run it, name it too: plugins=.*--trust$"):
+            windtunnel.load(folder, named)
+    assert "cauchy" not in config.names(config.AnyPosition)
+    study, _, params = windtunnel.load(folder, trust=True)
     assert study.position.name == "cauchy" and study.train.terms["activity"].kinds == ("residual",)
     exact = exact_program(study.problem)
     log_q = jax.jit(evaluate.predict)(study, params, jnp.arange(study.evaluate.examples)).log_predictive
@@ -118,7 +121,7 @@ def test_a_study_comes_back_without_a_flag(here, studies):
 
 def test_forces_are_those_of_cross_entropy_whatever_other_terms_want_to_see(here, studies):
     """Only traced: a term that looked for what it wants would find nothing."""
-    study, _, params = windtunnel.load(studies["transformer"])
+    study, _, params = windtunnel.load(studies["transformer"], trust=True)
     force = jax.eval_shape(lambda params: dynamics.forces(study, params, 2, train.model), params)
     assert force.scores[0].shape == (2, 2, 6, 6)
 

@@ -174,7 +174,7 @@ def test_the_record_the_verdict_and_the_answer(tmp_path):
     for point, (kl, tempered) in zip(points, [(0.001, 0.001), (0.1, 0.001), (0.1, 0.1)], strict=True):
         path = root / point.id / "result.json"
         numbers = {"recovered_kl_bits": kl, "recovered_kl_bits_tempered": tempered, "recovered_beta": 1.5}
-        records.write_json(path, records.read_json(path) | numbers)
+        records.write_sealed(path, records.read_json(path) | numbers)
     table, numbers = summary(root)
     assert [str(column.header) for column in table.columns][:5] == [
         "tunnel.prior.beta", "seeds", "KL in range", "learned β", "scale"]  # fmt: skip

@@ -6,6 +6,7 @@ its first lines.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,16 +14,18 @@ from typing import Any
 __version__ = "0.1.0"
 
 
-def load(folder: str | Path) -> tuple[Any, Any, Any]:
+def load(folder: str | Path, plugins: Sequence[str] = (), trust: bool = False) -> tuple[Any, Any, Any]:
     """(study, model, params) of a finished study, for notebooks.
 
-    `model(params, inputs, tokens, tap=…)` gives logits [B, P, V] at these tokens; see `models/tap.py` for taps.
+    `model(params, inputs, tokens, tap=…)` gives logits [B, P, V] at these tokens; see `models/tap.py` for taps. If
+    parts of the study come from plug-ins, name these too: they are code, which a record alone does not get run. `trust`
+    runs whatever the record names.
     """
     from windtunnel.canary import check_compiler
     from windtunnel.load import load
 
     check_compiler()
-    return load(Path(folder))
+    return load(Path(folder), plugins, trust)
 
 
 def problem(*overrides: str) -> Any:

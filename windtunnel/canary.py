@@ -4,6 +4,7 @@ jaxlib 0.10.2 computes wrong results on a CPU for a common expression where the 
 every oracle and every model with a leading axis of 1. Nothing downstream could notice: numbers stay plausible.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
+from windtunnel import home
 from windtunnel.errors import BadInput
 
 # (T, H, d) of Σ_d x[1, T, 1, d] h[1, 1, H, d]: each is off by more than 5 under jaxlib 0.10.2, whatever the processor.
@@ -100,8 +102,7 @@ def compiled(pairs: Pairs) -> list[np.ndarray]:
 
 def _file(key: dict[str, Any]) -> Path:
     """One file for each key. `RuntimeError` where there is no home."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return folder / "windtunnel" / f"compiler-{hashlib.sha256(_text(key).encode()).hexdigest()[:16]}.json"
+    return home.folder() / f"compiler-{hashlib.sha256(_text(key).encode()).hexdigest()[:16]}.json"
 
 
 def _text(key: dict[str, Any]) -> str:
@@ -116,12 +117,5 @@ def _remembered(key: dict[str, Any]) -> bool:
 
 
 def _remember(key: dict[str, Any]) -> None:
-    """Written beside and moved: tasks of a job array may come here at once."""
-    try:
-        path = _file(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}")
-        beside.write_text(_text(key))
-        beside.replace(path)
-    except (OSError, RuntimeError):
-        pass
+    with contextlib.suppress(RuntimeError):
+        home.keep(_file(key), _text(key).encode())

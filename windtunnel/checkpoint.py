@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from windtunnel.errors import BadInput, CannotWrite
+from windtunnel.records.door import Damaged, digest
 
 ROOM = 2**17  # bytes for the metadata of the arrays
 _WHY = re.compile(r"[^:]*(?= \[os_error_code)")
@@ -50,20 +51,54 @@ def save(folder: Path, tree: Any) -> None:
 def load(folder: Path, like: Any) -> Any:
     """The tree in `folder`, as numpy arrays; `like` has its structure, shapes and types.
 
-    Raises `BadInput` if the saved tree has another structure, because another version of windtunnel saved it.
+    Raises `BadInput` if the saved tree has another structure, because another version of windtunnel saved it, and
+    `Damaged` if it cannot be read or holds other shapes.
     """
     _settle(folder)
     abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
     try:
+        if not _whole(folder):
+            raise Damaged(folder, "it is not whole" if folder.exists() else "it is not there")
         with _quiet() as ocp:
-            return ocp.load_pytree(folder.absolute(), abstract)
-    except ValueError as error:
+            tree = ocp.load_pytree(folder.absolute(), abstract)
+    except Damaged:
+        raise
+    except Exception as error:  # whatever orbax and tensorstore say of what they cannot read
         if "structures do not match" not in str(error):
-            raise
+            raise Damaged(folder, f"it cannot be read ({type(error).__name__})") from None
         raise BadInput(
             f"{folder}: saved by another version of windtunnel; remove it and what it trained starts again, or go on "
             "with that version"
         ) from None
+    if jax.tree.map(lambda leaf: (np.shape(leaf), leaf.dtype), tree) != jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), like
+    ):
+        raise Damaged(folder, "its arrays have other shapes than those of its study")
+    return tree
+
+
+def fingerprint(tree: Any) -> str:
+    """A hash of all numbers of a tree."""
+    return digest(b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)))
+
+
+def check(folder: Path) -> None:
+    """Refuse a folder in which a checkpoint could be saved and not be read back, before anything trains. Tensorstore
+    reads some letters of a path in ways of its own, so paths with unusual ones are tried.
+    """
+    if re.fullmatch(r"[\w./=+~, -]*", str(folder.absolute()), re.ASCII):
+        return
+    trial = folder / f".checkpoint-{os.getpid()}"
+    try:
+        save(trial, {"x": np.ones(2, np.float32)})
+        load(trial, {"x": np.zeros(2, np.float32)})
+    except (Damaged, CannotWrite):
+        raise BadInput(
+            f"runs={folder}: a checkpoint that is saved there cannot be read back; give a path of letters, digits and "
+            ". _ / = + , -"
+        ) from None
+    finally:
+        remove(trial)
 
 
 def exists(folder: Path) -> bool:

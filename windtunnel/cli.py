@@ -33,6 +33,8 @@ windtunnel verify recall                                    is this oracle exact
 OWN = {"--dry-run": "dry_run", "--fail-fast": "fail_fast", "--force": "force"}
 FORMATS = ("rich", "csv", "md", "latex", "parquet")  # of tables
 
+TRUST = "run the code of every plug-in that the records name (else name it: plugins=FILE)"
+
 # Flags that are passed on to Hydra.
 FLAGS = frozenset("-m --multirun -c --cfg -i --info --resolve -p --package -cd --config-dir --hydra-help".split())
 
@@ -43,6 +45,9 @@ ENDS = (BadInput, CannotWrite, StudyFailed)  # the expected errors, the gravest 
 
 def main() -> None:
     """`windtunnel COMMAND …`"""
+    # Before JAX is imported: else XLA says, in two long lines for every program that is found compiled, that no
+    # processor has "features" which are hints to the compiler. Errors come as exceptions; what is fatal is still said.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         dispatch(sys.argv[1:])
     except BadInput as error:
@@ -83,7 +88,10 @@ def dispatch(arguments: list[str]) -> None:
     sub.add_argument("words", nargs="+", metavar="KEY=VALUE", help="name=, and seed=, runs=, plugins=")
     sub = commands.add_parser("evaluate", help="judge finished studies again, with other evaluate settings")
     sub.add_argument("folder", type=Path)
-    sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="fields of `evaluate`, as in reach=500")
+    sub.add_argument(
+        "settings", nargs="*", metavar="KEY=VALUE", help="fields of `evaluate`, as in reach=500; plugins=FILE"
+    )
+    sub.add_argument("--trust", action="store_true", help=TRUST)
     sub = commands.add_parser("table", help="the table of a sweep or the verdict of a study")
     sub.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     sub.add_argument("--by", metavar="KEY,…", help="what to group by, instead of everything that was swept")
@@ -95,7 +103,8 @@ def dispatch(arguments: list[str]) -> None:
     sub = commands.add_parser("probe", help="what happens inside finished studies, each number beside its null")
     sub.add_argument("folder", type=Path)
     every = f"or a plug-in's file; none: all of {', '.join(INSTRUMENTS)}"
-    sub.add_argument("instruments", nargs="*", metavar="INSTRUMENT", help=every)
+    sub.add_argument("instruments", nargs="*", metavar="INSTRUMENT", help=f"{every}; plugins=FILE")
+    sub.add_argument("--trust", action="store_true", help=TRUST)
     sub = commands.add_parser("report", help="one HTML page of a sweep, with its figures as SVG and PDF")
     sub.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     sub = commands.add_parser("verify", help="let tunnels prove their exact posterior against brute force")
@@ -104,9 +113,11 @@ def dispatch(arguments: list[str]) -> None:
     sub.add_argument("--config-dir", type=Path, metavar="DIR", help="a folder of your own, as for run")
     options = parser.parse_args(arguments)
     if options.command in COMPUTING:
+        from windtunnel.cache import keep_compiled
         from windtunnel.canary import check_compiler
 
         check_compiler()
+        keep_compiled()
     if options.command == "export":
         from windtunnel.external.commands import export
 
@@ -118,7 +129,7 @@ def dispatch(arguments: list[str]) -> None:
     elif options.command == "evaluate":
         from windtunnel.sweep.run import evaluate
 
-        evaluate(options.folder, options.settings)
+        evaluate(options.folder, options.settings, options.trust)
     elif options.command == "table":
         from windtunnel.report.tables import show
 
@@ -130,7 +141,7 @@ def dispatch(arguments: list[str]) -> None:
     elif options.command == "probe":
         from windtunnel.report.probe import probe
 
-        probe(options.folder, options.instruments)
+        probe(options.folder, options.instruments, options.trust)
     elif options.command == "report":
         from windtunnel.report.page import report
 

@@ -1,7 +1,21 @@
 """Compiled functions, and the time that compiling them took."""
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
+
+from windtunnel import cache
+
+
+class Cost(NamedTuple):
+    """Programs that were compiled, programs that were found compiled, and the seconds that both took."""
+
+    compilations: int = 0
+    found: int = 0
+    seconds: float = 0.0
+
+    def plus(self, other: "Cost", sign: int = 1) -> "Cost":
+        compilations, found, seconds = other
+        return Cost(self.compilations + sign * compilations, self.found + sign * found, self.seconds + sign * seconds)
 
 
 class Compiled:
@@ -9,19 +23,25 @@ class Compiled:
 
     def __init__(self) -> None:
         self.functions: dict[Any, Any] = {}
-        self.seconds = 0.0
-        self._reported = 0, 0.0
+        self.cost = self._reported = Cost()
 
     def get(self, name: Any, function: Any, *arguments: Any) -> Any:
-        """The jitted `function`, compiled at the first call."""
+        """The jitted `function`, compiled at the first call, or found as it was compiled in another run."""
         if name not in self.functions:
-            began = time.perf_counter()
-            self.functions[name] = function.lower(*arguments).compile()
-            self.seconds += time.perf_counter() - began
+            began, found, key = time.perf_counter(), cache.Kept.found, cache.key(name, function, arguments)
+            program = cache.load(key)
+            was_found = program is not None
+            if program is None:
+                program = function.lower(*arguments).compile()
+                was_found = cache.Kept.found > found
+                if not was_found and time.perf_counter() - began > cache.WORTH:
+                    cache.store(key, program)  # not what JAX had kept: XLA loses parts of a program at the second time
+            self.functions[name] = program
+            own = Cost(not was_found, was_found, time.perf_counter() - began)
+            self.cost = self.cost.plus(own)
         return self.functions[name]
 
-    def take(self) -> tuple[int, float]:
-        """The number of compilations, and the seconds they took, since the last call."""
-        count, seconds = self._reported
-        self._reported = len(self.functions), self.seconds
-        return len(self.functions) - count, self.seconds - seconds
+    def take(self) -> Cost:
+        """What there was to compile since the last call."""
+        since, self._reported = self.cost.plus(self._reported, -1), self.cost
+        return since

@@ -11,6 +11,7 @@ import pydantic.dataclasses
 from pydantic import Field
 
 from windtunnel import trackers
+from windtunnel.cache import DEFAULT
 from windtunnel.errors import BadInput, no_such
 from windtunnel.losses import AnyTerm
 from windtunnel.models import AnyModel
@@ -107,7 +108,7 @@ class Settings:
     probe: Probe = Probe()
     distributed: bool = False
     tracker: Literal["tensorboard", "trackio", "wandb"] | None = None
-    compilation_cache: str | None = None
+    compilation_cache: str | None = DEFAULT
     twin: Literal["half"] | None = None
     fail_fast: bool = False
     force: bool = False

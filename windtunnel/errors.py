@@ -9,7 +9,7 @@ class BadInput(ValueError):
 
 
 class StudyFailed(Exception):
-    """A study of the run failed; its record says how (exit code 1)."""
+    """A study of the run failed, or its record is damaged; what was printed says how (exit code 1)."""
 
 
 class CannotWrite(Exception):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from windtunnel.compiled import Compiled
 from windtunnel.config import Study
 from windtunnel.models.parameters import learned_prior
 from windtunnel.models.position import per_layer
@@ -20,14 +21,16 @@ OBSERVATIONS = 16  # at most, so that a person can read them
 LAGS = 64  # the points of the curves of priors, evenly spaced in the logarithm of the lag
 
 
-def example(study: Study, params: Any) -> dict[str, np.ndarray]:
+def example(study: Study, params: Any, compiled: Compiled | None = None) -> dict[str, np.ndarray]:
     """The arrays of `example.npz`, with T tokens, P observations and L layers of N heads.
 
     `words` [T], labels of the tokens for people; `at` [P], the tokens at which predictions are made; `outcome` [P];
     `predictive_exact` and `predictive` [P, V], probabilities; `posterior` [P, T], if hypotheses are tokens; `attention`
     [L, N, P, T], if the model has any; and the priors over lags (`lag_curves`), if the data have one.
     """
-    inputs, outcome, predictions = jax.tree.map(np.asarray, _look(arrays(study), params))
+    asked = arrays(study), params
+    look = (compiled or Compiled()).get(("example", jax.tree.structure(asked)), _look, *asked)
+    inputs, outcome, predictions = jax.tree.map(np.asarray, look(*asked))
     return {
         "words": np.asarray(study.tunnel.words(inputs)),
         "at": study.tunnel.scored(len(outcome)),

@@ -83,15 +83,14 @@ class Case:
         numbers, curves = verdict(self.problem, self.judge.exact(self.problem), self.log_q_BPV, more)
         evaluate = self.problem.evaluate
         (folder / "error.txt").unlink(missing_ok=True)
-        records.write_curves(folder / "curves.npz", curves)
         settings = {
-            "schema": records.SCHEMA,
+            "curves": records.write_curves(folder / "curves.npz", curves),
             "evaluate": plain(evaluate),
             "evaluate_id": evaluate_id(self.problem),
             "reach": evaluate.reach,
         }
         result = {**numbers, **facts}
-        records.write_json(folder / "result.json", {**settings, **result})
+        records.write_sealed(folder / "result.json", {**settings, **result})
         return result
 
 

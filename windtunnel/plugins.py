@@ -39,8 +39,26 @@ def load(names: Iterable[str] = ()) -> list[ModuleType]:
     return [_load(name) for name in names]
 
 
+def permitted(where: Path, wanted: Iterable[str], named: Iterable[str], trust: bool | None = None) -> list[str]:
+    """The plug-ins to load for a record that wants some. A plug-in is code, and a record may come from anybody: what it
+    wants is loaded only if the user names it too, and then from where the user says; or, with `trust` (None: there is
+    no such flag), from where the record says. What is loaded already, or installed, was the user's choice before.
+    """
+    named = list(named)
+    files = {Path(name).name for name in named}
+    missing = [name for name in wanted if Path(name).name not in files and _source(name) not in loaded]
+    if missing and not trust:
+        more = "" if trust is None else ", or trust every plug-in that these records name: --trust"
+        raise BadInput(f"{where}: needs the code of a plug-in; to run it, name it too: plugins={missing[0]}{more}")
+    return [*named, *missing]
+
+
+def _source(name: str) -> str:
+    return str(Path(name).resolve()) if name.endswith(".py") else name
+
+
 def _load(name: str) -> ModuleType:
-    source = str(Path(name).resolve()) if name.endswith(".py") else name
+    source = _source(name)
     if source not in loaded:
         module = _import(name, source)
         register(name, module)

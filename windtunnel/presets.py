@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from windtunnel import text
+
 GROUPS = ("tunnel", "prior", "model", "position", "train", "term", "sweep")
 ADDED = ("term", "sweep")  # chosen by `+term=NAME`: the default configuration has none
 
@@ -20,5 +22,5 @@ def choices(group: str, beside: Path | None = None) -> dict[str, str]:
 
 def head(path: Path) -> str:
     """The first comment of a file, other than Hydra's `@package`."""
-    lines = path.read_text().splitlines()
+    lines = text.read(path).splitlines()
     return next((line.lstrip("# ") for line in lines if line.startswith("#") and "@package" not in line), "")

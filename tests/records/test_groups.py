@@ -45,8 +45,7 @@ def test_studies_that_were_run_one_by_one_are_told_apart_by_what_differs(tmp_pat
     for noise, seed in ((0.1, "0"), (0.1, "1"), (0.2, "0")):
         fixed = {"tunnel": {"name": "recall", "noise": noise}, "seed": int(seed)}
         folder = tmp_path / study(tmp_path, {"n": str(noise), "seed": seed}, kl(1.0)[0], fixed)
-        record = records.read_json(folder / "study.json")
-        records.write_json(folder / "study.json", {**record, "overrides": {}})
+        records.write_sealed(folder / "study.json", {**records.read_study(folder), "overrides": {}})
     assert [(group.key, len(group.rows)) for group in gather([tmp_path])] == [
         ({"tunnel.noise": "0.1"}, 2),
         ({"tunnel.noise": "0.2"}, 1),

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.report.made import write_result, write_study
 from windtunnel import records
 from windtunnel.errors import BadInput
 
@@ -39,14 +40,16 @@ def test_status_follows_the_files(tmp_path):
     assert records.status(tmp_path) == "waiting"
     (tmp_path / "error.txt").write_text("the loss was not finite")
     assert records.status(tmp_path) == "failed"
-    (tmp_path / "result.json").write_text("{}")
+    write_result(tmp_path)
+    assert records.status(tmp_path) == "damaged", "there is a verdict, and nothing says on what"
+    write_study(tmp_path)
     assert records.status(tmp_path) == "done"
 
 
 def test_a_study_that_has_not_begun_is_listed_under_what_was_swept(tmp_path):
     points = [{"study_id": name, "overrides": {"prior": name}} for name in ("begun", "waiting")]
     records.write_json(tmp_path / "sweep.json", {"points": points})
-    records.write_json(tmp_path / "begun/study.json", {"overrides": {"prior": "begun"}, "facts": {}})
+    write_study(tmp_path / "begun", {"prior": "begun"})
     assert [(row["prior"], row["status"]) for row in records.rows(tmp_path)] == [
         ("begun", "waiting"),
         ("waiting", "waiting"),
@@ -61,7 +64,7 @@ def test_a_folder_without_records_is_bad_input(tmp_path):
 def test_results_have_a_column_for_every_swept_override(tmp_path):
     for value in ("0.1", "0.2"):
         folder = tmp_path / f"study-{value}"
-        records.write_json(folder / "study.json", {"overrides": {"position.beta": value}, "facts": {"noise": 0.1}})
+        write_study(folder, {"position.beta": value}, facts={"noise": 0.1})
     text = records.write_results(tmp_path).read_text().splitlines()
     assert text[0] == ",".join([*records.COLUMNS, "position.beta"])
     assert text[1].startswith("study-0.1,") and ",waiting," in text[1] and text[1].endswith(",0.1")

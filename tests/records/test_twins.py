@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.report.made import write_result, write_study
 from windtunnel import records
 from windtunnel.records.groups import gather
 from windtunnel.records.twins import undertrained
@@ -30,11 +31,8 @@ def test_twins_are_in_results_and_not_in_tables(tmp_path):
     points = []
     for steps, kl, given in ((200, 0.01, {"seed": "0"}), (100, 0.1, {"seed": "0", "twin": "half"})):
         name = f"steps{steps}"
-        study = {"tunnel": {"name": "recall"}, "seed": 0, "train": {"steps": steps}}
-        facts = {"tunnel": "recall", "seed": 0, "horizon": 8, "steps": steps}
-        records.write_json(tmp_path / name / "study.json", {"study": study, "overrides": given, "facts": facts})
-        result = {"schema": records.SCHEMA, "evaluate": {}, "kl_bits": kl, "verdict": "fails in range"}
-        records.write_json(tmp_path / name / "result.json", result)
+        write_study(tmp_path / name, given, study={"train": {"steps": steps}}, facts={"steps": steps})
+        write_result(tmp_path / name, kl_bits=kl, verdict="fails in range")
         points.append({"study_id": name, "overrides": given})
     records.write_json(tmp_path / "sweep.json", {"points": points, "packs": [], "fixed": {}})
     assert [row["undertrained"] for row in records.rows(tmp_path)] == [True, None]
@@ -42,13 +40,18 @@ def test_twins_are_in_results_and_not_in_tables(tmp_path):
     assert len(group.rows) == 1 and group.verdict == "fails in range; undertrained"
 
 
-def test_records_of_another_schema_say_what_to_run(tmp_path):
-    from windtunnel.errors import BadInput
-
+@pytest.mark.parametrize(
+    ("old", "what"),
+    [
+        ({}, "a record of schema 1, and this version reads 3; make it again: windtunnel run +sweep=smoke"),
+        ({"schema": 2}, "a record of schema 2, and this version reads 3; judge it again: windtunnel evaluate "),
+    ],
+)
+def test_records_of_another_schema_say_what_to_run(tmp_path, old, what):
     study = {"study": {}, "overrides": {}, "facts": {}}
-    records.write_json(tmp_path / "old" / "study.json", study)
-    records.write_json(tmp_path / "old" / "result.json", {"kl_bits": 0.1})
+    records.write_json(tmp_path / "old" / "study.json", {**study, **old})
+    records.write_json(tmp_path / "old" / "result.json", {"kl_bits": 0.1, **old})
     points = [{"study_id": "old", "overrides": {}}]
     records.write_json(tmp_path / "sweep.json", {"points": points, "commands": ["windtunnel run +sweep=smoke"]})
-    with pytest.raises(BadInput, match=r"old: a record of schema 1, .*make it again: windtunnel run \+sweep=smoke"):
-        records.rows(tmp_path)
+    (row,) = records.rows(tmp_path)
+    assert row["status"] == "damaged" and what in row["damage"]

@@ -162,7 +162,10 @@ def test_a_study_has_one_too(root):
 def test_the_command_of_records_that_do_not_say_one(tmp_path):
     root = sweep(tmp_path / "a", {"bam": kl(1.0, 2.0), "rope": kl(1.0, 2.0)})
     text = command(root, [], records.read_json(root / "sweep.json"))
-    assert text == "windtunnel run -m tunnel=recall tunnel.noise=0.1 train.steps=100 position=bam,rope seed=0,1"
+    assert text == (
+        "windtunnel run -m tunnel=recall model=transformer tunnel.noise=0.1 train.steps=100 evaluate.tolerance=0.01 "
+        "evaluate.reach=4.0 position=bam,rope seed=0,1"
+    )
 
 
 def test_geometry_is_read_where_it_was_probed_and_not_believed_to_be_whole(root):

@@ -12,6 +12,7 @@ import pytest
 
 from tests import commanded
 from tests.composed import TINY, tiny
+from tests.report.made import write_result, write_study
 from tests.sweep.commands import command, same, until, windtunnel
 from windtunnel import records
 from windtunnel.errors import BadInput
@@ -70,7 +71,8 @@ def test_status_says_what_the_queue_says(tmp_path, monkeypatch):
     root, names = tmp_path / "sweep", ("waits", "starts", "ended", "done")
     points = [{"study_id": name, "overrides": {}} for name in names]
     records.write_json(root / "sweep.json", {"points": points, "packs": [], "fixed": {}})
-    records.write(root / "done/result.json", "{}")
+    write_study(root / "done")
+    write_result(root / "done")
     records.write(root / "slurm/7_2_0_log.out", "")
     jobs.add(root, [jobs.Job("6", "slurm/6_0_log.out", ["waits", "ended"])])
     jobs.add(root, [jobs.Job(f"7_{n}", f"slurm/7_{n}_0_log.out", [name]) for n, name in enumerate(names)])

@@ -68,7 +68,7 @@ def judge(folder: Path, file: Path, words: list[str]) -> None:
     out.print(table)
     out.print(facts, markup=False)
     taken = {"log_q": "log-probabilities (nats)", "logits": "logits, and normalised"}[kind]
-    if records.read_json(where / "result.json")["open"]:
+    if records.read_result(where)["open"]:
         out.print("open: a file cannot grow; export more sequences, as in evaluate.examples=512", markup=False)
     out.print(f"took {taken}; record in {where}", markup=False)
 

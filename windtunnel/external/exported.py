@@ -13,6 +13,7 @@ import numpy as np
 from windtunnel import __version__, config, records
 from windtunnel.errors import BadInput
 from windtunnel.external.posed import Evaluation, Posed
+from windtunnel.plugins import permitted
 from windtunnel.spec import plain
 
 SCHEMA = 1
@@ -116,12 +117,12 @@ def fingerprint(evaluation: Evaluation) -> str:
 def read(folder: Path, plugins: tuple[str, ...] = ()) -> Posed:
     """The problem in a folder. Its plug-ins run code, so they must be named here too."""
     path = folder / "problem.json"
+    if not path.exists():
+        raise BadInput(f"{folder}: holds no problem.json; `windtunnel export … to={folder}` writes one")
     try:
         about = records.read_json(path)
         schema = about["schema"]
-    except FileNotFoundError:
-        raise BadInput(f"{folder}: holds no problem.json; `windtunnel export … to={folder}` writes one") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (records.Damaged, KeyError):
         raise BadInput(f"{path}: cannot be read; export the problem again") from None
     if schema != SCHEMA:
         raise BadInput(f"{path}: has schema {schema}, and this version reads {SCHEMA}; export the problem again")
@@ -129,11 +130,7 @@ def read(folder: Path, plugins: tuple[str, ...] = ()) -> Posed:
     wrong = [key for key, kind in kinds.items() if not isinstance(about.get(key), kind)]
     if wrong:
         raise BadInput(f"{path}: {wrong[0]}: missing, or no {kinds[wrong[0]].__name__}; export the problem again")
-    named = {Path(name).name for name in plugins}  # the file may lie elsewhere than where the problem was exported
-    unnamed = [name for name in about["plugins"] if Path(name).name not in named]
-    if unnamed:
-        raise BadInput(f"{path}: needs the code of a plug-in; to run it, name it too: plugins={unnamed[0]}")
-    problem = config.problem(about["problem"], plugins)
+    problem = config.problem(about["problem"], permitted(path, map(str, about["plugins"]), plugins))
     if about["id"] != problem.id:
         raise BadInput(f"{path}: its id is {about['id']}, and that of its problem {problem.id}; export it again")
     posed = Posed(problem, about["batch"])

@@ -151,9 +151,9 @@ def record(
     study = {"tunnel": asked["tunnel"], "train": {"horizon": problem.horizon}, "evaluate": asked["evaluate"],
              "model": {"name": name}, "seed": seed}  # fmt: skip
     facts = {**facts_of_problem(problem), "position": None, "model": name, "seed": seed}
-    content = {"schema": records.SCHEMA, "external": given.kind, "study": study, "overrides": {"model": name}}
+    content = {"external": given.kind, "study": study, "overrides": {"model": name}}
     content |= {"plugins": posed.plugins}
-    records.write_json(folder / "study.json", {**content, "facts": facts, **environment()})
+    records.write_sealed(folder / "study.json", {**content, "facts": facts, **environment()})
     more: dict[str, Any] = {}
     if given.other_mass is not None:
         other = _other(given, log_q.shape[:2], where)

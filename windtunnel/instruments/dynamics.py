@@ -14,7 +14,6 @@ with −Σ_i α_ij u_i. The null is the law of another sequence (`shuffled`).
 If the study was probed in training (`probe.every`), `timing` says when each number settled.
 """
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from windtunnel import records
 from windtunnel.config import Study
 from windtunnel.instruments.base import EXAMPLES, Build, Json, Subject, look, sequences, visible
 from windtunnel.losses import CROSS_ENTROPY
@@ -179,7 +179,7 @@ def timing(folder: Path | None) -> Json | None:
     path = None if folder is None else folder / "probe.jsonl"
     if path is None or not path.exists():
         return None
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = records.read_lines(path, records.STEP)
     if len(rows) < 5:
         return None
     step, settled = [row["step"] for row in rows], {}

@@ -40,7 +40,11 @@ class Series:
             if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(own_params)):
                 continue
             path = folder / "probe.jsonl"
-            before = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() and done else []
+            try:
+                before = records.read_lines(path, records.STEP) if path.exists() and done else []
+            except records.Damaged:
+                records.set_aside(path)
+                before = []
             rows = [*(row for row in before if row["step"] < done), {"step": done, **row(Subject(study, own_params))}]
             records.write(path, "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in rows))
 

@@ -41,7 +41,7 @@ def measure(subject: Subject) -> Json:
     """
     assert subject.folder is not None  # checked by `refusal`
     study, curves = subject.study, records.read_curves(subject.folder / "curves.npz")
-    result = records.read_json(subject.folder / "result.json")
+    result = records.read_result(subject.folder)
     past = curves["first"] > study.horizon
     x = np.sqrt(curves["first"] * curves["last"].astype(float)) / study.horizon
     tolerance = study.evaluate.tolerance

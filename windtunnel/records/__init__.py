@@ -2,22 +2,43 @@
 
 `<runs>/<sweep or single>/<study-id>/` holds `study.json`, `train.jsonl`, `curves.npz`, `checkpoint/` and
 `result.json`, which is written last: its presence means done. A failed study has `error.txt` instead.
-`results.csv` at the root is derived from the records and never appended to.
+`results.csv` at the root is derived from the records and never appended to. `door.py` reads what is written here.
 """
 
-import contextlib
 import csv
 import io
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from windtunnel.errors import BadInput, CannotWrite
+from windtunnel.records import shapes
+from windtunnel.records.door import (
+    SCHEMA,
+    Damaged,
+    Json,
+    Older,
+    Record,
+    digest,
+    read,
+    read_curves,
+    read_json,
+    read_learning_curve,
+    read_lines,
+    read_result,
+    read_study,
+    sealed,
+)
+from windtunnel.records.shapes import STEP
 from windtunnel.records.twins import undertrained
+
+__all__ = ["SCHEMA", "STEP", "Damaged", "Json", "Older", "Record", "digest", "read", "read_curves", "read_json",
+           "read_learning_curve", "read_lines", "read_result", "read_study"]  # fmt: skip
 
 COLUMNS = """study_id tunnel hypotheses noise prior position model supervision seed horizon reach kl_bits kl_bits_se
 kl_bits_past headroom_bits_past js_bits tv entropy_gap_bits impossible_mass critical_length extrapolation_ratio
@@ -27,9 +48,7 @@ compile_seconds tokens_per_second verdict status recovered_scale recovered_beta 
 recovered_kl_bits_tempered softmax other_mass""".split()
 
 LINES = 200  # of a learning curve
-SCHEMA = 2  # of records: 1 had two states of bins, and ids in which defaults counted
-
-Json = dict[str, Any]
+AWAY = ".damaged"  # the end of the name under which what is damaged is kept
 
 
 def writable(folder: Path, key: str = "runs") -> None:
@@ -63,19 +82,26 @@ def write_json(path: Path, content: Json) -> None:
     write(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Json:
-    return json.loads(path.read_text())
+def write_sealed(path: Path, content: Json) -> None:
+    """Write a `study.json` or `result.json`, with its schema, the name of its study and a seal."""
+    write_json(path, sealed({"schema": SCHEMA, **content, "study_id": path.resolve().parent.name}))
 
 
-def write_curves(path: Path, curves: dict[str, np.ndarray]) -> None:
+def write_curves(path: Path, curves: dict[str, np.ndarray]) -> str:
+    """Write arrays; returns the digest of the file."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **curves)
     write(path, buffer.getvalue())
+    return digest(buffer.getvalue())
 
 
-def read_curves(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        return dict(file)
+def set_aside(*paths: Path) -> None:
+    """Take what is damaged out of the way, and keep it beside under another name."""
+    for path in paths:
+        if path.exists():
+            other = path.with_name(path.name + AWAY)
+            shutil.rmtree(other, ignore_errors=True) if other.is_dir() else other.unlink(missing_ok=True)
+            path.rename(other)
 
 
 def learning_curve(curves: dict[str, np.ndarray], steps: int, after: int = 0) -> list[Json]:
@@ -98,19 +124,14 @@ def write_learning_curve(path: Path, curves: dict[str, np.ndarray]) -> None:
     write(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def read_learning_curve(path: Path) -> dict[str, np.ndarray]:
-    """{name: [rows]} of a `train.jsonl`; NaN where a number was not finite."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return {name: np.asarray([np.nan if row[name] is None else row[name] for row in rows], float) for name in rows[0]}
-
-
 def ratio_to_half(path: Path) -> float | None:
     """KL at the end of training over KL at half of the steps, each a mean over a twentieth of the steps. None where
-    there is no learning curve. Well below 1, training was still going somewhere.
+    there is no learning curve that can be read. Well below 1, training was still going somewhere.
     """
-    if not path.exists():
+    try:
+        curve = read_learning_curve(path)
+    except Damaged:
         return None
-    curve = read_learning_curve(path)
     step, kl_bits = curve["step"], curve["kl_bits"]
 
     def before(end: float) -> float:
@@ -123,78 +144,111 @@ def ratio_to_half(path: Path) -> float | None:
 
 def studies(root: Path) -> list[Path]:
     """The study folders of a root, in the order of `sweep.json` if there is one. A study's own folder is a root too."""
-    if (root / "study.json").exists():
+    if is_study(root):
         return [root]
-    if (root / "sweep.json").exists():
-        return [root / point["study_id"] for point in read_json(root / "sweep.json")["points"]]
-    folders = sorted(path.parent for path in root.glob("*/study.json")) if root.is_dir() else []
+    if known := sweep(root):
+        return [root / point["study_id"] for point in known["points"]]
+    folders = begun(root)
     if not folders:
         raise BadInput(f"{root}: no records here; give a folder that `windtunnel run` wrote")
     return folders
 
 
+def is_study(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("study.json", "result.json"))
+
+
+def begun(root: Path) -> list[Path]:
+    """The study folders that there are."""
+    return sorted({path.parent for name in ("study", "result") for path in root.glob(f"*/{name}.json")})
+
+
+def sweep(root: Path) -> Json | None:
+    """`sweep.json`; None where there is none. Where it is damaged, what the studies themselves say of the sweep, with
+    the reason under `damage`.
+    """
+    path = root / "sweep.json"
+    if not path.exists():
+        return None
+    try:
+        known = read_json(path, shapes.SWEEP)
+        odd = [name for point in known["points"] if Path(name := point["study_id"]).name != name or len(name) > 200]
+        if odd:
+            raise Damaged(path, f"points: {odd[0][:40]!r} is no name of a study")
+        return {"fixed": {}, **known}
+    except Damaged as error:
+        whole = {folder.name: study for folder in begun(root) if (study := read(folder).study)}
+        flat = [flatten(study["study"]) for study in whole.values()]
+        fixed = (
+            {key: value for key, value in flat[0].items() if all(value == of.get(key, ...) for of in flat)}
+            if flat
+            else {}
+        )
+        points = [{"study_id": name, "overrides": study["overrides"]} for name, study in whole.items()]
+        return {"points": points, "fixed": fixed, "damage": f"{path.name}: {error.why}"}
+
+
 def overrides(root: Path) -> dict[str, dict[str, str]]:
     """{study_id: {swept key: value}}; in a sweep also for studies that have not begun."""
-    if (root / "sweep.json").exists():
-        return {point["study_id"]: point["overrides"] for point in read_json(root / "sweep.json")["points"]}
-    begun = [folder for folder in studies(root) if (folder / "study.json").exists()]
-    return {folder.name: read_json(folder / "study.json")["overrides"] for folder in begun}
+    if not is_study(root) and (known := sweep(root)):
+        return {point["study_id"]: point["overrides"] for point in known["points"]}
+    return {folder.name: study["overrides"] for folder in studies(root) if (study := read(folder).study)}
 
 
 def status(folder: Path) -> str:
-    """`done`, `failed` or `waiting`."""
-    return "done" if (folder / "result.json").exists() else "failed" if (folder / "error.txt").exists() else "waiting"
+    """`done`, `failed`, `waiting` or `damaged`."""
+    return read(folder).state
 
 
 def notes(root: Path) -> list[Json]:
-    """The notes of all packs that train or were interrupted."""
+    """The notes of all packs that train or were interrupted, but for those that cannot be read."""
     contents = []
     for path in sorted((root / "packs").glob("*.json")):
-        with contextlib.suppress(FileNotFoundError):  # another process may just have removed it
-            contents.append(read_json(path))
+        if note := read_note(path):
+            contents.append(note)
     return contents
+
+
+def read_note(path: Path) -> Json | None:
+    """The note of a pack. None where there is none (another process may just have removed it), or it is damaged: a
+    note is only for people, and for which studies make a pack.
+    """
+    try:
+        return read_json(path, shapes.NOTE)
+    except Damaged:
+        return None
 
 
 def row(folder: Path) -> Json:
     """One study as a row: every field by its dotted key, its facts, its swept overrides, its verdict. What is not known
-    yet is missing.
+    yet is missing; of a damaged record all is, but for its `damage`.
     """
-    state = status(folder)
-    fields: Json = {"study_id": folder.name, "status": state}
-    if (folder / "study.json").exists():
-        record = read_json(folder / "study.json")  # what was swept goes by the name that was typed
-        study = record.get("study", {})
-        fields = {**flatten(study), **record["facts"], **record["overrides"], **fields}
-        fields |= {"study": study, "overrides": record["overrides"]}
-        fields |= {"external": record["external"]} if "external" in record else {}
-    if state == "done":
-        result = read_json(folder / "result.json")
-        if result.get("schema", 1) != SCHEMA:
-            raise BadInput(f"{folder}: {older(folder, result)}")
-        fields |= result
-    return fields
-
-
-def older(folder: Path, record: Json) -> str:
-    """What to say of a record that another version left, and what to run."""
-    commands = []
-    if (folder.parent / "sweep.json").exists():
-        commands = read_json(folder.parent / "sweep.json").get("commands", [])
-    again = commands[-1] if commands else "windtunnel run …"
-    return f"a record of schema {record.get('schema', 1)}, and this version reads {SCHEMA}; make it again: {again}"
+    record = read(folder)
+    fields: Json = {"study_id": folder.resolve().name, "status": record.state}
+    if record.state == "damaged":
+        return {**fields, "damage": record.why}
+    if record.study is not None:  # what was swept goes by the name that was typed
+        study, swept = record.study["study"], record.study["overrides"]
+        fields = {**flatten(study), **record.study["facts"], **swept, **fields, "study": study, "overrides": swept}
+        fields |= {"external": record.study["external"]} if "external" in record.study else {}
+    return {**fields, **(record.result or {})}
 
 
 def rows(root: Path) -> list[Json]:
     """All studies of a root. A study that has not begun has the fields that its sweep fixes or sweeps."""
     swept, shared = overrides(root), fixed(root)
     names = {key.removesuffix(".name").removeprefix("tunnel."): shared[key] for key in shared if key.endswith(".name")}
-    table = [{**shared, **names, **swept.get(folder.name, {}), **row(folder)} for folder in studies(root)]
+    table = []
+    for folder in studies(root):
+        typed = swept.get(folder.resolve().name, {})
+        table.append({**shared, **names, **typed, "overrides": typed, **row(folder)})
     return [{**row, "undertrained": undertrained(row, table)} for row in table]
 
 
 def fixed(root: Path) -> Json:
     """What all studies of a sweep share, by dotted keys; empty where there is no sweep."""
-    return read_json(root / "sweep.json").get("fixed", {}) if (root / "sweep.json").exists() else {}
+    known = None if is_study(root) else sweep(root)
+    return known["fixed"] if known else {}
 
 
 def flatten(tree: Any, prefix: str = "") -> Json:

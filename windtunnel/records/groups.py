@@ -99,8 +99,8 @@ def _asked(row: Row) -> Row:
 
 def _differing(roots: tuple[Path, ...]) -> list[str]:
     """Of studies that were run one by one: the names and fields in which they differ, but for how they are judged."""
-    rows = [row for root in roots for row in records.rows(root)]
-    fields = [key for key in rows[0] if "." in key and all(key in row for row in rows)]
+    rows = [row for root in roots for row in records.rows(root) if row["status"] != "damaged"]
+    fields = [key for key in rows[0] if "." in key and all(key in row for row in rows)] if rows else []
     chosen = [key for key in fields if not key.endswith(".name") and not key.startswith("evaluate.")]
     return [key for key in [*NAMES, *chosen] if len({value(row, key) for row in rows}) > 1]
 

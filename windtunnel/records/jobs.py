@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from windtunnel import records
+from windtunnel.records.shapes import JOBS
 
 FOLDER = "slurm"
 SECONDS = 2.0  # how long `status` waits for the controller's answer
@@ -23,7 +24,10 @@ class Job(NamedTuple):
 
 def submitted(root: Path) -> list[Job]:
     path = root / FOLDER / "jobs.json"
-    return [Job(**job) for job in records.read_json(path)["jobs"]] if path.exists() else []
+    if not path.exists():
+        return []
+    jobs = records.read_json(path, JOBS)["jobs"]
+    return [Job(job["id"], job["log"], job["studies"]) for job in jobs]
 
 
 def add(root: Path, jobs: list[Job]) -> None:

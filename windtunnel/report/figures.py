@@ -1,5 +1,6 @@
 """Curves over positions and steps: KL past the horizon, learning, convergence. They are drawn from records alone."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,18 +89,20 @@ def _draw_kl(root: Path, groups: list[Group], figure: Any, wide: bool) -> None:
 
 
 def learning_picture(root: Path, groups: list[Group]) -> Picture | None:
-    done = [
-        group
+    learned = {
+        group.name: [
+            readable(records.read_learning_curve, root / row["study_id"] / "train.jsonl") for row in group.done
+        ]
         for group in drawable(groups)
-        if all((root / row["study_id"] / "train.jsonl").exists() for row in group.done)
-    ]
+    }
+    done = [group for group in drawable(groups) if all(learned[group.name])]
     if not done:
         return None
 
     def draw(figure: Any, wide: bool) -> None:
         axes = figure.subplots()
         for index, group in enumerate(done):
-            read = [records.read_learning_curve(root / row["study_id"] / "train.jsonl") for row in group.done]
+            read = [curve for curve in learned[group.name] if curve]
             steps = min((curve["step"] for curve in read), key=len)
             style = look(index)
             every = max(1, len(steps) // 6)
@@ -160,6 +163,14 @@ def drawable(groups: list[Group]) -> list[Group]:
 
 def curves(root: Path, row: dict[str, Any]) -> Curves:
     return records.read_curves(root / row["study_id"] / "curves.npz")
+
+
+def readable(reader: Callable[[Path], Any], path: Path) -> Any:
+    """What a file holds; None where there is none or it is damaged, which the page says (`page.unreadable`)."""
+    try:
+        return reader(path) if path.exists() else None
+    except records.Damaged:
+        return None
 
 
 def middle(read: Curves) -> np.ndarray:

@@ -97,16 +97,16 @@ def frame(grid: Grid) -> dict[str, list[Any]]:
     """Columns for programs: keys, counts, every metric with its interval, verdict."""
     rows = []
     for group in grid.groups:
-        failed = group.missing.get("failed", 0)
-        counts = {"studies": len(group.rows), "done": len(group.done), "failed": failed}
-        counts["waiting"] = len(group.rows) - len(group.done) - failed
+        missing = {state: group.missing.get(state, 0) for state in ("failed", "waiting", "damaged")}
+        damaged = missing.pop("damaged")
+        counts = {"studies": len(group.rows), "done": len(group.done), **missing}
         row: dict[str, Any] = {**group.key, **counts}
         for column in grid.columns:
             if column.metric:
                 row |= numbers(group, column.metric)
                 if better(column.metric):
                     row[f"{column.metric}_best"] = any(group is winner for winner in grid.best(column))
-        rows.append(row | {"verdict": group.verdict})
+        rows.append(row | {"verdict": group.verdict, "damaged": damaged})
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from windtunnel import records
 from windtunnel.records.groups import Group
-from windtunnel.report.figures import drawable
+from windtunnel.report.figures import drawable, readable
 from windtunnel.report.style import FAINT, INK, SOFT, Picture, look
 
 NULLS = {"untrained": "s", "shuffled": "D"}
@@ -16,7 +16,7 @@ NULLS = {"untrained": "s", "shuffled": "D"}
 def probes(root: Path, group: Group) -> list[dict[str, Any]]:
     """The probe records of the group, for the studies that have one."""
     paths = [root / row["study_id"] / "probe.json" for row in group.done]
-    return [records.read_json(path) for path in paths if path.exists()]
+    return [probe for path in paths if (probe := readable(records.read_json, path))]
 
 
 def geometry_picture(root: Path, groups: list[Group]) -> Picture | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from windtunnel import records
 from windtunnel.records.groups import Group, Row
-from windtunnel.report.figures import Curves, drawable, mark_horizon, plain_ticks
+from windtunnel.report.figures import Curves, drawable, mark_horizon, plain_ticks, readable
 from windtunnel.report.style import COLOURS, INK, MARKERS, SOFT, Picture, look
 
 PANELS = 6  # heads in a picture, at most; the last layers come first
@@ -18,7 +18,7 @@ BELOW = 24  # bits: the range of the axis below the top of the priors
 
 def example(root: Path, row: Row) -> Curves:
     path = root / row["study_id"] / "example.npz"
-    return records.read_curves(path) if path.exists() else {}
+    return readable(records.read_curves, path) or {}
 
 
 def priors_picture(root: Path, groups: list[Group]) -> Picture | None:

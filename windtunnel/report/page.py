@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from windtunnel import __version__, records
+from windtunnel import __version__, records, text
 from windtunnel.progress import console
 from windtunnel.records.groups import Group, gather, swept_keys
 from windtunnel.report import formats
@@ -32,7 +32,7 @@ def report(folders: list[Path]) -> None:
 
 def write(root: Path) -> list[Path]:
     """Write the page and the figures; return their paths, the page first."""
-    if (root / "study.json").exists():  # a single study: a group of one
+    if records.is_study(root):  # a single study: a group of one
         groups, swept = [Group({"study": root.name}, records.rows(root))], []
         parent = root.parent
     else:
@@ -70,7 +70,7 @@ def render(
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["whole"] = whole
-    sweep = records.read_json(root / "sweep.json") if (root / "sweep.json").exists() else {}
+    sweep = {} if records.is_study(root) else records.sweep(root) or {}
     rows = [row for group in groups for row in group.rows]
     drawn = {"main": [], "more": [], "attention": []}
     for picture, section in illustrations:
@@ -106,7 +106,7 @@ def question(name: str) -> str | None:
     from windtunnel.presets import folder
 
     path = folder() / "sweep" / f"{name}.yaml"
-    asked = re.search(r"^question: (.*)$", path.read_text(), re.M) if path.exists() else None
+    asked = re.search(r"^question: (.*)$", text.read(path), re.M) if path.exists() else None
     return asked[1] if asked else None
 
 
@@ -136,8 +136,10 @@ def absent(root: Path, groups: list[Group], illustrations: list[tuple[Picture, s
     for group in groups:
         for row in group.rows:
             if row["status"] == "failed":
-                why = (root / row["study_id"] / "error.txt").read_text().splitlines()
-                remarks.append(f"{row['study_id']} failed: {why[0] if why else 'no reason given'}")
+                remarks.append(f"{row['study_id']} failed: {records.read(root / row['study_id']).why}")
+            if row["status"] == "damaged":
+                remarks.append(f"{row['study_id']} is damaged: {row['damage']}")
+            remarks += [f"left out: {error}" for error in unreadable(root, row)]
     waiting = sum(group.missing.get("waiting", 0) for group in groups)
     if waiting:
         remarks.append(f"{waiting} of {sum(len(group.rows) for group in groups)} studies are not done yet")
@@ -150,6 +152,21 @@ def absent(root: Path, groups: list[Group], illustrations: list[tuple[Picture, s
         "geometry": f"no key geometry: windtunnel probe {root}",
     }
     return remarks + [text for name, text in hints.items() if name not in names]
+
+
+def unreadable(root: Path, row: dict[str, Any]) -> list[records.Damaged]:
+    """The files of a finished study that pictures would be drawn from, and that are damaged."""
+    readers = {"train.jsonl": records.read_learning_curve, "example.npz": records.read_curves}
+    readers["probe.json"] = records.read_json
+    errors = []
+    for name, reader in readers.items():
+        path = root / row["study_id"] / name
+        if row["status"] == "done" and path.exists():
+            try:
+                reader(path)
+            except records.Damaged as error:
+                errors.append(error)
+    return errors
 
 
 def table(content: Grid) -> dict[str, Any]:
@@ -176,8 +193,8 @@ def study(root: Path, parent: Path, row: dict[str, Any], swept: list[str]) -> di
 
 def _fields(parent: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The resolved study of a single record."""
-    path = parent / rows[0]["study_id"] / "study.json"
-    return records.flatten(records.read_json(path)["study"]) if path.exists() else {}
+    record = records.read(parent / rows[0]["study_id"]).study
+    return records.flatten(record["study"]) if record else {}
 
 
 def command(root: Path, groups: list[Group], sweep: dict[str, Any]) -> str:
@@ -208,8 +225,7 @@ def provenance(parent: Path, rows: list[dict[str, Any]]) -> list[tuple[str, str]
     """Versions, devices and revisions of the code, with every value where studies differ; and the training time."""
     values_of: dict[str, dict[str, None]] = {}
     for row in rows:
-        path = parent / row["study_id"] / "study.json"
-        record = records.read_json(path) if path.exists() else {}
+        record = records.read(parent / row["study_id"]).study or {}
         facts = {**record.get("versions", {}), "revision": record.get("git")}
         if device := record.get("device"):
             facts["device"] = f"{device.get('count')} × {device.get('kind')} ({device.get('platform')})"

@@ -2,12 +2,13 @@
 `probe.json`.
 """
 
+import sys
 from pathlib import Path
 
 from rich.table import Table
 
 from windtunnel import checkpoint, plugins, records
-from windtunnel.errors import BadInput, no_such
+from windtunnel.errors import BadInput, StudyFailed, no_such
 from windtunnel.instruments import INSTRUMENTS, instrument
 from windtunnel.instruments.base import Json, Subject, finite
 from windtunnel.load import load
@@ -17,8 +18,12 @@ from windtunnel.records.statistics import mean_interval
 from windtunnel.report.numbers import number
 
 
-def probe(folder: Path, names: list[str]) -> None:
-    """Probe every finished study of a folder. An instrument that does not apply to a study prints why, in one line."""
+def probe(folder: Path, words: list[str], trust: bool = False) -> None:
+    """Probe every finished study of a folder. An instrument that does not apply to a study prints why, in one line. The
+    words are instruments, and plug-ins that studies may come from, as `plugins=FILE`.
+    """
+    plugs = [name for word in words if word.startswith("plugins=") for name in _listed(word)]
+    names = [word for word in words if not word.startswith("plugins=")]
     names = [plugins.instrument(name) if name.endswith(".py") else name for name in names] or list(INSTRUMENTS)
     for name in names:
         if name not in INSTRUMENTS:
@@ -29,19 +34,35 @@ def probe(folder: Path, names: list[str]) -> None:
     if not trained:
         raise BadInput(f"{folder}: holds no trained study; run it first")
     out = console()
-    for study_folder in trained:
+    damaged = []
+    for study_folder in list(trained):
         out.print(study_folder.name, markup=False, style="bold")
-        study, _, params = load(study_folder)
-        record = look_into(Subject(study, params, study_folder), names)
+        try:
+            study, _, params = load(study_folder, plugs, trust)
+            record = look_into(Subject(study, params, study_folder), names)
+        except records.Damaged as error:
+            trained.remove(study_folder)
+            damaged.append(error)
+            out.print(f"  {error}", markup=False)
+            continue
         write(study_folder, record)
         for name, measured in record.items():
             for line in [measured["skipped"]] if "skipped" in measured else instrument(name).lines(measured):
                 out.print(f"  {name}: {line}", markup=False)
     if len(trained) > 1:
-        for table in summaries(folder, names):
+        for table in summaries(folder, names, {study_folder.name for study_folder in trained}):
             out.print(table)
+    if not trained:
+        raise damaged[0]
     more = f" and {len(trained) - 1} more" if len(trained) > 1 else ""
     out.print(f"records in {trained[0] / 'probe.json'}{more}", markup=False)
+    if damaged:
+        raise StudyFailed
+
+
+def _listed(word: str) -> list[str]:
+    """The names in `plugins=a.py,b.py`, or in `plugins=[a.py,b.py]`."""
+    return [name for name in word.partition("=")[2].strip("[]").split(",") if name]
 
 
 def look_into(subject: Subject, names: list[str]) -> dict[str, Json]:
@@ -56,13 +77,19 @@ def look_into(subject: Subject, names: list[str]) -> dict[str, Json]:
 def write(folder: Path, record: dict[str, Json]) -> None:
     """Update `probe.json`: the records of instruments that did not run this time are kept."""
     path = folder / "probe.json"
-    before = records.read_json(path) if path.exists() else {}
+    try:
+        before = records.read_json(path) if path.exists() else {}
+    except records.Damaged as error:
+        records.set_aside(path)
+        print(f"windtunnel: {error}; kept as {path.name}{records.AWAY}", file=sys.stderr)
+        before = {}
     records.write_json(path, {**before, **record})
 
 
-def summaries(root: Path, names: list[str]) -> list[Table]:
+def summaries(root: Path, names: list[str], probed: set[str]) -> list[Table]:
     """One table per instrument: its headlines for each group of seeds, mean over seeds [95 % interval]."""
-    done = [group for group in groups(records.rows(root), swept_keys(root)) if group.done]
+    rows = [row for row in records.rows(root) if row["study_id"] in probed]
+    done = [group for group in groups(rows, swept_keys(root)) if group.done]
     tables = []
     for name in names:
         headlines = {row["study_id"]: headline(root / row["study_id"], name) for group in done for row in group.done}
@@ -84,8 +111,7 @@ def summaries(root: Path, names: list[str]) -> list[Table]:
 
 def headline(folder: Path, name: str) -> dict[str, float | None]:
     """The main numbers of one instrument on one study; empty if it did not run or did not apply."""
-    path = folder / "probe.json"
-    record = records.read_json(path).get(name, {"skipped": ""}) if path.exists() else {"skipped": ""}
+    record = records.read_json(folder / "probe.json").get(name, {"skipped": ""})
     return {} if "skipped" in record else instrument(name).headline(record)
 
 

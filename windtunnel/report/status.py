@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from windtunnel import records
@@ -14,9 +15,9 @@ from windtunnel.errors import BadInput
 from windtunnel.progress import console
 from windtunnel.records import jobs
 from windtunnel.records.claims import held
-from windtunnel.report.tables import number
+from windtunnel.report.numbers import number
 
-STATES = ("done", "running", "queued", "failed", "cut off", "waiting")
+STATES = ("done", "running", "queued", "failed", "damaged", "cut off", "waiting")
 MOST_VALUES = 8  # the most values of a swept key in a line
 
 
@@ -48,13 +49,14 @@ def standings(root: Path) -> list[Standing]:
 
 
 def _state(folder: Path, note: dict[str, Any] | None, claimed: bool) -> tuple[str, str]:
-    state = records.status(folder)
+    record = records.read(folder)
+    state = record.state
     if claimed and state != "done":
         return "running", _progress(note)
     if state == "done":
         return "done", ""
-    if state == "failed":
-        return "failed", (folder / "error.txt").read_text().splitlines()[0]
+    if state in ("failed", "damaged"):
+        return state, record.why
     if (folder / "checkpoint").exists():
         return "cut off", "trained, not yet judged"
     if note and note["saved"]:
@@ -124,10 +126,12 @@ def effort(root: Path) -> str | None:
     seconds = sum(note["steady_seconds"] for note in notes)
     steps = sum(note["step"] * len(note["studies"]) for note in notes)
     compilations = sum(note["compilations"] for note in notes)
+    found = sum(note.get("found_compiled", 0) for note in notes)
     compiling = sum(note["compile_seconds"] for note in notes)
+    kept = f" and {found} programs found compiled" if found else ""
     packs = "1 pack" if len(notes) == 1 else f"{len(notes)} packs"
     return (
-        f"{packs}, {compilations} compilations in {compiling:.3g} s, {seconds:.3g} s of steps: "
+        f"{packs}, {compilations} compilations{kept} in {compiling:.3g} s, {seconds:.3g} s of steps: "
         f"{steps / seconds:.3g} model-steps/s"
     )
 
@@ -135,37 +139,50 @@ def effort(root: Path) -> str | None:
 def show(root: Path) -> None:
     """Print the progress of a study, of a sweep, or of every sweep of a runs folder."""
     out = console()
-    sweeps = _sweeps(root)
-    if sweeps != [root]:
+    inside = sweeps(root)
+    if inside != [root]:
         table = Table(*("sweep", *STATES), box=box.SIMPLE_HEAD, pad_edge=False)
-        for sweep in sweeps:
+        for sweep in inside:
             studies = standings(sweep)
-            table.add_row(sweep.name, *(str(sum(study.state == state for study in studies) or "") for state in STATES))
+            table.add_row(
+                escape(sweep.name), *(str(sum(study.state == state for study in studies) or "") for state in STATES)
+            )
         out.print(table)
         return
     studies = standings(root)
     out.print(f"{root}: {counts(studies)}", markup=False)
+    for line in remarks(root):
+        out.print(line, markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in ("", "studies", "which", "why"):
         table.add_column(name, justify="right" if name == "studies" else "left", overflow="fold", no_wrap=not name)
     for (state, why), group in groupby(sorted(studies, key=_order), lambda study: (study.state, study.why)):
         members = list(group)
-        table.add_row(state, str(len(members)), which(members), why)
+        table.add_row(state, str(len(members)), escape(which(members)), escape(why))
     out.print(table)
     if spent := effort(root):
         out.print(spent, markup=False)
+
+
+def remarks(root: Path) -> list[str]:
+    """What of a sweep's own files is damaged; none of them is needed to know how its studies stand."""
+    if records.is_study(root):
+        return []
+    lines = [f"damaged, {known['damage']}"] if (known := records.sweep(root)) and "damage" in known else []
+    packs = [path for path in sorted((root / "packs").glob("*.json")) if path.exists() and not records.read_note(path)]
+    return lines + [f"damaged, packs/{path.name}: the note of a pack" for path in packs]
 
 
 def _order(study: Standing) -> tuple[int, str]:
     return STATES.index(study.state), study.why
 
 
-def _sweeps(root: Path) -> list[Path]:
+def sweeps(root: Path) -> list[Path]:
     """The sweeps of a runs folder; for a sweep or a study, the folder itself."""
-    if (root / "study.json").exists() or (root / "sweep.json").exists() or any(root.glob("*/study.json")):
+    if records.is_study(root) or (root / "sweep.json").exists() or records.begun(root):
         return [root]
     inside = {path.parent for path in root.glob("*/sweep.json")} | {
-        path.parents[1] for path in root.glob("*/*/study.json")
+        path.parents[1] for name in ("study", "result") for path in root.glob(f"*/*/{name}.json")
     }
     if not inside:
         raise BadInput(f"{root}: no records here; give a folder that `windtunnel run` wrote")

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from windtunnel import presets, records
-from windtunnel.errors import BadInput
+from windtunnel.errors import BadInput, StudyFailed
 from windtunnel.progress import console
 from windtunnel.records.groups import Group, better, gather, swept_keys
 from windtunnel.report import formats
@@ -94,9 +94,21 @@ def show(
     compare: str | None = None,
 ) -> None:
     """Print the table of one or more sweeps, or the verdict of a study."""
-    if len(folders) == 1 and (folders[0] / "study.json").exists() and not (by or metric or compare) and form == "rich":
-        return _show_study(folders[0])
-    shown_grid = grid(", ".join(map(str, folders)), gather(folders, _split(by)), swept_keys(*folders), _split(metric))
+    names, metrics = _split("by", by), _split("metric", metric)
+    if len(folders) == 1 and not (by or metric or compare) and form == "rich":
+        from windtunnel.report import status
+
+        if records.is_study(folders[0]):
+            return _show_study(folders[0])
+        if status.sweeps(folders[0]) != [folders[0]]:
+            return status.show(folders[0])
+    gathered = gather(folders, names)
+    every = [row for group in gathered for row in group.rows]
+    damaged = [row for row in every if row["status"] == "damaged"]
+    if len(damaged) == len(every):
+        raise BadInput(complaints(damaged)[0])
+    shown_grid = grid(", ".join(map(str, folders)), gathered, swept_keys(*folders), metrics)
+    comparisons = compared(shown_grid, compare) if compare is not None else []
     if form == "parquet":
         if sys.stdout.isatty():
             raise BadInput("--format=parquet: is for programs; send it to a file, as in > table.parquet")
@@ -110,14 +122,31 @@ def show(
         out.print(answer(shown_grid.groups), markup=False)
     else:
         print({"csv": formats.comma_separated, "md": formats.markdown, "latex": formats.latex}[form](shown_grid))
-    if compare:
-        for line in compared(shown_grid, compare):
-            print(line, file=sys.stdout if form == "rich" else sys.stderr)
+    for line in comparisons:
+        print(line, file=sys.stdout if form == "rich" else sys.stderr)
+    if damaged:
+        sys.stdout.flush()
+        for line in complaints(damaged):
+            print(f"windtunnel: {line}", file=sys.stderr)
+        raise StudyFailed
+
+
+def complaints(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each reason why rows are damaged, with the studies that it holds for."""
+    reasons = dict.fromkeys(row["damage"] for row in rows)
+    alike = {reason: [row["study_id"] for row in rows if row["damage"] == reason] for reason in reasons}
+    return [
+        f"{ids[0]}{f' and {len(ids) - 1} more' if len(ids) > 1 else ''}: damaged, {reason}"
+        for reason, ids in alike.items()
+    ]
 
 
 def _show_study(folder: Path) -> None:
-    if records.status(folder) != "done":
-        raise BadInput(f"{folder}: {records.status(folder)}, so there is no verdict yet")
+    record = records.read(folder)
+    if record.state == "damaged":
+        raise BadInput(f"{folder}: damaged, {record.why}")
+    if record.state != "done":
+        raise BadInput(f"{folder}: {record.state}, so there is no verdict yet")
     out = console()
     table, facts = verdict(folder)
     out.print(table)
@@ -147,8 +176,13 @@ def differences(folders: list[Path]) -> list[str]:
     ]
 
 
-def _split(names: str | None) -> list[str] | None:
-    return [name.strip() for name in names.split(",")] if names else None
+def _split(flag: str, names: str | None) -> list[str] | None:
+    if names is None:
+        return None
+    parts = [name.strip() for name in names.split(",")]
+    if not all(parts):
+        raise BadInput(f"--{flag}={names}: should be one or more names, with commas between them")
+    return parts
 
 
 def show_choices(beside: Path | None = None) -> None:

@@ -14,16 +14,17 @@ from windtunnel.errors import StudyFailed
 from windtunnel.evaluate import Predicted
 from windtunnel.example import example
 from windtunnel.judge import Case, Judge, attention_facts
+from windtunnel.load import read_parameters
 from windtunnel.losses import curve_names
 from windtunnel.progress import Display
 from windtunnel.records.claims import Claims, locked
 from windtunnel.recovery import recovery
 from windtunnel.spec import digest, plain
-from windtunnel.sweep.facts import knobs_of, write_study
+from windtunnel.sweep.facts import brought_up, knobs_of, write_study
 from windtunnel.sweep.memory import in_parts
 from windtunnel.sweep.packs import Program
 from windtunnel.sweep.point import Point, title
-from windtunnel.sweep.saved import Saved, Training, blank, cut_off, tidy
+from windtunnel.sweep.saved import Saved, Training, blank, cut_off, devices, tidy
 from windtunnel.sweep.stop import Stop
 from windtunnel.trackers import Tracking
 from windtunnel.train import CHUNK
@@ -35,10 +36,8 @@ VERDICT = ("kl_bits", "kl_bits_past", "headroom_bits_past", "critical_length", "
 
 def finished(root: Path, point: Point) -> bool:
     """Whether the study is trained and was judged in just this way."""
-    folder = root / point.id
-    return records.status(folder) == "done" and (
-        records.read_json(folder / "result.json")["evaluate_id"] == evaluate_id(point.study)
-    )
+    result = records.read(root / point.id).result
+    return result is not None and result["evaluate_id"] == evaluate_id(point.study)
 
 
 class Driver:
@@ -82,6 +81,8 @@ class Driver:
         return others
 
     def _run(self, number: int, points: list[Point]) -> None:
+        for point in points:
+            self._mend(point)
         programs: dict[int, Program] = {}
         by_id = {point.id: point for point in points}
         packs = [[by_id[name] for name in ids] for ids in cut_off(self.root, list(by_id))]
@@ -99,6 +100,21 @@ class Driver:
         with locked(self.root):
             records.write_results(self.root)
 
+    def _mend(self, point: Point) -> None:
+        """Set aside what is damaged of a study, so that it is made again: the verdict, or everything."""
+        folder = self.root / point.id
+        found = records.read(folder)
+        if found.state != "damaged":
+            return
+        verdict, checkpoints = folder / "result.json", self._checkpoint(point)
+        if brought_up(folder, point.study) is None:
+            records.set_aside(folder / "study.json", verdict, checkpoints)
+        elif found.older:
+            return  # it is judged again, and that is all
+        else:
+            records.set_aside(verdict)
+        self.display.say(f"{point.id}: damaged, {found.why}; made again, and what was there is kept as *{records.AWAY}")
+
     def _train(self, number: int, whole: list[Point], points: list[Point], program: Program, cut: str | None) -> None:
         """Train a part of a pack and split it into studies; `cut` says why it is not the whole."""
         size, steps = len(points), points[0].study.train.steps
@@ -111,13 +127,9 @@ class Driver:
         curves = blank(curve_names(points[0].study.train), size, steps)
         now = Training(program.start(), curves, np.int32(0), np.float32(0))
         saved.adopt([point.id for point in whole], now)
-        if saved.exists:
-            now = saved.load(now)
-            now = now._replace(state=program.resume(now.state), curves=jax.tree.map(np.array, now.curves))
-            self.display.say(f"{title(points)}: goes on from step {now.done}")
-            self.display.show(number, title(points), int(now.done) * size)
+        now = self._resumed(number, points, program, saved, now)
         program.memory("advance")  # compiled before the clock starts
-        saved.note_compilations(*program.compiled.take())
+        saved.note_compilations(program.compiled.take())
         state, done, seconds = self._advance(number, points, program, saved, now)
         self.display.show(number, title(points), (steps - done) * size)
         params = program.fetch(state).params
@@ -129,6 +141,28 @@ class Driver:
         if done < steps and np.isfinite(now.curves["kl_bits"][:, :done]).all(axis=1).any():
             raise StudyFailed  # and the others go on another time
         saved.remove()
+
+    def _resumed(self, number: int, points: list[Point], program: Program, saved: Saved, fresh: Training) -> Training:
+        """The training that was saved; a fresh one where none was, or what was is damaged."""
+        if not saved.exists:
+            return fresh
+        try:
+            now = saved.load(fresh)
+        except records.Damaged as error:
+            records.set_aside(saved.folder)
+            self.display.say(f"{title(points)}: {error}; starts again, and what was there is kept as *{records.AWAY}")
+            return fresh
+        before = saved.devices
+        self.display.say(
+            f"{title(points)}: goes on from step {now.done}"
+            + (
+                f", here on {devices()} and before on {before}: the last bits may differ"
+                if before not in (None, devices())
+                else ""
+            )
+        )
+        self.display.show(number, title(points), int(now.done) * len(points))
+        return now._replace(state=program.resume(now.state), curves=jax.tree.map(np.array, now.curves))
 
     def _advance(self, number: int, points: list[Point], program: Program, saved: Saved, now: Training) -> Any:
         """(state, steps done, seconds): to the end, until every study is broken, or with `fail_fast` until one is.
@@ -189,14 +223,15 @@ class Driver:
             self._fail(point, f"the loss was not finite at step {broken[0] + 1}")
             return
         tokens = study.train.steps * study.train.batch * study.tunnel.tokens(study.horizon)
-        record = records.read_json(folder / "study.json")
+        record = records.read_study(folder)
+        record["parameters"] = checkpoint.fingerprint(params)
         record["facts"] |= {
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
             "train_seconds": seconds,
             "compile_seconds": compiling,
             "tokens_per_second": tokens / seconds,
         }
-        records.write_json(folder / "study.json", record)
+        records.write_sealed(folder / "study.json", record)
         checkpoint.save(folder / "checkpoint", params)
 
     def _fail(self, point: Point, why: str) -> None:
@@ -209,7 +244,10 @@ class Driver:
         self.display.show(number, f"{title(points)} · evaluating", 0)
         packs = self._noted(points, what="evaluating")
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), program.state.params)
-        params = [checkpoint.load(self._checkpoint(point), like) for point in points]
+        read = [(point, self._parameters(point, like)) for point in points]
+        points, params = [point for point, own in read if own is not None], [own for _, own in read if own is not None]
+        if not points:
+            return
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
         predicted = program.predict(stacked)
         cases = [
@@ -225,11 +263,22 @@ class Driver:
             self.tracking.log(point.id, point.study.train.steps, known)
             self.tracking.end(point.id)
         for compiled in (program.compiled, self.judge.compiled):
-            count, seconds = compiled.take()
+            cost = compiled.take()
             if packs:
-                packs[0].note_compilations(count, seconds)
+                packs[0].note_compilations(cost)
         for pack in packs:
             pack.note(what="done")
+
+    def _parameters(self, point: Point, like: Any) -> Any:
+        """The parameters of a study, as numpy arrays. Where they are damaged the study has failed, and None."""
+        try:
+            return read_parameters(self.root / point.id, like)
+        except records.Damaged as error:
+            records.set_aside(self._checkpoint(point))
+            self._fail(
+                point, f"{error}; it is kept as {error.path.name}{records.AWAY}, and `windtunnel run` trains again"
+            )
+            return None
 
     def _decide(self, number: int, points: list[Point], program: Program, params: Any, cases: list[Case]) -> None:
         """Add sequences to the cases in which something that decides is open, until none is left or may be added."""
@@ -245,7 +294,7 @@ class Driver:
 
     def _verdict(self, point: Point, params: Any, predicted: Predicted, index: int, case: Case) -> records.Json:
         folder, study = self.root / point.id, point.study
-        records.write_curves(folder / "example.npz", example(study, params))
+        records.write_curves(folder / "example.npz", example(study, params, self.judge.compiled))
         facts = {
             **recovery(study, params),
             "kl_ratio_half": records.ratio_to_half(folder / "train.jsonl"),
@@ -278,4 +327,5 @@ class Driver:
 
 def pack_name(folder: Path) -> str | None:
     """The pack that a study trained in, where its record says so: records of before there were notes do not."""
-    return records.read_json(folder / "study.json").get("pack", {}).get("name")
+    study = records.read(folder).study
+    return study.get("pack", {}).get("name") if study else None

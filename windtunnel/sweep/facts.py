@@ -11,8 +11,11 @@ from typing import Any
 import jax
 
 from windtunnel import __version__, plugins, records
-from windtunnel.config import Study
+from windtunnel.config import Study, study_id
 from windtunnel.problem import Problem
+from windtunnel.records import Json, shapes
+from windtunnel.records.door import sealed
+from windtunnel.records.shapes import misfit
 from windtunnel.spec import plain
 from windtunnel.sweep.point import Point
 
@@ -20,10 +23,9 @@ from windtunnel.sweep.point import Point
 def write_study(folder: Path, point: Point, pack: dict[str, Any]) -> None:
     """`study.json`: the resolved study, its pack, the facts that tables show, and the software and hardware."""
     study = point.study
-    records.write_json(
+    records.write_sealed(
         folder / "study.json",
         {
-            "schema": records.SCHEMA,
             "study": plain(study),
             "overrides": point.overrides,
             "plugins": plugins.sources(study),
@@ -40,6 +42,28 @@ def write_study(folder: Path, point: Point, pack: dict[str, Any]) -> None:
             **environment(),
         },
     )
+
+
+def brought_up(folder: Path, study: Study) -> Json | None:
+    """`study.json` of this folder. One that an older version wrote is written again as this one would, if it is indeed
+    that of the study that the folder is named after; None where there is none, or it is damaged.
+    """
+    path = folder / "study.json"
+    try:
+        return records.read_study(folder)
+    except records.Older:
+        record = records.read_json(path)
+        same = isinstance(record.get("study"), dict) and {**record["study"], "evaluate": None} == {
+            **plain(study),
+            "evaluate": None,
+        }
+        whole = sealed({**record, "schema": records.SCHEMA, "study_id": folder.name})
+        if not same or study_id(study) != folder.name or misfit(whole, shapes.STUDY):
+            return None
+        records.write_sealed(path, {**record, "schema": records.SCHEMA})
+        return records.read_study(folder)
+    except records.Damaged:
+        return None
 
 
 def facts_of_problem(problem: Problem) -> dict[str, Any]:

@@ -50,10 +50,9 @@ def folder_for(root: Path, studies: list[Study], fixed: dict[str, Any] | None, f
 
 def difference(root: Path, studies: list[Study], fixed: dict[str, Any]) -> str | None:
     """How the sweep in a folder differs from this one in what is not swept; None where it does not differ."""
-    path = root / "sweep.json"
-    if not path.exists():
+    before = records.sweep(root)
+    if before is None:
         return None
-    before = records.read_json(path)
     for key in sorted(set(fixed) & set(before["fixed"])):
         if fixed[key] != before["fixed"][key]:
             return f"{key}={fixed[key]}: {root} holds a sweep with {key}={before['fixed'][key]}"
@@ -72,7 +71,8 @@ def fixed_part(studies: list[Study]) -> dict[str, Any]:
 def swept(root: Path, studies: list[Study], overrides: list[dict[str, str]]) -> list[Point]:
     """The points: each study with the value of every key that is swept now or was swept by earlier calls."""
     varying = [key for key in overrides[0] if len({given[key] for given in overrides}) > 1]
-    before = records.overrides(root).values() if (root / "sweep.json").exists() else []
+    known = records.sweep(root) or {"points": []}
+    before = [point["overrides"] for point in known["points"]]
     keys = list(dict.fromkeys([*varying, *(key for given in before for key in given)]))
     points = []
     for study, given in zip(studies, overrides, strict=True):
@@ -102,7 +102,11 @@ def write_sweep(root: Path, points: list[Point], fixed: dict[str, Any], question
         if differs:  # another process wrote its sweep here after we chose the folder
             raise BadInput(differs)
         path = root / "sweep.json"
-        before = records.read_json(path) if path.exists() else {"points": [], "fixed": fixed}
+        before = records.sweep(root) or {"points": [], "fixed": fixed}
+        if "damage" in before:
+            print(f"windtunnel: {root}: damaged, {before['damage']}; written again from its studies", file=sys.stderr)
+            records.set_aside(path)
+            before["fixed"] = before["fixed"] or fixed
         rows = {point["study_id"]: point for point in before["points"]}
         rows |= {point.id: {"study_id": point.id, "overrides": point.overrides} for point in points}
         packs = [[points[i].id for i in pack] for pack in group([point.study for point in points])]

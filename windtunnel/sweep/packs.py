@@ -91,7 +91,7 @@ class Program:
 
     @property
     def compile_seconds(self) -> float:
-        return self.compiled.seconds
+        return self.compiled.cost.seconds
 
     def memory(self, stage: str) -> int:
         """Bytes that a device needs for `advance` or `predict`, its arguments included, as XLA laid them out."""

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from windtunnel import checkpoint, records
+from windtunnel.cache import keep_compiled
 from windtunnel.config import Settings, study
 from windtunnel.errors import BadInput, StudyFailed
+from windtunnel.load import plain_study, read_study
 from windtunnel.progress import Display, console
 from windtunnel.records.claims import held, locked
+from windtunnel.spec import plain
 from windtunnel.sweep import plan
-from windtunnel.sweep.cache import keep_compiled
 from windtunnel.sweep.driver import Driver, finished
 from windtunnel.sweep.folder import write_sweep
 from windtunnel.sweep.packs import group, use_all_cores
@@ -35,11 +37,12 @@ def run(points: list[Point], root: Path, settings: Settings, fixed: dict[str, An
         plan.show(root, points, grouped([point for point in points if not finished(root, point)]))
         return True
     records.writable(root)
+    checkpoint.check(root)
     if fixed is not None:
         write_sweep(root, points, fixed, settings.question)
     work(points, root, settings, Stop())
     show(root, [root / point.id for point in points])
-    return all(records.status(root / point.id) == "done" for point in points)
+    return all(finished(root, point) for point in points)
 
 
 def work(
@@ -142,20 +145,37 @@ def show(root: Path, folders: list[Path]) -> None:
     out.print(tables.answer(groups), markup=False)
 
 
-def evaluate(folder: Path, settings: list[str]) -> None:
-    """Judge the finished studies of a folder again, with other `evaluate` settings; nothing is retrained."""
-    points = []
-    for study_folder in records.studies(folder):
-        if checkpoint.exists(study_folder / "checkpoint"):
-            record = records.read_json(study_folder / "study.json")
-            plugins = record.get("plugins", [])
-            chosen = dict(_setting(text) for text in settings)
-            rejudged = study({**record["study"], "evaluate": {**record["study"]["evaluate"], **chosen}}, plugins)
-            points.append(Point(rejudged, record["overrides"]))
-    if not points:
+def evaluate(folder: Path, settings: list[str], trust: bool = False) -> None:
+    """Judge the finished studies of a folder again, with other `evaluate` settings; nothing is retrained. A damaged
+    record is named and left as it is.
+    """
+    given = dict(_setting(text) for text in settings)
+    plugins = [name for name in given.pop("plugins", "").strip("[]").split(",") if name]
+    points, damaged = [], []
+    for study_folder in trained(folder):
+        try:
+            trained_study = read_study(study_folder, plugins, trust)
+            overrides = plain_study(study_folder)["overrides"]
+        except records.Damaged as error:
+            damaged.append(error)
+            continue
+        fields = plain(trained_study)
+        points.append(Point(study({**fields, "evaluate": {**fields["evaluate"], **given}}), overrides))
+    if not points and damaged:
+        raise damaged[0]
+    for error in damaged:
+        print(f"windtunnel: {error}", file=sys.stderr)
+    root = folder.resolve().parent if records.is_study(folder) else folder
+    if not run(points, root, Settings(), None) or damaged:
+        raise StudyFailed
+
+
+def trained(folder: Path) -> list[Path]:
+    """The trained studies of a folder; `BadInput` where there are none."""
+    folders = [study for study in records.studies(folder) if checkpoint.exists(study / "checkpoint")]
+    if not folders:
         raise BadInput(f"{folder}: holds no trained study; run it first")
-    root = folder.parent if (folder / "study.json").exists() else folder
-    run(points, root, Settings(), None)
+    return folders
 
 
 def _setting(text: str) -> tuple[str, Any]:

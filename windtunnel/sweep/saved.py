@@ -15,9 +15,12 @@ import jax
 import numpy as np
 
 from windtunnel import checkpoint, records
+from windtunnel.compiled import Cost
 from windtunnel.spec import digest
 
 KEPT = ("what", "step", "steps", "steady_seconds")  # the keys of a note that the parts of a split pack take over
+BLANK = {"what": "compiling", "step": 0, "steps": 0, "saved": 0, "steady_seconds": 0.0, "compilations": 0,
+         "found_compiled": 0, "compile_seconds": 0.0}  # fmt: skip
 
 
 class Training(NamedTuple):
@@ -31,6 +34,12 @@ class Training(NamedTuple):
     @property
     def steps(self) -> int:
         return next(iter(self.curves.values())).shape[1]
+
+
+def devices() -> str:
+    """`2 cpu devices`: sums over other devices may have other last bits."""
+    count = jax.device_count()
+    return f"{count} {jax.default_backend()} device{'s' if count > 1 else ''}"
 
 
 def blank(names: Iterable[str], studies: int, steps: int) -> dict[str, np.ndarray]:
@@ -51,6 +60,11 @@ class Saved:
         """Whether there is a checkpoint to resume from."""
         return checkpoint.exists(self.folder)
 
+    @property
+    def devices(self) -> str | None:
+        """What the checkpoint was computed on, if its note says so."""
+        return (records.read_note(self.path) or {}).get("devices")
+
     def save(self, training: Training) -> None:
         state = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(self.ids)], training.state)
         checkpoint.save(self.folder, training._replace(state=state))
@@ -64,37 +78,47 @@ class Saved:
     def adopt(self, whole: list[str], like: Training) -> None:
         """If a larger pack within the `whole` was saved and holds these studies, split its checkpoint in two.
 
-        One part is the checkpoint of these studies, the other that of the rest.
+        One part is the checkpoint of these studies, the other that of the rest. A damaged one is set aside.
         """
-        for studies in (note["studies"] for note in records.notes(self.root)):
+        for note in records.notes(self.root):
+            studies = note["studies"]
             larger = Saved(self.root, studies)
             if not (set(self.ids) < set(studies) <= set(whole) and larger.exists):
                 continue
-            saved = larger.load(like._replace(curves=blank(like.curves, len(studies), like.steps)))
+            try:
+                saved = larger.load(like._replace(curves=blank(like.curves, len(studies), like.steps)))
+            except records.Damaged:
+                records.set_aside(larger.folder)
+                continue
             for ids in (self.ids, [name for name in studies if name not in self.ids]):
                 rows = np.asarray([studies.index(name) for name in ids])
                 state = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], saved.state)
                 part = Saved(self.root, ids)
-                part.note(**{key: value for key, value in records.read_json(larger.path).items() if key in KEPT})
+                part.note(**{key: value for key, value in note.items() if key in KEPT})
                 curves = {name: np.asarray(curve)[rows] for name, curve in saved.curves.items()}
                 part.save(saved._replace(state=state, curves=curves))
             larger.forget()
 
     def begin(self, steps: int) -> None:
         """Write the first note. If there is a checkpoint to resume from, the progress that is noted still holds."""
-        blank = {} if self.exists else {"step": 0, "steps": steps, "saved": 0, "steady_seconds": 0.0}
-        self.note(what="compiling", **blank)
+        blank = {} if self.exists else {"step": 0, "saved": 0, "steady_seconds": 0.0}
+        self.note(what="compiling", steps=steps, **blank)
 
     def note(self, **changed: Any) -> None:
         """Update the note with what has changed."""
-        before = records.read_json(self.path) if self.path.exists() else {"compilations": 0, "compile_seconds": 0.0}
+        before = records.read_note(self.path) or BLANK
         worker = {"host": platform.node(), "process": os.getpid(), "time": time.time()}
+        if "saved" in changed:
+            changed["devices"] = devices()
         records.write_json(self.path, {"studies": self.ids, **before, **worker, **changed})
 
-    def note_compilations(self, count: int, seconds: float) -> None:
-        if count and self.path.exists():
-            note = records.read_json(self.path)
-            self.note(compilations=note["compilations"] + count, compile_seconds=note["compile_seconds"] + seconds)
+    def note_compilations(self, cost: Cost) -> None:
+        if cost.seconds and (note := records.read_note(self.path)):
+            self.note(
+                compilations=note["compilations"] + cost.compilations,
+                found_compiled=note.get("found_compiled", 0) + cost.found,
+                compile_seconds=note["compile_seconds"] + cost.seconds,
+            )
 
     def remove(self) -> None:
         """Remove the checkpoint."""

@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from windtunnel import plugins
+from windtunnel.cache import keep_compiled
 from windtunnel.errors import BadInput, StudyFailed, no_such
 from windtunnel.progress import console
 from windtunnel.sweep.packs import use_all_cores
@@ -26,6 +27,7 @@ def verify(names: list[str]) -> None:
     """Print the table of checks for these tunnels (none: all); `StudyFailed` where one does not hold."""
     names = [tunnel for name in names for tunnel in _named(name)]
     use_all_cores()
+    keep_compiled()
     out = console()
     table = Table(title=TITLE, title_justify="left")
     for header in ("tunnel", "check", "largest deviation", "bound", ""):
