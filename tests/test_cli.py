@@ -147,7 +147,7 @@ def test_a_multirun_from_command_to_answer(tmp_path):
 
 def test_other_launchers_work_too(tmp_path):
     """Users bring launchers of their own: each point then runs alone, and lands where the packed launcher finds it."""
-    sweep = [*TINY, "+sweep=smoke", "position=alibi", "tunnel.noise=0.1,0.2", "seed=0", "runs=out"]
+    sweep = [*TINY, "+sweep=smoke", "position=generalized_gaussian", "tunnel.noise=0.1,0.2", "seed=0", "runs=out"]
     code, _, err = commanded.windtunnel(tmp_path, "run", *sweep, "hydra/launcher=basic")
     assert code == 0, err
     assert len(list((tmp_path / "out/smoke").glob("*/result.json"))) == 2
