@@ -199,14 +199,14 @@ def mutate(chance: random.Random, root: Path) -> str:
         path.write_bytes(bytes(content))
         return f"{path.relative_to(root)}: bytes"
     if kind == "line" or path.suffix != ".json":
-        lines = path.read_text().splitlines() or [""]
+        lines = path.read_text(errors="replace").splitlines() or [""]
         lines[chance.randrange(len(lines))] = chance.choice(
             ["", "{}", "null", '{"step": 1}', '{"step": "x", "kl_bits": 1}']
         )
         path.write_text("\n".join(lines))
         return f"{path.relative_to(root)}: a line"
     try:
-        inner = record = json.loads(path.read_text())
+        inner = record = json.loads(path.read_text(errors="replace"))
     except (ValueError, RecursionError):
         return "nothing more"
     while isinstance(inner, dict) and inner and (key := chance.choice(list(inner))) is not None:
