@@ -26,11 +26,11 @@ EXAMPLES = 8  # groups whose attention is shown, at most
 def report(folders: list[Path]) -> None:
     """Write the report of every folder: `report.html`, and `figures/`."""
     out = console()
-    damaged = []
+    rows = [row for folder in folders for row in records.rows(folder)]  # of all, before the first is written
+    damaged = [row for row in rows if row["status"] == "damaged"]
     for folder in folders:
         written = write(folder)
         out.print(f"report in {written[0]}, with {len(written) - 1} figures in {folder / 'figures'}", markup=False)
-        damaged += [row for row in records.rows(folder) if row["status"] == "damaged"]
     if damaged:
         raise_damaged(damaged)
 

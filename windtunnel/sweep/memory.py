@@ -1,6 +1,7 @@
 """Memory: how much a pack needs, how much is available, and how a pack is split so that it fits."""
 
 import math
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,11 +32,11 @@ def in_parts(
         part = waiting.pop(0)
         try:
             work(part, program_for(part, most, programs), cut)
-        except jax.errors.JaxRuntimeError as error:
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
             if not exhausted(error):
                 raise
             if len(part) == 1:
-                fail(part[0], f"out of memory: {str(error).splitlines()[0]}")
+                fail(part[0], f"out of memory: {next(iter(str(error).splitlines()), 'none is left')}")
                 continue
             most = -(-len(part) // 2)
             cut = f"out of memory with {len(part)} studies at once; tried again with {most}"
@@ -45,7 +46,10 @@ def in_parts(
 
 
 def exhausted(error: Exception) -> bool:
-    return "RESOURCE_EXHAUSTED" in str(error)
+    """Whether it is for want of memory; on a CPU, XLA calls that an internal error."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory")
+    )
 
 
 def program_for(part: list, most: int, programs: dict[int, Program]) -> Program:
@@ -96,9 +100,15 @@ def available() -> int:
 
 
 def machine() -> int:
-    """Bytes that this process may still allocate: what the kernel has available, and what control groups allow."""
+    """Bytes that this process may still allocate: what the kernel has available, and what control groups and the
+    process's own limit (`ulimit -v`) allow.
+    """
     lines = Path("/proc/meminfo").read_text().splitlines()
     free = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if most != resource.RLIM_INFINITY:
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        free.append(max(0, most - taken))
     root = Path("/sys/fs/cgroup")
     own = [line.partition("::/")[2] for line in Path("/proc/self/cgroup").read_text().splitlines() if "::/" in line]
     for folder in [root / name for name in own for name in (Path(name), *Path(name).parents)]:
