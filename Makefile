@@ -61,6 +61,9 @@ architectures: .venv/ready ## six architectures at equal parameters (an hour), i
 	$(BIN)/windtunnel run +sweep=architectures_hmm
 	$(BIN)/python scripts/architectures.py
 
+depth: .venv/ready ## what carries belief past the horizon? (at most ninety minutes) into docs/depth.md
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/depth.py
+
 external: .venv/ready ## models from outside beside native ones (five minutes), into docs/external.md
 	$(BIN)/pip install -q -e '.[external]'
 	$(BIN)/windtunnel run +sweep=external_native
@@ -87,4 +90,4 @@ clean: ## remove what make made, but not the records in runs/
 	$(BIN)/pip install -q -e '.[report,test,dev]'
 	touch $@
 
-.PHONY: help run test test-slow check bench figures tunnels verdicts recovery instruments docs-figures extrapolation primitives architectures external reproduce reproduce-paper wheel clean
+.PHONY: help run test test-slow check bench figures tunnels verdicts recovery instruments docs-figures extrapolation primitives architectures depth external reproduce reproduce-paper wheel clean

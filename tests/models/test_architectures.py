@@ -19,6 +19,7 @@ from windtunnel.models import (
     Feedback,
     Gru,
     Lstm,
+    Memory,
     Mlp,
     Segments,
     Shape,
@@ -46,6 +47,8 @@ MODELS = {
     "belief_content": Belief(width=8, chains=2, slots=3, transition="content"),
     "feedback": Feedback(layers=2, heads=2, width=8, hidden=8, window=2),
     "feedback_adaptive": Feedback(layers=2, heads=2, width=8, hidden=8, window=2, depth=Depth(max_iterations=8)),
+    "memory": Memory(layers=2, heads=2, width=8, hidden=8, slots=3, window=2),
+    "memory_delta": Memory(layers=1, heads=2, width=8, hidden=8, store="delta"),
     "segments": Segments(layers=2, heads=2, width=8, hidden=8, segment=3, memory=2),
 }
 TAPS = {
@@ -55,6 +58,7 @@ TAPS = {
     "mlp": [],
     "belief": ["evidence", "belief"],
     "segments": ["memory"],
+    "memory": ["memory"],
     "feedback": [],
 }
 CHANGED = ("embedding", "state", "evidence", "belief", "memory", "residual", "logits")
@@ -322,7 +326,7 @@ def test_muon_turns_linear_maps_alone():
     assert turned["looped"] == attention | {"up.kernel", "down.kernel"}
 
 
-@pytest.mark.parametrize("model", ["gru", "lstm", "ssm", "mlp", "belief", "segments", "feedback"])
+@pytest.mark.parametrize("model", ["gru", "lstm", "ssm", "mlp", "belief", "segments", "feedback", "memory"])
 def test_a_presets_position_is_left_out_and_a_typed_one_refused(model):
     for tunnel in ("hmm", "recall"):
         assert composed.study(f"model={model}", f"tunnel={tunnel}").position is None

@@ -274,11 +274,40 @@ class Feedback(Model):
         return Module(self, shape, nnx.Rngs(key))
 
 
+@spec
+class Memory(Model):
+    """L layers of attention to the last `window` tokens (0: none) and an external memory: `slots` that are erased and
+    added to, or for each head a matrix by the delta rule.
+    """
+
+    name: Literal["memory"] = "memory"
+    layers: Size = 1
+    heads: Size = 2  # pyrefly: ignore[bad-override]
+    width: Size = 64
+    hidden: Size = 128
+    window: Annotated[int, Field(ge=0)] = 0
+    store: Literal["slots", "delta"] = "slots"
+    slots: Size = 8
+    positional = False
+
+    @property
+    def conflict(self) -> str | None:
+        return heads_conflict(self)
+
+    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
+        from flax import nnx
+
+        from windtunnel.models.memory import Memory as Layer
+        from windtunnel.models.residual import Residual
+
+        return Residual(Layer, self, shape, nnx.Rngs(key))
+
+
 def heads_conflict(spec: Any) -> str | None:
     return f"heads={spec.heads}: must divide model.width={spec.width}" if spec.width % spec.heads else None
 
 
-MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp, Belief, Segments, Feedback)
+MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp, Belief, Segments, Feedback, Memory)
 AnyModel = Annotated[Model, MODELS]
 
 __all__ = [
@@ -289,6 +318,7 @@ __all__ = [
     "Feedback",
     "Gru",
     "Lstm",
+    "Memory",
     "Mlp",
     "Model",
     "Segments",

@@ -1,0 +1,104 @@
+"""`make depth`: run `+sweep=depth` model by model, then fill docs/depth.md: python scripts/depth.py [--minutes 90]
+
+Each model is trained on each tunnel at two rates with seed 0, then with five fresh seeds at the rate whose KL past the
+horizon is smaller. What does not begin within so many minutes is a row `not run`. What is done is not run again.
+"""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import page
+from windtunnel import records
+from windtunnel.records.groups import Group, groups
+from windtunnel.report.numbers import lengths, number, with_interval
+
+RUNS, DOC, MINUTES = Path("runs/depth"), Path("docs/depth.md"), 90.0
+MODELS = ["belief", "gru_narrow", "feedback", "segments", "memory", "belief_content", "narrow", "looped_narrow"]
+TUNNELS = ["hmm_far", "hmm_slow", "hops", "shuffle"]
+SEEDS = "1,2,3,4,5"
+OWN = {("shuffle", "belief_content"): ["model.slots=24"]}  # as many hypotheses as the filter has
+HEAD = ["model", "rate", "KL in range", "KL past", "holds to", "bins above τ", "verdict", "parameters", "seconds"]
+
+
+def command(tunnel: str, model: str, stage: str, *overrides: str) -> tuple[Path, list[str]]:
+    runs = RUNS / tunnel / model / stage
+    words = ["windtunnel", "run", "+sweep=depth", f"tunnel={tunnel}", f"model={model}"]
+    return runs / "depth", [*words, *OWN.get((tunnel, model), []), *overrides, f"runs={runs}"]
+
+
+def done(root: Path) -> list[records.Json]:
+    rows = records.rows(root) if (root / "sweep.json").exists() else []
+    return [row for row in rows if row["status"] == "done"]
+
+
+def known(row: records.Json) -> float:
+    return float("inf") if row["kl_bits_past"] is None else row["kl_bits_past"]
+
+
+def train(until: float) -> None:
+    """Both stages of every model and tunnel, until it is too late to begin."""
+    for model in MODELS:
+        for tunnel in filter(available, TUNNELS):
+            root, words = command(tunnel, model, "rates")
+            if time.monotonic() < until:
+                subprocess.run(words, check=False)
+            rates = done(root)
+            if rates and time.monotonic() < until:
+                best = min(rates, key=known)["train.learning_rate"]
+                _, words = command(tunnel, model, "seeds", f"train.learning_rate={best}", f"seed={SEEDS}")
+                subprocess.run(words, check=False)
+
+
+def available(tunnel: str) -> bool:
+    return Path(f"conf/tunnel/{tunnel}.yaml").exists()
+
+
+def above(root: Path, group: Group) -> str:
+    """In how many bins past the horizon the mean is above τ, errors or not: the fewest and the most of the seeds."""
+    counts = []
+    for row in group.done:
+        curves = records.read_curves(root / row["study_id"] / "curves.npz")
+        past = curves["first"] > row["horizon"]
+        counts.append(int(np.sum(~(curves["kl_bits"][past] <= row["evaluate"]["tolerance"]))))
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def line(tunnel: str, model: str) -> list[str]:
+    root, _ = command(tunnel, model, "seeds")
+    rows = done(root)
+    if not rows:
+        return [f"`{model}`", "not run", *[""] * (len(HEAD) - 2)]
+    group = groups(records.rows(root), ["tunnel"])[0]
+    seconds = np.mean([row["train_seconds"] for row in rows])
+    intervals = [with_interval(group.interval(name)) for name in ("kl_bits", "kl_bits_past")]
+    return [f"`{model}`", f"{rows[0]['learning_rate']:g}", *intervals, lengths(group, "critical_length"),
+            above(root, group), group.verdict, f"{rows[0]['parameters']:,}", f"{seconds:.0f}"]  # fmt: skip
+
+
+def facts(tunnel: str) -> str:
+    rows = [row for model in MODELS for row in done(command(tunnel, model, "seeds")[0])]
+    if not rows:
+        return "Not run."
+    row = rows[0]
+    gap, length = number(row["headroom_bits_past"]), row["horizon"] * row["reach"]
+    return (
+        f"Horizon {row['horizon']}, judged to {length:,.0f} observations; the best reasoner that sees less is {gap} "
+        f"bits off past the horizon; τ = {row['evaluate']['tolerance']:g}; {row['steps']:,} steps."
+    )
+
+
+def main() -> None:
+    minutes = float(sys.argv[sys.argv.index("--minutes") + 1]) if "--minutes" in sys.argv else MINUTES
+    train(time.monotonic() + 60 * minutes)
+    for tunnel in filter(available, TUNNELS):
+        table = page.table(HEAD, [line(tunnel, model) for model in MODELS], [1, 2, 3, 4, 5, 7, 8])
+        page.fill(DOC, tunnel, f"{facts(tunnel)}\n\n{table}")
+
+
+if __name__ == "__main__":
+    main()
