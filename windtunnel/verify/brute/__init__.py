@@ -4,6 +4,7 @@ from windtunnel import plugins
 from windtunnel.verify.brute.base import Brute
 from windtunnel.verify.brute.bijection import Bijection
 from windtunnel.verify.brute.hmm import Hmm
+from windtunnel.verify.brute.hops import Hops
 from windtunnel.verify.brute.markov import Markov
 from windtunnel.verify.brute.mixture import Mixture
 from windtunnel.verify.brute.permutation import Permutation
@@ -14,6 +15,7 @@ from windtunnel.verify.brute.urn import Urn
 
 BRUTES: dict[str, type[Brute]] = {
     "recall": Recall,
+    "hops": Hops,
     "bijection": Bijection,
     "permutation": Permutation,
     "urn": Urn,
