@@ -13,9 +13,12 @@ from windtunnel.tunnels.permutation import Permutation
 from windtunnel.tunnels.recall import Recall
 from windtunnel.tunnels.recurrence import Recurrence
 from windtunnel.tunnels.regression import Regression
+from windtunnel.tunnels.shuffle import Shuffle
 from windtunnel.tunnels.urn import Urn
 
-TUNNELS = Family(Tunnel, Bijection, Hmm, Hops, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Urn)
+TUNNELS = Family(
+    Tunnel, Bijection, Hmm, Hops, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Shuffle, Urn
+)
 AnyTunnel = Annotated[Tunnel, TUNNELS]
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "Recall",
     "Recurrence",
     "Regression",
+    "Shuffle",
     "Tables",
     "Tunnel",
     "Urn",
