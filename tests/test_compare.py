@@ -128,6 +128,26 @@ def test_numbers_that_are_none_leave_valid_json(problem, log_p, value):
     assert numbers["verdict"] == "extrapolates in part" and numbers["kl_bits_past"] is None
 
 
+@pytest.mark.parametrize(("tail", "low", "high"), [(0.9, 5, 5), (0.22, 5, 6)])
+def test_a_model_that_follows_five_pointers_has_five_critical_hops(problem, log_p, tail, low, high):
+    """Exact up to five hops; beyond, wrong or on the verge of it."""
+    asked = np.random.default_rng(1).integers(0, 7, log_p.shape[:2])
+    share = np.where(asked > 5, tail, 0.0)[..., None]
+    log_q = np.log((1 - share) * np.exp(log_p) + share / OUTCOMES)
+    if tail < 0.5:  # the mean stays, its error grows
+        kept = np.random.default_rng(2).random(EXAMPLES)[:, None, None] < 0.9
+        log_q = np.where(kept, log_p, log_q)
+    weight, outcome = np.ones(log_p.shape[:2]), np.argmax(log_p, axis=-1)
+    exact = Exact(log_p, None, {"prior": uniform_log(log_p)}, outcome, weight, asked)
+    numbers, curves = c.by_hops(problem, exact, log_q)
+    assert numbers == {"critical_hops": high, "critical_hops_low": low, "hops_judged": 6}
+    np.testing.assert_array_equal(curves["hops"], np.arange(7))
+    gap = c.kl_bits(log_p, log_q)
+    inside = problem.bins.inside_P > 0
+    assert curves["hops/kl_bits"][6] == pytest.approx(gap[:, inside][asked[:, inside] == 6].mean())
+    assert curves["hops/kl_bits_past"][6] > 0 and curves["hops/baseline/prior_past"][0] > 0.1
+
+
 def test_without_headroom_the_verdict_is_vacuous(problem, log_p):
     """A reasoner that sees only one horizon is nearly as good: holding proves nothing."""
     nearly = mixed_in(log_p, np.full(log_p.shape[1], 0.02))

@@ -101,6 +101,8 @@ def test_the_number_of_hypotheses_stands_for_the_size():
         (["tunnel=mixture", "tunnel.domains=[{name: urn},{name: recall}]"], "tunnel.domains.1=recall: no such name"),
         (["tunnel=mixture", "tunnel.domains=[{name: urn},{name: urn,nois: 0}]"], "domains.1.nois: no such name"),
         (["tunnel=permutation", "tunnel.symbols=11"], "tunnel.symbols=11: should be less than or equal to 10"),
+        (["evaluate.hops=8"], "evaluate.hops=8: questions of recall ask for no hops (valid with tunnel=hops)"),
+        (["tunnel=hops", "evaluate.hops=65"], "evaluate.hops=65: should be less than or equal to 64"),
         (["tunnel=urn", "tunnel.hypotheses=2000000"], "less than or equal to 1000000"),
     ],
 )

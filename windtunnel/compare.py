@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from windtunnel.bins import Bins
-from windtunnel.decide import curve, decide, mean_and_error, outcome
+from windtunnel.decide import FAILS, HOLDS, curve, decide, mean_and_error, outcome, state
 from windtunnel.information import entropy_bits, js_bits, kl_bits, total_variation
 from windtunnel.problem import Exact, Problem
 
@@ -97,6 +97,35 @@ def verdict(problem: Problem, exact: Exact, log_q: np.ndarray, more: More | None
     recursing_not = "; not recursing" if numbers["recursing"] is False else ""
     numbers["verdict"] = "leak" if numbers["leak"] else words + recursing_not
     return {key: finite(value) for key, value in numbers.items()}, curves
+
+
+def by_hops(problem: Problem, exact: Exact, log_q: np.ndarray) -> tuple[Numbers, Curves]:
+    """KL over the number of hops that questions ask for, in range and past the horizon. `critical_hops`: the largest
+    number in range up to which none fails, and up to which all hold (`_low`); what decides is as for bins.
+    """
+    bins, tolerance = problem.bins, problem.evaluate.tolerance
+    each = np.unique(exact.asked)
+    gaps = {"": kl_bits(exact.log_predictive, log_q)}
+    gaps |= {f"baseline/{name}": kl_bits(exact.log_predictive, log_b) for name, log_b in exact.baselines.items()}
+    curves: Curves = {"hops": each}
+    for place, where_P in (("kl_bits", bins.inside_P), ("kl_bits_past", bins.past_P)):
+        weights = [exact.weight * where_P * (exact.asked == n) for n in each]
+        for name, gap in gaps.items():
+            pairs = np.asarray([mean_and_error(gap, weight) for weight in weights])
+            curves[f"hops/{name or place}{'_past' if name and place != 'kl_bits' else ''}"] = pairs[:, 0]
+            if not name:
+                curves[f"hops/{place}_se"] = pairs[:, 1]
+    counted = [exact.weight[(exact.asked == n) & (bins.inside_P > 0)[None]].sum() for n in each]
+    decided = zip(curves["hops/kl_bits"], curves["hops/kl_bits_se"], counted, strict=True)
+    states = [state(mean, error, samples, tolerance) for mean, error, samples in decided]
+    curves["hops/state"] = np.asarray(states)
+
+    def before(bad: list[bool]) -> int | None:
+        until = bad.index(True) if True in bad else len(each)
+        return int(each[until - 1]) if until else None
+
+    low, high = before([one != HOLDS for one in states]), before([one == FAILS for one in states])
+    return {"critical_hops": high, "critical_hops_low": low, "hops_judged": int(each[-1])}, curves
 
 
 def worst_bin(bins: Bins, curves: Curves) -> Numbers:

@@ -20,7 +20,7 @@ from windtunnel.models.position import AnyPosition, PerLayer, per_layer
 from windtunnel.plugins import load
 from windtunnel.problem import Evaluate, Problem
 from windtunnel.spec import Family, Knob, NonNegative, Positive, Seed, Size, adapter, digest, identity, spec
-from windtunnel.tunnels import AnyTunnel
+from windtunnel.tunnels import AnyTunnel, Tunnel
 
 
 @spec
@@ -145,7 +145,7 @@ def problem(plain: dict[str, Any], plugins: Iterable[str] = ()) -> Problem:
     """The same door, for a problem alone."""
     load(plugins)
     checked = _validated(Problem, plain)
-    _agree_on_length(checked)
+    _agree_on_problem(checked)
     return checked
 
 
@@ -227,7 +227,7 @@ def _agree(study: Study) -> None:
         raise BadInput(f"tunnel.{tunnel.conflict}")
     if train.horizon is None and tunnel.capacity is None:
         raise BadInput(f"train.horizon=null: {tunnel.name} has no longest sequence, so give a number of observations")
-    _agree_on_length(study.problem)
+    _agree_on_problem(study.problem)
     if model.conflict is not None:
         raise BadInput(f"model.{model.conflict}")
     if not model.heads and train.em != Em():
@@ -253,8 +253,11 @@ def _agree(study: Study) -> None:
         )
 
 
-def _agree_on_length(problem: Problem) -> None:
-    tunnel, capacity = problem.tunnel, problem.tunnel.capacity
+def _agree_on_problem(problem: Problem) -> None:
+    tunnel, capacity, hops = problem.tunnel, problem.tunnel.capacity, problem.evaluate.hops
+    if hops is not None and tunnel.asking(hops) is None:
+        takers = ", ".join(spec.name for spec in _specs(AnyTunnel) if spec.asking is not Tunnel.asking)
+        raise BadInput(f"evaluate.hops={hops}: questions of {tunnel.name} ask for no hops (valid with tunnel={takers})")
     if capacity is not None and problem.horizon > capacity:
         raise BadInput(f"train.horizon={problem.horizon}: {tunnel.name} holds at most {capacity} observations")
     if capacity is not None and problem.length > capacity:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from windtunnel import records
-from windtunnel.compare import More, verdict
+from windtunnel.compare import More, by_hops, verdict
 from windtunnel.compiled import Compiled
 from windtunnel.config import evaluate_id
 from windtunnel.decide import decide
@@ -43,16 +43,18 @@ class Judge:
             self._answers[key] = np.asarray(log_p_BPV), np.asarray(weight_BP)
         return self._answers[key]
 
-    def case(self, problem: Problem, log_q_BPV: np.ndarray) -> "Case":
-        """What a model says (nats) of the first `examples` sequences, to be judged."""
-        return Case(self, problem, log_q_BPV)
+    def case(self, problem: Problem, log_q_BPV: np.ndarray, farther_BPV: np.ndarray | None = None) -> "Case":
+        """What a model says (nats) of the first `examples` sequences, to be judged; and with questions that go farther,
+        where these are asked (`Problem.farther`).
+        """
+        return Case(self, problem, log_q_BPV, farther_BPV)
 
 
 class Case:
     """A model before the judge. While something that decides is open, it can be asked for more sequences."""
 
-    def __init__(self, judge: Judge, problem: Problem, log_q_BPV: np.ndarray):
-        self.judge, self.problem, self.log_q_BPV = judge, problem, log_q_BPV
+    def __init__(self, judge: Judge, problem: Problem, log_q_BPV: np.ndarray, farther_BPV: np.ndarray | None = None):
+        self.judge, self.problem, self.log_q_BPV, self.farther_BPV = judge, problem, log_q_BPV, farther_BPV
         exact = judge.exact(problem)
         self.kl_bits, self.weight = [kl_bits(exact.log_predictive, log_q_BPV)], [exact.weight]
 
@@ -81,6 +83,8 @@ class Case:
         """Write down, and return, the verdict, and what else is known of the model."""
         more = More(np.concatenate(self.kl_bits[1:]), np.concatenate(self.weight[1:])) if self.weight[1:] else None
         numbers, curves = verdict(self.problem, self.judge.exact(self.problem), self.log_q_BPV, more)
+        more_numbers, more_curves = self._by_hops()
+        numbers, curves = numbers | more_numbers, curves | more_curves
         evaluate = self.problem.evaluate
         (folder / "error.txt").unlink(missing_ok=True)
         settings = {
@@ -92,6 +96,14 @@ class Case:
         result = {**numbers, **facts}
         records.write_sealed(folder / "result.json", {**settings, **result})
         return result
+
+    def _by_hops(self) -> tuple[Any, Any]:
+        """KL over hops where questions ask for some: of the farther questions, if these were put to the model."""
+        problem, log_q_BPV = self.problem, self.log_q_BPV
+        if problem.farther is not None and self.farther_BPV is not None:
+            problem, log_q_BPV = problem.farther, self.farther_BPV
+        exact = self.judge.exact(problem)
+        return ({}, {}) if exact.asked is None else by_hops(problem, exact, log_q_BPV)
 
 
 def iteration_curves(iterations: Any, index: int) -> dict[str, np.ndarray]:

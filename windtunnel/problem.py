@@ -9,6 +9,7 @@ its index from 0 (what tunnels take), and a token is an index into the inputs (w
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -30,6 +31,7 @@ class Evaluate:
     """How a model is judged: on `examples` sequences of `reach` × horizon observations, drawn from a seed that no
     training uses, the same for every study. While a bin that decides is open, sequences are added, up to
     `most_examples`. τ (`tolerance`, bits) is what counts as exact and δ (`settled`, bits) what counts as converged.
+    Where questions ask for a number of hops, curves over it go on to `hops`, beyond what training asked for.
     """
 
     reach: Annotated[float, Field(ge=1, le=500)] = 1.0
@@ -38,6 +40,7 @@ class Evaluate:
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
     settled: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
+    hops: Annotated[int, Field(ge=1, le=64)] | None = None
 
 
 class Exact(NamedTuple):
@@ -48,6 +51,7 @@ class Exact(NamedTuple):
     baselines: dict[str, Any]  # each [B, P, V] nats
     outcome: Any  # int32[B, P]
     weight: Any  # [B, P]
+    asked: Any = None  # int32[B, P]: the hops that each question asks for, if it does
 
 
 @spec
@@ -73,6 +77,15 @@ class Problem:
         return self.tunnel.scored(self.length)[self.bins.at]
 
     @property
+    def farther(self) -> "Problem | None":
+        """The same sequences with questions of up to `evaluate.hops` hops, where these are to be judged too."""
+        if self.evaluate.hops is None:
+            return None
+        tunnel = self.tunnel.asking(self.evaluate.hops)
+        assert tunnel is not None  # the door made sure
+        return replace(self, tunnel=tunnel, evaluate=replace(self.evaluate, hops=None))
+
+    @property
     def id(self) -> str:
         """A name for the problem: a hash of everything that it is made of."""
         return digest([identity(self.tunnel), identity(self.evaluate), self.horizon])
@@ -94,6 +107,7 @@ class Problem:
                 self.tunnel.baselines(tables, batch, at, self.horizon),
                 batch.outcome_BP[:, at],
                 batch.weight_BP[:, at],
+                self.tunnel.asked(batch, at),
             )
 
         return self.each(one, jnp.arange(self.evaluate.examples))

@@ -45,7 +45,7 @@ kl_bits_past headroom_bits_past js_bits tv entropy_gap_bits impossible_mass crit
 censored convergence_length convergence_length_exact equivalent_memory kl_bits_pool kl_bits_full worst_bin_bits
 critical_length_low critical_length_high open leak undertrained kl_ratio_half parameters steps train_seconds
 compile_seconds tokens_per_second verdict status recovered_scale recovered_beta recovered_sharpness recovered_kl_bits
-recovered_kl_bits_tempered softmax other_mass""".split()
+recovered_kl_bits_tempered softmax other_mass critical_hops critical_hops_low""".split()
 
 LINES = 200  # of a learning curve
 AWAY = ".damaged"  # the end of the name under which what is damaged is kept

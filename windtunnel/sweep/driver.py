@@ -1,6 +1,7 @@
 """The host's part of a run: it drives packs through training, evaluation and comparison, and writes the records."""
 
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -250,8 +251,9 @@ class Driver:
             return
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
         predicted = program.predict(stacked)
+        first, farther = predicted.log_predictive, self._farther(points, stacked)
         cases = [
-            self.judge.case(point.study.problem, np.asarray(predicted.log_predictive[index]))
+            self.judge.case(point.study.problem, np.asarray(first[index]), farther and farther[index])
             for index, point in enumerate(points)
         ]
         self._decide(number, points, program, stacked, cases)
@@ -279,6 +281,16 @@ class Driver:
                 point, f"{error}; it is kept as {error.path.name}{records.AWAY}, and `windtunnel run` trains again"
             )
             return None
+
+    def _farther(self, points: list[Point], params: Any) -> Any:
+        """[S, B, P, V]: the same of questions that ask for more hops, where these are judged (`Problem.farther`)."""
+        problems = [point.study.problem.farther for point in points]
+        studies = [
+            replace(point.study, tunnel=problem.tunnel, evaluate=problem.evaluate)
+            for point, problem in zip(points, problems, strict=True)
+            if problem is not None
+        ]
+        return list(map(np.asarray, Program(studies).predict(params).log_predictive)) if studies else None
 
     def _decide(self, number: int, points: list[Point], program: Program, params: Any, cases: list[Case]) -> None:
         """Add sequences to the cases in which something that decides is open, until none is left or may be added."""

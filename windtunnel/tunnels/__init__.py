@@ -6,15 +6,19 @@ from windtunnel.spec import Family
 from windtunnel.tunnels.base import Batch, Tables, Tunnel
 from windtunnel.tunnels.bijection import Bijection
 from windtunnel.tunnels.hmm import Hmm
+from windtunnel.tunnels.hops import Hops
 from windtunnel.tunnels.markov import Markov
 from windtunnel.tunnels.mixture import Mixture
 from windtunnel.tunnels.permutation import Permutation
 from windtunnel.tunnels.recall import Recall
 from windtunnel.tunnels.recurrence import Recurrence
 from windtunnel.tunnels.regression import Regression
+from windtunnel.tunnels.shuffle import Shuffle
 from windtunnel.tunnels.urn import Urn
 
-TUNNELS = Family(Tunnel, Bijection, Hmm, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Urn)
+TUNNELS = Family(
+    Tunnel, Bijection, Hmm, Hops, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Shuffle, Urn
+)
 AnyTunnel = Annotated[Tunnel, TUNNELS]
 
 __all__ = [
@@ -23,12 +27,14 @@ __all__ = [
     "Batch",
     "Bijection",
     "Hmm",
+    "Hops",
     "Markov",
     "Mixture",
     "Permutation",
     "Recall",
     "Recurrence",
     "Regression",
+    "Shuffle",
     "Tables",
     "Tunnel",
     "Urn",

@@ -179,6 +179,14 @@ class Tunnel:
         """[B, P, K]: the log-posterior over the K domains of a mixed prompt; None where there are none."""
         return None
 
+    def asked(self, batch: Batch, at: Array) -> Array | None:
+        """int[B, P]: how many hops each question asks for; None where questions ask for none."""
+        return None
+
+    def asking(self, hops: int) -> "Tunnel | None":
+        """The tunnel whose questions ask for up to so many hops, and else are the same."""
+        return None
+
     def law(self, observations: int) -> Law | None:
         """The law by which exact inference converges within so many observations; None where none is known."""
         return None

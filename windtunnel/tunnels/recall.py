@@ -67,12 +67,9 @@ class Recall(Tunnel):
         level_BT = drawn[..., 1]
         bit_BTb = jnp.where(drawn[..., 2 : 2 + self.bits] < 0.5, -1.0, 1.0)
         flip_BTb = jnp.where(drawn[..., 2 + self.bits :] < self.noise, -1.0, 1.0)
-        # A lag from the prior, truncated to the pairs that exist, by the inverse of its cumulative sum.
-        lag_T = self.prior.log_density(jnp.arange(observations, dtype=bit_BTb.dtype))
-        cumulative_T = jnp.cumsum(jnp.exp(lag_T - jnp.max(lag_T)))
-        time_1T = jnp.arange(observations)[None]
-        lag_BT = jnp.searchsorted(cumulative_T, level_BT * cumulative_T[None], side="right")
-        source_BT = time_1T - jnp.minimum(lag_BT, time_1T)
+        time_T = jnp.arange(observations)
+        log_lag_T = self.prior.log_density(time_T.astype(bit_BTb.dtype))
+        source_BT = time_T[None] - truncated(log_lag_T, level_BT, time_T)
         cue_BTb = jnp.take_along_axis(bit_BTb, source_BT[:, :, None], axis=1) * flip_BTb
         one_hot_BTV = jax.nn.one_hot(value_BT, self.symbols)
         inputs = jnp.concatenate([bit_BTb, one_hot_BTV, cue_BTb], axis=2)
@@ -95,8 +92,7 @@ class Recall(Tunnel):
         """log of (1−ε)^m ε^(b−m), the probability of a cue given a pair with whose key m bits agree. `match` is the
         inner product of cue and key, 2m − b.
         """
-        match = (self.bits + match) / 2
-        return xlog1py(match, -self.noise) + xlogy(self.bits - match, self.noise)
+        return log_agreement(match, self.bits, self.noise)
 
     def _log_content(self, batch: Batch, at: Array) -> Array:
         """[B, P, T]: log-likelihood of each pair, for the cue at `at`."""
@@ -193,9 +189,28 @@ class Recall(Tunnel):
         return jnp.log(total_BPV) + shift_BPV
 
 
-def by_blocks(answer: Callable[[Array], Any], batch: Batch, at: Array) -> Any:
-    """`answer(at)` [B, P, …], for a few positions at a time, so that memory is linear in the number of pairs."""
-    size = max(1, BLOCK // (batch.inputs.shape[0] * batch.inputs.shape[1]))
+def truncated(log_density_T: Array, level_BT: Array, last_T: Array) -> Array:
+    """int[B, T]: draws from a density over 0 … T−1, cut off after `last_T` and normalised, by the inverse of its
+    cumulative sum at levels uniform in [0, 1).
+    """
+    cumulative_T = jnp.cumsum(jnp.exp(log_density_T - jnp.max(log_density_T)))
+    drawn_BT = jnp.searchsorted(cumulative_T, level_BT * cumulative_T[last_T][None], side="right")
+    return jnp.minimum(drawn_BT, last_T[None])
+
+
+def log_agreement(match: Array, bits: int, noise: Array | float) -> Array:
+    """log of (1−ε)^m ε^(b−m): the probability of a noisy key, given the key that it is a copy of. `match` is the inner
+    product of the two, 2m − b.
+    """
+    match = (bits + match) / 2
+    return xlog1py(match, -noise) + xlogy(bits - match, noise)
+
+
+def by_blocks(answer: Callable[[Array], Any], batch: Batch, at: Array, terms: int | None = None) -> Any:
+    """`answer(at)` [B, P, …], for a few positions at a time, so that memory is linear in the number of pairs. `terms`:
+    what a position weighs, where that is not every pair.
+    """
+    size = max(1, BLOCK // (batch.inputs.shape[0] * (terms or batch.inputs.shape[1])))
     if len(at) <= size:
         return answer(at)
     out = lax.map(answer, jnp.pad(at, (0, -len(at) % size), mode="edge").reshape(-1, size))

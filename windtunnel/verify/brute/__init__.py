@@ -4,22 +4,26 @@ from windtunnel import plugins
 from windtunnel.verify.brute.base import Brute
 from windtunnel.verify.brute.bijection import Bijection
 from windtunnel.verify.brute.hmm import Hmm
+from windtunnel.verify.brute.hops import Hops
 from windtunnel.verify.brute.markov import Markov
 from windtunnel.verify.brute.mixture import Mixture
 from windtunnel.verify.brute.permutation import Permutation
 from windtunnel.verify.brute.recall import Recall
 from windtunnel.verify.brute.recurrence import Recurrence
 from windtunnel.verify.brute.regression import Regression
+from windtunnel.verify.brute.shuffle import Shuffle
 from windtunnel.verify.brute.urn import Urn
 
 BRUTES: dict[str, type[Brute]] = {
     "recall": Recall,
+    "hops": Hops,
     "bijection": Bijection,
     "permutation": Permutation,
     "urn": Urn,
     "regression": Regression,
     "markov": Markov,
     "hmm": Hmm,
+    "shuffle": Shuffle,
     "recurrence": Recurrence,
     "mixture": Mixture,
 }
