@@ -5,7 +5,6 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 
-
 MOST = 100_000  # points of a sweep: Hydra writes them all down before anybody can refuse
 
 
