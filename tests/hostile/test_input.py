@@ -34,6 +34,7 @@ CASES = [
     ("run -m seed=glob(*)", "seed=glob(*): a sweep over nothing"),
     ("run -m position=glob(z*)", "position=glob(z*): a sweep over nothing"),
     ("run -m tunnel.noise=range(1,2,0)", "tunnel.noise=range(1,2,0): cannot be composed"),
+    ("run -m seed=range(1e9)", "seed=range(1e9): makes 1e+09 points; a sweep has at most 100,000"),
     ("run -m hydra.sweeper.params={a:1}", "a: no such name; valid: checkpoint_seconds, "),
     ("run tunnel.hypotheses=[1]", "tunnel.hypotheses=[1]: should be a whole number; valid: 2, 4, 8, …"),
     ("run tunnel.hypotheses={a:1}", "should be a whole number"),
