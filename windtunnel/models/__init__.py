@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from jaxtyping import Array
 
+from windtunnel.models.inference import EXACT, AnyInference
 from windtunnel.models.parameters import parameters, with_parameters
 from windtunnel.models.position import AnyPosition
 from windtunnel.spec import Family, Size, spec
@@ -60,6 +61,7 @@ class Transformer(Model):
 
     With a scalable `softmax`, the score of a query that sees n keys is multiplied by s ln n, s learned per head
     (Nakanishi 2025). `scalable_inside` multiplies the positional prior too; `scalable_outside` adds it afterwards.
+    `inference` is how attention infers over long sequences (`inference.py`).
     """
 
     name: Literal["transformer"] = "transformer"
@@ -69,6 +71,7 @@ class Transformer(Model):
     hidden: Size = 128
     loops: Size = 1
     softmax: Literal["plain", "scalable_outside", "scalable_inside"] = "plain"  # pyrefly: ignore[bad-override]
+    inference: AnyInference = EXACT
 
     @property
     def conflict(self) -> str | None:

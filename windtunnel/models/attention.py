@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from windtunnel.models.blocks import Reading, attend
+from windtunnel.models.inference import EXACT, Inference
 from windtunnel.models.position import Position
 from windtunnel.models.score import Rows, Score, scores
 from windtunnel.models.tap import LayerTap
@@ -21,8 +22,18 @@ class Attention(nnx.Module):
     The scalable softmax starts with s = 1 / ln T: at the end of a training sequence it then equals the plain one.
     """
 
-    def __init__(self, width: int, heads: int, position: Position, softmax: str, length: int, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        position: Position,
+        softmax: str,
+        length: int,
+        rngs: nnx.Rngs,
+        inference: Inference = EXACT,
+    ):
         self.heads = heads
+        self.inference = nnx.data(inference)
         self.inside = softmax == "scalable_inside"
         self.position = nnx.data(position)
         self.learned = nnx.Dict(
@@ -70,7 +81,7 @@ class Attention(nnx.Module):
         k = self.position.rotate_keys(learned, k, positions_T)
         q, k, v = tap("queries", q), tap("keys", k), tap("values", v)
         q = score.sharpened(q, rows_Q)
-        context_BNQd, reading = attend(q, k, v, rows_Q, score)
+        context_BNQd, reading = attend(q, k, v, rows_Q, score, self.inference)
         if readings is not None:
             readings.append(reading)
         if tap.wants("scores", "attention"):

@@ -59,7 +59,7 @@ class Transformer(nnx.Module):
 class Layer(nnx.Module):
     def __init__(self, spec: Spec, position: Single, length: int, rngs: nnx.Rngs):
         self.norm_attention = nnx.RMSNorm(spec.width, rngs=rngs)
-        self.attention = Attention(spec.width, spec.heads, position, spec.softmax, length, rngs)
+        self.attention = Attention(spec.width, spec.heads, position, spec.softmax, length, rngs, spec.inference)
         self.norm_mlp = nnx.RMSNorm(spec.width, rngs=rngs)
         self.up = nnx.Linear(spec.width, spec.hidden, rngs=rngs)
         self.down = nnx.Linear(spec.hidden, spec.width, rngs=rngs)

@@ -22,6 +22,11 @@ class Position:
         """Whether the position adds something to the score."""
         return type(self).bias is not Position.bias
 
+    @property
+    def tabulated(self) -> bool:
+        """Whether the bias is a table over distance: it depends on distance alone, and the positions are 0, 1, 2, …"""
+        return self.has_bias and self.stationary and type(self).positions is Position.positions
+
     def bound(self, width: int, length: int) -> Any:
         """The position for a model of width D trained on `length` tokens: itself, unless it needs these numbers."""
         return self
