@@ -218,6 +218,19 @@ def _agree(study: Study) -> None:
         raise BadInput(
             f"position.layers: lists {len(position.layers)} positions, and the model has model.layers={model.layers}"
         )
+    inference: Any = model.inference
+    if inference.codebook(1, 1):
+        refusals = [
+            inference.refusal(one, model.softmax == "scalable_inside") for one in per_layer(position, model.layers)
+        ]
+        if None not in refusals:
+            raise BadInput(f"model.inference={inference.name}: {refusals[0]}; valid: uniform, learned, sinusoidal, t5")
+        tokens = tunnel.tokens(study.horizon)
+        if tokens > inference.above:
+            raise BadInput(
+                f"model.inference.above={inference.above}: a codebook is fitted after training, so training is exact; "
+                f"give at least the {tokens} tokens of the horizon"
+            )
     if model.softmax == "scalable_inside" and not any(one.has_bias for one in per_layer(position, model.layers)):
         raise BadInput(
             f"model.softmax=scalable_inside: position={position.name} adds no prior to the score that could be inside; "

@@ -11,13 +11,15 @@ from windtunnel.config import Study, study
 from windtunnel.errors import BadInput
 from windtunnel.models import with_parameters
 from windtunnel.spec import arrays
-from windtunnel.train import START, build, start, stream
+from windtunnel.train import START, build, finished, start, stream
 
 
 def load(folder: Path) -> tuple[Study, Callable[..., Any], Any]:
     """(study, model, params) of a study folder; the study's knobs are arrays, ready for pure functions."""
     loaded = arrays(read_study(folder))
-    params = checkpoint.load(folder / "checkpoint", jax.eval_shape(start, loaded).params)
+    params = checkpoint.load(
+        folder / "checkpoint", jax.eval_shape(lambda study: finished(study, start(study).params), loaded)
+    )
     module = build(loaded, stream(loaded, START))
 
     def model(params: Any, inputs: Any, tokens: Any, **options: Any) -> Any:

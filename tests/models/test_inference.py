@@ -9,9 +9,9 @@ import pytest
 
 from tests import composed
 from windtunnel import priors
-from windtunnel.models import audit, blocks, score
-from windtunnel.models.inference import Sparse
-from windtunnel.models.position import Fire, GeneralizedGaussian, Rope, Uniform
+from windtunnel.models import audit, blocks, cells, nodes, score
+from windtunnel.models.inference import Hierarchical, Sparse, Variational
+from windtunnel.models.position import T5, Fire, GeneralizedGaussian, Rope, Uniform
 from windtunnel.spec import arrays
 from windtunnel.tunnels import Recall
 
@@ -19,7 +19,11 @@ HEADS, LENGTH, WIDTH, CHUNK = 2, 45, 4, 8  # 6 blocks of keys, the last not full
 ALL = np.arange(LENGTH)
 HEAVY = GeneralizedGaussian(scale=2.0, beta=0.5)
 HASTE = {"xla_backend_optimization_level": 0}  # compiling takes longer than the answers
-METHODS = {"sparse": (Sparse(mass=0.1, above=8), HEAVY)}
+METHODS = {
+    "sparse": (Sparse(mass=0.1, above=8), HEAVY),
+    "variational": (Variational(cells=4, above=8), Uniform()),
+    "hierarchical": (Hierarchical(near=1, above=8), HEAVY),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +45,11 @@ def scored(position, log_scale=None):
 
 
 def codebook(method):
-    return None
+    """Of keys that no test reads."""
+    if method != "variational":
+        return {}
+    q, k = jax.random.normal(jax.random.key(9), (2, 8, HEADS, LENGTH, WIDTH))
+    return jax.jit(lambda q, k: cells.fitted(q, k, 4, 20, 1e-3), compiler_options=HASTE)(q, k)
 
 
 def of(method):
@@ -204,6 +212,11 @@ def test_gradients_are_those_of_the_softmax_over_what_is_read(qkv):
         (Sparse(above=8), Uniform(), "position uniform has no prior over distance whose tail could be cut"),
         (Sparse(above=8), Rope(), "position rope has no prior over distance"),
         (Sparse(above=8), Fire(), "the prior of position fire does not depend on distance alone"),
+        (Variational(above=8), HEAVY, "the prior of position generalized_gaussian is not constant over far keys"),
+        (Variational(above=8), T5(), "t5 is not constant over far keys"),  # beyond 128, and a block here is 8
+        (Variational(above=8), Rope(), "position rope rotates keys"),
+        (Hierarchical(above=8), Rope(), "position rope rotates keys"),
+        (Hierarchical(above=8), Fire(), "the prior of position fire does not depend on distance alone"),
     ],
 )
 def test_where_a_method_does_not_apply_attention_is_exact_and_says_why(qkv, inference, position, why):
@@ -217,3 +230,51 @@ def test_the_configuration_of_a_model_says_how_it_infers():
     study = composed.study("+inference=sparse", "model.inference.mass=1e-4")
     assert study.model.inference == Sparse(mass=1e-4)
     assert composed.study().model.inference.name == "exact"
+
+
+def test_cells_of_keys_that_take_few_values_are_exact_and_the_gap_is_a_kl(qkv):
+    """Four values of keys, four cells: no loss. With two cells, log Z − log Z̃ is KL(α̃ ‖ α) of every query."""
+    q, _, v = qkv
+    values = jax.random.normal(jax.random.key(5), (HEADS, 4, WIDTH))
+    which_T = jax.random.randint(jax.random.key(6), (LENGTH,), 0, 4)
+    k = jnp.broadcast_to(values[None, :, which_T], q.shape)
+    own = scored(Uniform())
+
+    @functools.partial(jax.jit, static_argnums=0, compiler_options=HASTE)
+    def answer(count, v):
+        book = cells.fitted(q, k[..., ::-1, :], count, 20, 1e-3)
+        return cells.attend(q, k, v, ALL, own, book)
+
+    log_alpha = jax.nn.log_softmax(score.scores(q, k, ALL, own), axis=-1)
+    log_z = jax.nn.logsumexp(score.scores(q, k, ALL, own), axis=-1)
+    full = answer(4, v)
+    np.testing.assert_allclose(full.context_BNQd, jnp.exp(log_alpha) @ v, atol=1e-5)
+    np.testing.assert_allclose(full.log_evidence_BNQ, log_z, atol=1e-5)
+    tokens = jnp.broadcast_to(jnp.eye(LENGTH), (*q.shape[:2], LENGTH, LENGTH))  # the context is α̃ itself
+    few = answer(2, tokens)
+    alpha = np.asarray(few.context_BNQd, np.float64)
+    kl = np.where(alpha > 0, alpha * (np.log(np.maximum(alpha, 1e-30)) - np.maximum(log_alpha, -1e9)), 0).sum(-1)
+    gap = np.asarray(log_z - few.log_evidence_BNQ)
+    assert gap.max() > 0.05
+    np.testing.assert_allclose(gap, kl, atol=1e-4)
+    assert (1 - np.exp(-gap.max(axis=(1, 2))) <= few.certificates["mass_bound"] + 1e-6).all()
+
+
+@pytest.mark.parametrize("position", [HEAVY, Uniform()])
+def test_nodes_at_full_resolution_are_exact_and_coarse_ones_are_not(qkv, position):
+    own = scored(position)
+    exact = jax.nn.softmax(score.scores(qkv[0], qkv[1], ALL, own), axis=-1) @ qkv[2]
+    keys = jax.nn.logsumexp(score.scores(qkv[0], qkv[1], ALL, own), axis=-1)
+    for near, fanout in ((6, 2), (1, 3)):
+
+        @functools.partial(jax.jit, compiler_options=HASTE)
+        def answer(q, k, v, near=near, fanout=fanout):
+            return nodes.attend(q, k, v, ALL, own, near, fanout)
+
+        got = answer(*qkv)
+        worst = np.abs(got.context_BNQd - exact).max()
+        assert worst < 1e-6 if near == 6 else worst > 0.05
+        level = answer(0 * qkv[0], *qkv[1:])  # without content a node has its prior mass, and nothing is lost
+        log_z = jax.nn.logsumexp(score.scores(0 * qkv[0], qkv[1], ALL, own), axis=-1)
+        np.testing.assert_allclose(level.log_evidence_BNQ, log_z, atol=1e-5)
+        assert near != 6 or np.abs(got.log_evidence_BNQ - keys).max() < 1e-5

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from jaxtyping import Array
 
-from windtunnel.models.inference import EXACT, AnyInference
+from windtunnel.models.inference import EXACT, AnyInference, Inference
 from windtunnel.models.parameters import parameters, with_parameters
 from windtunnel.models.position import AnyPosition
 from windtunnel.spec import Family, Size, spec
@@ -44,6 +44,7 @@ class Model:
 
     heads: int = 0  # of attention; a model without attention takes no position
     softmax: str = "plain"  # of attention
+    inference: Inference = EXACT  # of attention
 
     @property
     def conflict(self) -> str | None:
@@ -71,7 +72,7 @@ class Transformer(Model):
     hidden: Size = 128
     loops: Size = 1
     softmax: Literal["plain", "scalable_outside", "scalable_inside"] = "plain"  # pyrefly: ignore[bad-override]
-    inference: AnyInference = EXACT
+    inference: AnyInference = EXACT  # pyrefly: ignore[bad-override]
 
     @property
     def conflict(self) -> str | None:

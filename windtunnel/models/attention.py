@@ -15,6 +15,10 @@ from windtunnel.models.score import Rows, Score, scores
 from windtunnel.models.tap import LayerTap
 
 
+class Fitted(nnx.Variable):
+    """What is fitted after training and has no gradient; NaN until then."""
+
+
 class Attention(nnx.Module):
     """Multi-head attention. Its projections are separate, so that routing (Q, K) can be distinguished from content (V,
     O).
@@ -36,6 +40,12 @@ class Attention(nnx.Module):
         self.inference = nnx.data(inference)
         self.inside = softmax == "scalable_inside"
         self.position = nnx.data(position)
+        self.codebook = nnx.Dict(
+            {
+                name: Fitted(jnp.full(shape, jnp.nan))
+                for name, shape in inference.codebook(heads, width // heads).items()
+            }
+        )
         self.learned = nnx.Dict(
             {name: nnx.Param(value) for name, value in position.parameters(rngs(), heads, width, length).items()}
         )
@@ -81,7 +91,8 @@ class Attention(nnx.Module):
         k = self.position.rotate_keys(learned, k, positions_T)
         q, k, v = tap("queries", q), tap("keys", k), tap("values", v)
         q = score.sharpened(q, rows_Q)
-        context_BNQd, reading = attend(q, k, v, rows_Q, score, self.inference)
+        codebook = {name: variable[...] for name, variable in self.codebook.items()}
+        context_BNQd, reading = attend(q, k, v, rows_Q, score, self.inference, codebook)
         if readings is not None:
             readings.append(reading)
         if tap.wants("scores", "attention"):

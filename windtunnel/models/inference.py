@@ -41,6 +41,10 @@ class Inference:
         """Why the method does not apply to attention with this positional prior; None where it does."""
         return None
 
+    def codebook(self, heads: int, width: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of the codebook for heads of this width, by name; empty where there is none."""
+        return {}
+
     def attend(self, q: Array, k: Array, v: Array, rows_Q: Any, score: Any, codebook: Any) -> Approximate:
         """Of sharpened queries at the ascending tokens `rows_Q`."""
         raise NotImplementedError
@@ -81,5 +85,61 @@ class Sparse(Inference):
         return attend(q, k, v, rows_Q, score, self.mass)
 
 
-INFERENCES = Family(Inference, Exact, Sparse)
+@spec
+class Variational(Inference):
+    """Far keys stand for their cell: at most `cells` of them, found by k-means in the metric of the queries, on
+    sequences of the training horizon, once and after training. The codebook is kept beside the parameters and never
+    fitted to what is read. Only for priors that are constant over far keys, since a cell has members at all distances.
+    """
+
+    name: Literal["variational"] = "variational"
+    cells: Annotated[int, Field(ge=1, le=4096)] = 64
+    max_iterations: Annotated[int, Field(ge=1, le=10_000)] = 100
+    tolerance: Share = 1e-4
+    above: Length = 4096
+
+    def refusal(self, position: Position, softmax_inside: bool) -> str | None:
+        from windtunnel.models.blocks import CHUNK
+
+        if position.rotates:
+            return f"position {position.name} rotates keys, so that their cells move"
+        flat = position.flat_beyond
+        if position.has_bias and (flat is None or flat > CHUNK):
+            return f"the prior of position {position.name} is not constant over far keys"
+        return "the softmax sharpens the prior with the length" if softmax_inside and position.has_bias else None
+
+    def codebook(self, heads: int, width: int) -> dict[str, tuple[int, ...]]:
+        return {"centre": (heads, self.cells, width), "metric": (heads, width, width)}
+
+    def attend(self, q: Array, k: Array, v: Array, rows_Q: Any, score: Any, codebook: Any) -> Approximate:
+        from windtunnel.models.cells import attend
+
+        return attend(q, k, v, rows_Q, score, codebook)
+
+
+@spec
+class Hierarchical(Inference):
+    """Far keys stand for dyadic nodes of consecutive tokens with their exact prior mass, coarser the farther away; the
+    nodes `near` to a query are refined, down to keys. A node has `fanout` children.
+    """
+
+    name: Literal["hierarchical"] = "hierarchical"
+    near: Annotated[int, Field(ge=1, le=4096)] = 2
+    fanout: Annotated[int, Field(ge=2, le=64)] = 2
+    above: Length = 4096
+
+    def refusal(self, position: Position, softmax_inside: bool) -> str | None:
+        if position.rotates:
+            return f"position {position.name} rotates keys, whose mean then says nothing"
+        if position.has_bias and not position.tabulated:
+            return f"the prior of position {position.name} does not depend on distance alone"
+        return "the softmax sharpens the prior with the length" if softmax_inside and position.has_bias else None
+
+    def attend(self, q: Array, k: Array, v: Array, rows_Q: Any, score: Any, codebook: Any) -> Approximate:
+        from windtunnel.models.nodes import attend
+
+        return attend(q, k, v, rows_Q, score, self.near, self.fanout)
+
+
+INFERENCES = Family(Inference, Exact, Sparse, Variational, Hierarchical)
 AnyInference = Annotated[Inference, INFERENCES]
