@@ -12,9 +12,10 @@ from windtunnel.tunnels.permutation import Permutation
 from windtunnel.tunnels.recall import Recall
 from windtunnel.tunnels.recurrence import Recurrence
 from windtunnel.tunnels.regression import Regression
+from windtunnel.tunnels.tree import Tree
 from windtunnel.tunnels.urn import Urn
 
-TUNNELS = Family(Tunnel, Bijection, Hmm, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Urn)
+TUNNELS = Family(Tunnel, Bijection, Hmm, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Tree, Urn)
 AnyTunnel = Annotated[Tunnel, TUNNELS]
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Recurrence",
     "Regression",
     "Tables",
+    "Tree",
     "Tunnel",
     "Urn",
 ]

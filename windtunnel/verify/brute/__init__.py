@@ -10,6 +10,7 @@ from windtunnel.verify.brute.permutation import Permutation
 from windtunnel.verify.brute.recall import Recall
 from windtunnel.verify.brute.recurrence import Recurrence
 from windtunnel.verify.brute.regression import Regression
+from windtunnel.verify.brute.tree import Tree
 from windtunnel.verify.brute.urn import Urn
 
 BRUTES: dict[str, type[Brute]] = {
@@ -22,6 +23,7 @@ BRUTES: dict[str, type[Brute]] = {
     "hmm": Hmm,
     "recurrence": Recurrence,
     "mixture": Mixture,
+    "tree": Tree,
 }
 
 
