@@ -114,6 +114,7 @@ class Settings:
     dry_run: bool = False
 
 
+MOST_TOKENS = 2**31  # tokens are numbered with 32 bits; what is shorter is a matter of memory
 SETTINGS = frozenset(field.name for field in dataclasses.fields(Settings))
 
 
@@ -240,6 +241,11 @@ def _agree(study: Study) -> None:
 
 def _agree_on_length(problem: Problem) -> None:
     tunnel, capacity = problem.tunnel, problem.tunnel.capacity
+    if problem.length >= MOST_TOKENS:
+        raise BadInput(
+            f"evaluate.reach={problem.evaluate.reach:g}: sequences of {problem.length:,} observations cannot be "
+            f"numbered; at most {MOST_TOKENS:,}"
+        )
     if capacity is not None and problem.horizon > capacity:
         raise BadInput(f"train.horizon={problem.horizon}: {tunnel.name} holds at most {capacity} observations")
     if capacity is not None and problem.length > capacity:

@@ -32,7 +32,7 @@ class Evaluate:
     `most_examples`. τ (`tolerance`, bits) is what counts as exact and δ (`settled`, bits) what counts as converged.
     """
 
-    reach: Annotated[float, Field(ge=1, le=500)] = 1.0
+    reach: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
     examples: Annotated[int, Field(ge=2)] = 64
     most_examples: Annotated[int, Field(ge=2, le=2**20)] = 1024
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
