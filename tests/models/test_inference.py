@@ -9,10 +9,12 @@ import pytest
 
 from tests import composed
 from windtunnel import priors
+from windtunnel.evaluate import predict
 from windtunnel.models import audit, blocks, cells, nodes, score
 from windtunnel.models.inference import Hierarchical, Sparse, Variational
 from windtunnel.models.position import T5, Fire, GeneralizedGaussian, Rope, Uniform
 from windtunnel.spec import arrays
+from windtunnel.train import finished, start
 from windtunnel.tunnels import Recall
 
 HEADS, LENGTH, WIDTH, CHUNK = 2, 45, 4, 8  # 6 blocks of keys, the last not full
@@ -278,3 +280,20 @@ def test_nodes_at_full_resolution_are_exact_and_coarse_ones_are_not(qkv, positio
         log_z = jax.nn.logsumexp(score.scores(0 * qkv[0], qkv[1], ALL, own), axis=-1)
         np.testing.assert_allclose(level.log_evidence_BNQ, log_z, atol=1e-5)
         assert near != 6 or np.abs(got.log_evidence_BNQ - keys).max() < 1e-5
+
+
+def test_a_codebook_is_fitted_to_other_sequences_after_training_and_judged_with():
+    """The first layer's keys take six values (a start among them), and the codebook has
+    all. It depends on the parameters and the seed alone, and what is judged is not NaN.
+    """
+    overrides = "tunnel=die tunnel.symbols=5 train.horizon=12 model.inference.above=12 evaluate.reach=4 model.width=8"
+    study = arrays(composed.tiny(*overrides.split(), "+inference=variational", "model.inference.cells=8"))
+    params = start(study).params
+    judged = jax.jit(finished, compiler_options=HASTE)(study, params)
+    centre = judged["layers"]["0"]["attention"]["codebook"]["centre"]
+    assert centre.shape[1] == 8 and np.isfinite(centre).all()
+    assert len(np.unique(np.asarray(centre[0]).round(4), axis=0)) == 6
+    assert jax.tree.structure(params) != jax.tree.structure(judged)
+    predicted = jax.jit(predict, compiler_options=HASTE)(study, judged, jnp.arange(1))
+    assert np.isfinite(predicted.log_predictive).all()
+    assert {reading.kernel for reading in predicted.readings} == {"variational"}

@@ -38,7 +38,7 @@ class Tree(Tunnel):
 
     name: Literal["tree"] = "tree"
     symbols: Annotated[int, Field(ge=2, le=100)] = 4
-    noise: Noise = 0.1
+    noise: Noise = 0.05
 
     hypothesis = "tree of symbols"
 
