@@ -286,8 +286,11 @@ def test_a_codebook_is_fitted_to_other_sequences_after_training_and_judged_with(
     """The first layer's keys take six values (a start among them), and the codebook has
     all. It depends on the parameters and the seed alone, and what is judged is not NaN.
     """
-    overrides = "tunnel=die tunnel.symbols=5 train.horizon=12 model.inference.above=12 evaluate.reach=4 model.width=8"
-    study = arrays(composed.tiny(*overrides.split(), "+inference=variational", "model.inference.cells=8"))
+    overrides = (
+        "tunnel=die tunnel.symbols=5 train.horizon=12 train.batch=2 evaluate.reach=4 evaluate.examples=2 "
+        "model.width=8 model.hidden=8 +inference=variational model.inference.cells=8 model.inference.above=12"
+    )
+    study = arrays(composed.study(*overrides.split()))
     params = start(study).params
     judged = jax.jit(finished, compiler_options=HASTE)(study, params)
     centre = judged["layers"]["0"]["attention"]["codebook"]["centre"]
