@@ -13,7 +13,7 @@ from windtunnel.models.score import Rows, Score
 
 
 def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, mass: Array) -> Approximate:
-    """Its certificates: `mass_bound`, rigorous and for most contents far above 1, which says nothing;
+    """Its certificates: `mass_bound`, rigorous and for most contents close to 1, which says nothing;
     `prior_tail_mean` and `prior_tail_worst`, the prior mass of what a query did not read, on average over queries and
     heads and at most: the expected posterior mass there if a head is calibrated.
     """
@@ -29,7 +29,7 @@ def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, mass: Array
     )
     share_NQ = jnp.where((first_NQ > 0) & (nearest_NQ <= rows_Q[None]), jnp.exp(log_share_NQ), 0.0)
     numbers = {
-        "mass_bound": seen.mass,
+        "mass_bound": 1 - 1 / (1 + seen.mass),  # from a share of what was read to one of all
         "prior_tail_mean": jnp.mean(share_NQ),
         "prior_tail_worst": jnp.max(share_NQ),
     }
