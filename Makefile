@@ -23,6 +23,9 @@ bench: .venv/ready ## measure this machine into docs/benchmarks.md: against PyTo
 	$(BIN)/python scripts/benchmark_oracles.py
 	$(BIN)/python scripts/benchmark_reach.py
 
+cost: .venv/ready ## what long attention costs and how wrong approximations are (hours), into docs/cost.md
+	$(BIN)/python scripts/cost.py
+
 figures: .venv/ready ## the README's table and figure, from the records of `make run`
 	$(BIN)/python scripts/readme.py
 
@@ -90,4 +93,4 @@ clean: ## remove what make made, but not the records in runs/
 	$(BIN)/pip install -q -e '.[report,test,dev]'
 	touch $@
 
-.PHONY: help run test test-slow check bench figures tunnels verdicts recovery instruments docs-figures extrapolation primitives architectures depth external reproduce reproduce-paper wheel clean
+.PHONY: help run test test-slow check bench cost figures tunnels verdicts recovery instruments docs-figures extrapolation primitives architectures depth external reproduce reproduce-paper wheel clean

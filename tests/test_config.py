@@ -41,11 +41,18 @@ def changed(key: str, value: object) -> dict:
         ("position", {"name": "per_layer", "layers": [{"name": "alibo"}]}, "alibo: no such name; did you mean alibi?"),
         ("model.heads", 3, "model.heads=3: must divide model.width=64"),
         ("model.softmax", "sharp", "model.softmax=sharp: should be 'plain', 'scalable_outside' or 'scalable_inside'"),
+        ("model.inference", {"name": "sparse", "mass": 0.0}, "model.inference.mass=0.0: should be greater than 0"),
+        ("model.inference", {"name": "lazy"}, "model.inference=lazy: no such name; valid: exact, sparse, variational"),
+        (
+            "model.inference",
+            {"name": "variational"},
+            "model.inference=variational: the prior of position generalized_g",
+        ),
         ("model.layers", 0, "model.layers=0: should be greater than or equal to 1"),
         ("train.horizon", None, "train.horizon=null: recall has no longest sequence"),
         ("train.supervision", "both", "train.supervision=both: should be 'posterior' or 'sample'"),
         ("train.steps", 1.5, "train.steps=1.5: should be a valid integer"),
-        ("evaluate.reach", 501, "evaluate.reach=501: should be less than or equal to 500"),
+        ("evaluate.reach", 1e9, "evaluate.reach=1e+09: sequences of 64,000,000,000 observations cannot be numbered"),
         ("seed", -1, "seed=-1: should be greater than or equal to 0"),
         ("runs", 3, "runs=3: should be a valid string"),
         ("speed", 3, "speed: no such name; did you mean seed?"),
@@ -209,6 +216,7 @@ SPECS = {
     "tunnel": tunnels.AnyTunnel,
     "model": models.AnyModel,
     "train": config.Train,
+    "inference": models.inference.AnyInference,
 }
 
 
@@ -236,7 +244,7 @@ def test_every_choice_lists_the_fields_of_its_spec(group):
 
 
 def test_every_member_of_a_union_has_a_file():
-    for group in ("position", "prior", "tunnel", "model"):
+    for group in ("position", "prior", "tunnel", "model", "inference"):
         missing = set(config.names(SPECS[group])) - set(presets.choices(group)) - {"per_layer"}
         assert not missing, f"conf/{group} lacks {missing}"
 

@@ -116,6 +116,7 @@ class Settings:
     dry_run: bool = False
 
 
+MOST_TOKENS = 2**31  # tokens are numbered with 32 bits; what is shorter is a matter of memory
 SETTINGS = frozenset(field.name for field in dataclasses.fields(Settings))
 
 
@@ -246,6 +247,19 @@ def _agree(study: Study) -> None:
         raise BadInput(
             f"position.layers: lists {len(position.layers)} positions, and the model has model.layers={model.layers}"
         )
+    inference: Any = model.inference
+    if inference.codebook(1, 1):
+        refusals = [
+            inference.refusal(one, model.softmax == "scalable_inside") for one in per_layer(position, model.layers)
+        ]
+        if None not in refusals:
+            raise BadInput(f"model.inference={inference.name}: {refusals[0]}; valid: uniform, learned, sinusoidal, t5")
+        tokens = tunnel.tokens(study.horizon)
+        if tokens > inference.above:
+            raise BadInput(
+                f"model.inference.above={inference.above}: a codebook is fitted after training, so training is exact; "
+                f"give at least the {tokens} tokens of the horizon"
+            )
     if model.softmax == "scalable_inside" and not any(one.has_bias for one in per_layer(position, model.layers)):
         raise BadInput(
             f"model.softmax=scalable_inside: position={position.name} adds no prior to the score that could be inside; "
@@ -255,6 +269,11 @@ def _agree(study: Study) -> None:
 
 def _agree_on_problem(problem: Problem) -> None:
     tunnel, capacity, hops = problem.tunnel, problem.tunnel.capacity, problem.evaluate.hops
+    if problem.length >= MOST_TOKENS:
+        raise BadInput(
+            f"evaluate.reach={problem.evaluate.reach:g}: sequences of {problem.length:,} observations cannot be "
+            f"numbered; at most {MOST_TOKENS:,}"
+        )
     if hops is not None and tunnel.asking(hops) is None:
         takers = ", ".join(spec.name for spec in _specs(AnyTunnel) if spec.asking is not Tunnel.asking)
         raise BadInput(f"evaluate.hops={hops}: questions of {tunnel.name} ask for no hops (valid with tunnel={takers})")

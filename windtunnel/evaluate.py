@@ -1,4 +1,4 @@
-"""Evaluation: one causal pass over sequences up to 500 horizons long, read at log-spaced observations."""
+"""Evaluation: one causal pass over sequences far longer than the horizon, read at log-spaced observations."""
 
 from typing import Any, NamedTuple
 

@@ -129,9 +129,19 @@ def iteration_facts(curves: dict[str, np.ndarray]) -> records.Json:
 
 
 def attention_facts(reading: Any, index: int) -> records.Json:
-    """How a layer's attention was computed for a study of a pack, over its examples."""
-    return {
+    """How a layer's attention was computed for a study of a pack, over its examples; of what is called worst or a bound
+    the largest, of other certificates the mean.
+    """
+
+    def number(name: str, of_B: np.ndarray) -> float | None:
+        value = float(of_B.max() if name.endswith(("_bound", "_worst")) else of_B.mean())
+        return value if np.isfinite(value) else None
+
+    facts: records.Json = {
         "kernel": reading.kernel,
         "skipped_blocks": float(reading.skipped_B[index].mean()),
-        "skipped_mass_bound": float(reading.mass_B[index].max()),
+        "skipped_mass_bound": number("skipped_mass_bound", reading.mass_B[index]),
     }
+    if reading.certificates:
+        facts["certificates"] = {name: number(name, of[index]) for name, of in sorted(reading.certificates.items())}
+    return facts

@@ -13,13 +13,13 @@ from windtunnel.models import with_parameters
 from windtunnel.plugins import permitted
 from windtunnel.records.shapes import STUDY, misfit
 from windtunnel.spec import arrays
-from windtunnel.train import START, build, start, stream
+from windtunnel.train import START, build, finished, start, stream
 
 
 def load(folder: Path, plugins: Iterable[str] = (), trust: bool = False) -> tuple[Study, Callable[..., Any], Any]:
     """(study, model, params) of a study folder; the study's knobs are arrays, ready for pure functions."""
     loaded = arrays(read_study(folder, plugins, trust))
-    params = read_parameters(folder, jax.eval_shape(start, loaded).params)
+    params = read_parameters(folder, jax.eval_shape(lambda study: finished(study, start(study).params), loaded))
     module = build(loaded, stream(loaded, START))
 
     def model(params: Any, inputs: Any, tokens: Any, **options: Any) -> Any:

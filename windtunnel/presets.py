@@ -4,8 +4,8 @@ from pathlib import Path
 
 from windtunnel import text
 
-GROUPS = ("tunnel", "prior", "model", "position", "train", "term", "sweep")
-ADDED = ("term", "sweep")  # chosen by `+term=NAME`: the default configuration has none
+GROUPS = ("tunnel", "prior", "model", "position", "train", "term", "inference", "sweep")
+ADDED = ("term", "inference", "sweep")  # chosen by `+term=NAME`: the default configuration has none
 
 
 def folder() -> Path:

@@ -34,7 +34,7 @@ class Evaluate:
     Where questions ask for a number of hops, curves over it go on to `hops`, beyond what training asked for.
     """
 
-    reach: Annotated[float, Field(ge=1, le=500)] = 1.0
+    reach: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
     examples: Annotated[int, Field(ge=2, lt=2**31)] = 64
     most_examples: Annotated[int, Field(ge=2, le=2**20)] = 1024
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

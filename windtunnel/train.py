@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
@@ -12,6 +13,7 @@ from jaxtyping import Array
 from windtunnel.config import Study
 from windtunnel.losses import CROSS_ENTROPY, Look, Sum, combined, curve_names, means, terms
 from windtunnel.models import Shape, parameters, with_parameters
+from windtunnel.models.cells import fitted
 from windtunnel.models.tap import Closed, Collect
 from windtunnel.optimizers import optimizer
 from windtunnel.problem import Problem
@@ -20,7 +22,8 @@ from windtunnel.tunnels import Batch, Tables
 CHUNK = 128  # the most steps in one call of `advance`
 
 # What a seed is used for; evaluation draws from a root of its own (`problem.py`).
-START, DATA, MODEL = 0, 1, 2
+START, DATA, MODEL, CODES = 0, 1, 2, 3
+FITTED = 8192  # tokens of training length that codebooks are fitted to
 
 
 class State(NamedTuple):
@@ -106,6 +109,26 @@ def measured(
     logits_BPV = module(batch.inputs, tokens, key=key, tap=seen if kinds else Closed())
     log_p_BPV = study.tunnel.log_predictive(tables, batch, jnp.arange(study.horizon))
     return terms(study.train, Look(study.tunnel, batch, log_p_BPV, jax.nn.log_softmax(logits_BPV), seen, axis))
+
+
+def finished(study: Study, params: Any) -> Any:
+    """The parameters as they are judged: where attention needs codebooks, with these, fitted to the keys and queries of
+    sequences of training length that no other stream of the study has.
+    """
+    inference: Any = study.model.inference
+    if not inference.codebook(1, 1):
+        return params
+    tokens = study.tunnel.tokens(study.horizon)
+    batch = examples(study, prepare(study), stream(study, CODES), jnp.arange(max(1, FITTED // tokens)))
+    seen = Collect("queries", "keys")
+    model(study, params)(batch.inputs, np.arange(tokens), tap=seen)
+    layers = dict(params["layers"])
+    for name, layer in layers.items():
+        depths = range(int(name), len(seen["keys"]), len(layers))  # of all passes through the layer
+        q, k = (jnp.concatenate([seen[kind][depth] for depth in depths]) for kind in ("queries", "keys"))
+        codebook = fitted(q, k, inference.cells, inference.max_iterations, inference.tolerance)
+        layers[name] = {**layer, "attention": {**layer["attention"], "codebook": codebook}}
+    return {**params, "layers": layers}
 
 
 def examples(asked: Study | Problem, tables: Tables, key: Array, numbers: Array) -> Batch:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from jaxtyping import Array
 from pydantic import Field
 
+from windtunnel.models.inference import EXACT, AnyInference, Inference
 from windtunnel.models.parameters import parameters, with_parameters
 from windtunnel.models.position import AnyPosition
 from windtunnel.spec import Family, Knob, NonNegative, Size, spec
@@ -56,6 +57,7 @@ class Model:
     positional: ClassVar[bool] = True  # whether one with attention takes a position; else it has its own
     softmax: str = "plain"  # of attention
     depth: Depth | None = None  # iterates until predictives settle; else computes a fixed number of layers
+    inference: Inference = EXACT  # of attention
 
     @property
     def weights(self) -> int:
@@ -79,6 +81,7 @@ class Transformer(Model):
 
     With a scalable `softmax`, the score of a query that sees n keys is multiplied by s ln n, s learned per head
     (Nakanishi 2025). `scalable_inside` multiplies the positional prior too; `scalable_outside` adds it afterwards.
+    `inference` is how attention infers over long sequences (`inference.py`).
     """
 
     name: Literal["transformer"] = "transformer"
@@ -89,6 +92,7 @@ class Transformer(Model):
     loops: Size = 1
     softmax: Literal["plain", "scalable_outside", "scalable_inside"] = "plain"  # pyrefly: ignore[bad-override]
     depth: Depth | None = None  # pyrefly: ignore[bad-override]
+    inference: AnyInference = EXACT  # pyrefly: ignore[bad-override]
 
     @property
     def weights(self) -> int:

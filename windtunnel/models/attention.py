@@ -9,9 +9,14 @@ from flax import nnx
 from jaxtyping import Array
 
 from windtunnel.models.blocks import Reading, attend
+from windtunnel.models.inference import EXACT, Inference
 from windtunnel.models.position import Position
 from windtunnel.models.score import Rows, Score, scores
 from windtunnel.models.tap import LayerTap
+
+
+class Fitted(nnx.Variable):
+    """What is fitted after training and has no gradient; NaN until then."""
 
 
 class Attention(nnx.Module):
@@ -29,11 +34,19 @@ class Attention(nnx.Module):
         softmax: str,
         length: int,
         rngs: nnx.Rngs,
+        inference: Inference = EXACT,
         every: bool = False,
     ):
         self.heads, self.every = heads, every
+        self.inference = nnx.data(inference)
         self.inside = softmax == "scalable_inside"
         self.position = nnx.data(position)
+        self.codebook = nnx.Dict(
+            {
+                name: Fitted(jnp.full(shape, jnp.nan))
+                for name, shape in inference.codebook(heads, width // heads).items()
+            }
+        )
         self.learned = nnx.Dict(
             {name: nnx.Param(value) for name, value in position.parameters(rngs(), heads, width, length).items()}
         )
@@ -79,7 +92,8 @@ class Attention(nnx.Module):
         k = self.position.rotate_keys(learned, k, positions_T)
         q, k, v = tap("queries", q), tap("keys", k), tap("values", v)
         q = score.sharpened(q, rows_Q)
-        context_BNQd, reading = attend(q, k, v, rows_Q, score)
+        codebook = {name: variable[...] for name, variable in self.codebook.items()}
+        context_BNQd, reading = attend(q, k, v, rows_Q, score, self.inference, codebook)
         if readings is not None:
             readings.append(reading)
         if tap.wants("scores", "attention"):

@@ -1,10 +1,13 @@
-"""softmax(scores) v over any length, block by block. Memory is linear in the length. Time is linear too where the prior
-falls so fast that far keys cannot matter, whatever their content.
+"""softmax(scores) v over any length, block by block. Memory is linear in the length, gradients included. Time is linear
+too where the prior falls so fast that far keys cannot matter, whatever their content.
 
-In shapes, C is the queries of a chunk, K the keys of a block and M the number of chunks or of blocks.
+`attend` is the one place where exact attention may be replaced by an approximation (`inference.py`).
+
+In shapes, C is the queries of a chunk, K the keys of a block, G the heads that are treated together, and M the number
+of chunks or of blocks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,39 +16,63 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from windtunnel.models.audit import audited
 from windtunnel.models.fused import fused, refusal
+from windtunnel.models.inference import EXACT, Inference
 from windtunnel.models.score import Rows, Score, content, scores
 
 CHUNK = 512  # the queries of a chunk, and the keys of a block
-NEGLIGIBLE = 1e-6  # the share of a query's total mass that may be skipped
+NEGLIGIBLE = 1e-6  # the share of a query's total mass that exact attention may skip
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["skipped_B", "mass_B"], meta_fields=["kernel"])
+@partial(jax.tree_util.register_dataclass, data_fields=["skipped_B", "mass_B", "certificates"], meta_fields=["kernel"])
 @dataclass(frozen=True)
 class Reading:
     """How attention was computed: by which kernel, which share of the blocks with visible keys was skipped, and an
-    upper bound on the share of a query's mass in them.
+    upper bound on the share of a query's mass in them (NaN where there is none). `certificates` are what an
+    approximation says of its own error, {what it is: [B]} (`docs/records.md`).
     """
 
     kernel: str
     skipped_B: Array
     mass_B: Array
+    certificates: dict[str, Array] = field(default_factory=dict)
 
 
-def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score) -> tuple[Array, Reading]:
+def attend(
+    q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, inference: Inference = EXACT, codebook: Any = None
+) -> tuple[Array, Reading]:
     """[B, N, Q, d]: softmax(scores) v of sharpened queries at the ascending tokens `rows_Q`; and how it was
     computed.
     """
     backend, keys = jax.default_backend(), k.shape[2]
+    exact = ""
+    if inference != EXACT:
+        why = inference.refusal(score.position, score.inside)
+        why = f"{keys} tokens are not above {inference.above}" if keys <= inference.above else why
+        if why is None:
+            return approximated(q, k, v, rows_Q, score, inference, codebook)
+        exact = f" (not {inference.name}: {why})"
     refused = refusal(backend, q.dtype, q.shape, keys, score.position.has_bias, CHUNK)
     none_B = jnp.zeros(q.shape[0])
     if refused is None:
-        return fused(q, k, v, score), Reading("fused", none_B, none_B)
+        return fused(q, k, v, score), Reading(f"fused{exact}", none_B, none_B)
     why = f" (not fused: {refused})" if backend == "gpu" else ""
     if keys <= CHUNK:
-        return whole(q, k, v, rows_Q, score), Reading(f"whole{why}", none_B, none_B)
-    context_BNQd, skipped_B, mass_B = in_blocks(q, k, v, jnp.asarray(rows_Q), score)
-    return context_BNQd, Reading(f"blocked{why}", skipped_B, mass_B)
+        return whole(q, k, v, rows_Q, score), Reading(f"whole{why}{exact}", none_B, none_B)
+    context_BNQd, seen = in_blocks(q, k, v, jnp.asarray(rows_Q), score, None)
+    return context_BNQd, Reading(f"blocked{why}{exact}", *(jnp.full(q.shape[0], x) for x in (seen.skipped, seen.mass)))
+
+
+def approximated(
+    q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, inference: Inference, codebook: Any
+) -> tuple[Array, Reading]:
+    """The same by an approximation, with an audit of it."""
+    answer = inference.attend(q, k, v, rows_Q, score, codebook)
+    certificates = {**answer.certificates, **audited(q, k, rows_Q, score, answer.log_evidence_BNQ)}
+    no_bound_B = jnp.full(q.shape[0], jnp.nan)
+    mass_B = certificates.pop("mass_bound", no_bound_B)
+    return answer.context_BNQd, Reading(inference.name, answer.skipped_B, mass_B, lax.stop_gradient(certificates))
 
 
 def whole(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score) -> Array:
@@ -63,103 +90,216 @@ def whole(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score) -> Array:
     )
 
 
+class Seen(NamedTuple):
+    """What queries have read: log Σ exp(score) over it; per head and chunk of queries the block from which on all were
+    read; the share of visible blocks that were not read; and the largest bound on the share of a query's mass there.
+    """
+
+    log_evidence_BNQ: Array
+    first_MN: Array
+    skipped: Array
+    mass: Array
+
+
 class Running(NamedTuple):
     """The softmax of a chunk of queries over the keys seen so far, the nearest first. `left` is the number of blocks of
-    keys not yet seen, `top_BNC` the largest score, `total_BNC` the sum of exp(score − top) and `sum_BNCd` the sum of
+    keys not yet seen, `top_BGC` the largest score, `total_BGC` the sum of exp(score − top) and `sum_BGCd` the sum of
     exp(score − top) v.
     """
 
     left: Array
-    top_BNC: Array
-    total_BNC: Array
-    sum_BNCd: Array
+    top_BGC: Array
+    total_BGC: Array
+    sum_BGCd: Array
 
 
 @jax.custom_vjp
-def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score) -> tuple[Array, Array, Array]:
-    """softmax(scores) v; the share [B] of blocks that were skipped, and a bound [B] on the share of mass in them.
+def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score, tail_mass: Array | None) -> tuple[Array, Seen]:
+    """softmax(scores) v over the keys that were read, and what they were.
 
-    A chunk of queries visits its blocks of keys from the diagonal outwards. Say the keys visited so far have the mass
-    Z_i = Σ exp(score_ij), the others are at distance δ or more, and κ is the largest norm among them. The chunk is done
-    when for each of its queries
+    A chunk of queries visits its blocks of keys from the diagonal outwards, each head by itself where log p is a table
+    (`Score.stationary`); else all keys are read. Say the keys visited so far have the mass Z_i = Σ exp(score_ij), the
+    others are at distance δ or more, and κ is the largest norm among them. The chunk is done when for each of its
+    queries
 
         Σ_{d ≥ δ} exp(log p(d) + |f_i q_i| κ / √d_head) ≤ 10⁻⁶ Z_i,
 
-    since by the Cauchy–Schwarz inequality the left side bounds the mass of the other keys. This needs log p as a table
-    (`Score.stationary`).
+    since by the Cauchy–Schwarz inequality the left side bounds the mass of the other keys. With a `tail_mass` it is
+    done when Σ_{d ≥ δ} p(d) ≤ tail_mass · Σ_d p(d): the prior mass of the others, whatever their content.
     """
     length, blocks = k.shape[2], -(-k.shape[2] // CHUNK)
+    heads, tabulated = q.shape[1], score.stationary
+    group = 1 if tabulated else heads
     k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, blocks * CHUNK - length), (0, 0))) for x in (k, v))
     block_lengths = jnp.linalg.norm(k.astype(jnp.float32), axis=-1).reshape(*k.shape[:2], blocks, CHUNK)
     longest_BNM = lax.cummax(jnp.max(block_lengths, axis=-1), axis=2) / jnp.sqrt(q.shape[-1])
-    table_NT = score.table() if score.stationary else None
+    table_NT = jnp.broadcast_to(score.table(), (heads, length)) if tabulated else None
     dtype = jnp.promote_types(q.dtype, jnp.float32)
 
-    def prior(rows_C: Array, key_at: Array) -> Array | None:
-        if table_NT is None:
-            return score.log_prior(rows_C, key_at)
-        return score.weighed(table_NT[:, jnp.clip(rows_C[:, None] - key_at[None], 0, length - 1)], rows_C)
-
-    def chunk(queries: tuple[Array, Array]) -> tuple[Array, Array, Array, Array]:
-        q, rows_C = queries
+    def chunk(queries: tuple[Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
+        q, rows_C, head = queries
         visible = rows_C[-1] // CHUNK + 1
-        tail_NT = None if table_NT is None or score.every else log_tail(table_NT, rows_C, score)
-        norm_BNC = jnp.linalg.norm(q.astype(jnp.float32), axis=-1)
+        own = score.of_heads(head, group)
+        table_GT = None if table_NT is None else lax.dynamic_slice_in_dim(table_NT, head, group)
+        tail_GT = None if table_GT is None or score.every else log_tail(table_GT, rows_C, own)
+        norm_BGC = jnp.linalg.norm(q.astype(jnp.float32), axis=-1)
+
+        def nearest(seen: Running) -> Array:
+            """[C]: the distance to the nearest key that is left; 0 where no key has been read."""
+            return jnp.clip(rows_C - seen.left * CHUNK + 1, 0, length - 1)
 
         def log_share_left(seen: Running) -> Array:
             """The bound as a share of the mass seen, for the query with the largest share."""
-            assert tail_NT is not None
-            nearest_C = jnp.clip(rows_C - seen.left * CHUNK + 1, 0, length - 1)
-            log_left_BNC = tail_NT[None, :, nearest_C] + norm_BNC * longest_BNM[:, :, seen.left - 1, None]
-            return jnp.max(log_left_BNC - seen.top_BNC - jnp.log(seen.total_BNC))
+            assert tail_GT is not None
+            longest_BG1 = lax.dynamic_slice(longest_BNM, (0, head, seen.left - 1), (len(q), group, 1))
+            log_left_BGC = tail_GT[None, :, nearest(seen)] + norm_BGC * longest_BG1
+            return jnp.max(log_left_BGC - seen.top_BGC - jnp.log(seen.total_BGC))
 
         def goes_on(seen: Running) -> Array:
-            if tail_NT is None:
+            if tail_GT is None:
                 return seen.left > 0
-            return (seen.left > 0) & ~(log_share_left(seen) <= jnp.log(NEGLIGIBLE))  # NaN: visit the next block
+            if tail_mass is None:
+                return (seen.left > 0) & ~(log_share_left(seen) <= jnp.log(NEGLIGIBLE))  # NaN: visit the next block
+            return (seen.left > 0) & ~(jnp.max(tail_GT[:, nearest(seen)] - tail_GT[:, :1]) <= jnp.log(tail_mass))
 
         def see(seen: Running) -> Running:
             start = (seen.left - 1) * CHUNK
             key_at = start + jnp.arange(CHUNK)
-            k_block, v_block = (lax.dynamic_slice_in_dim(x, start, CHUNK, axis=2) for x in (k, v))
-            score_BNCK, prior_NCK = content(q, k_block), prior(rows_C, key_at)
-            score_BNCK = score_BNCK if prior_NCK is None else score_BNCK + prior_NCK[None]
-            score_BNCK = jnp.where((key_at[None] <= rows_C[:, None])[None, None], score_BNCK, -jnp.inf)
-            top_BNC = jnp.maximum(seen.top_BNC, jnp.max(score_BNCK, axis=-1))
-            weight_BNCK, rescale_BNC = jnp.exp(score_BNCK - top_BNC[..., None]), jnp.exp(seen.top_BNC - top_BNC)
+            k_block, v_block = (
+                lax.dynamic_slice(x, (0, head, start, 0), (len(q), group, CHUNK, x.shape[-1])) for x in (k, v)
+            )
+            score_BGCK = content(q, k_block)
+            if table_GT is not None:
+                distance_CK = jnp.clip(rows_C[:, None] - key_at[None], 0, length - 1)
+                score_BGCK = score_BGCK + own.weighed(table_GT[:, distance_CK], rows_C)[None]
+            elif (prior_NCK := score.log_prior(rows_C, key_at)) is not None:
+                score_BGCK = score_BGCK + prior_NCK[None]
+            score_BGCK = jnp.where((key_at[None] <= rows_C[:, None])[None, None], score_BGCK, -jnp.inf)
+            top_BGC = jnp.maximum(seen.top_BGC, jnp.max(score_BGCK, axis=-1))
+            weight_BGCK, rescale_BGC = jnp.exp(score_BGCK - top_BGC[..., None]), jnp.exp(seen.top_BGC - top_BGC)
             return Running(
                 seen.left - 1,
-                top_BNC,
-                seen.total_BNC * rescale_BNC + jnp.sum(weight_BNCK, axis=-1),
-                seen.sum_BNCd * rescale_BNC[..., None] + weight_BNCK @ v_block.astype(dtype),
+                top_BGC,
+                seen.total_BGC * rescale_BGC + jnp.sum(weight_BGCK, axis=-1),
+                seen.sum_BGCd * rescale_BGC[..., None] + weight_BGCK @ v_block.astype(dtype),
             )
 
         lowest = jnp.full(q.shape[:3], jnp.finfo(dtype).min, dtype)  # not −∞, since a query may see no key of a block
         nothing = Running(visible, lowest, jnp.zeros_like(lowest), jnp.zeros((*q.shape[:3], v.shape[-1]), dtype))
         seen = lax.while_loop(goes_on, see, nothing)
-        mass = jnp.zeros(()) if tail_NT is None else jnp.where(seen.left > 0, jnp.exp(log_share_left(seen)), 0.0)
-        return (seen.sum_BNCd / seen.total_BNC[..., None]).astype(q.dtype), seen.left, visible, mass
+        mass = jnp.zeros(()) if tail_GT is None else jnp.where(seen.left > 0, jnp.exp(log_share_left(seen)), 0.0)
+        context_BGCd = (seen.sum_BGCd / seen.total_BGC[..., None]).astype(q.dtype)
+        return context_BGCd, seen.top_BGC + jnp.log(seen.total_BGC), seen.left, visible, mass
 
-    out, left_C, visible_C, mass_C = lax.map(chunk, chunks(q, rows_Q, min(CHUNK, q.shape[2])))
-    skipped_B, mass_B = (
-        jnp.full(q.shape[0], share) for share in (jnp.sum(left_C) / jnp.sum(visible_C), jnp.max(mass_C))
+    q_MBNCd, rows_MC = chunks(q, rows_Q, min(CHUNK, q.shape[2]))
+
+    def all_heads(queries: tuple[Array, Array]) -> Any:
+        q_BNCd, rows_C = queries
+        q_HBGCd = jnp.moveaxis(q_BNCd.reshape(len(q), -1, group, *q_BNCd.shape[2:]), 1, 0)
+        first_H = jnp.arange(0, heads, group)
+        out, log_z, *facts = lax.map(lambda of_heads: chunk((of_heads[0], rows_C, of_heads[1])), (q_HBGCd, first_H))
+        return together(out), together(log_z), *facts
+
+    out, log_z, first_MH, visible_MH, mass_MH = lax.map(all_heads, (q_MBNCd, rows_MC))
+    first_MN = jnp.repeat(first_MH, group, axis=1)
+    seen = Seen(
+        joined(log_z[..., None], q.shape[2])[..., 0],
+        first_MN,
+        jnp.sum(first_MH) / jnp.sum(visible_MH),
+        jnp.max(mass_MH),
     )
-    return joined(out, q.shape[2]), skipped_B, mass_B
+    return joined(out, q.shape[2]), seen
 
 
-def _forward(q: Array, k: Array, v: Array, rows_Q: Array, score: Score) -> Any:
-    """The backward pass uses `whole`: it stores the scores anyway."""
-    context_BNQd, pull = jax.vjp(lambda q, k, v, score: whole(q, k, v, rows_Q, score), q, k, v, score)
-    none_B = jnp.zeros(q.shape[0])
-    return (context_BNQd, none_B, none_B), pull
+def together(out_HBG: Array) -> Array:
+    """[B, N, …] from groups of heads [H, B, G, …]."""
+    out_BHG = jnp.moveaxis(out_HBG, 0, 1)
+    return out_BHG.reshape(len(out_BHG), -1, *out_BHG.shape[3:])
 
 
-def _backward(pull: Any, cotangents: tuple[Array, Array, Array]) -> tuple[Any, ...]:
-    d_q, d_k, d_v, d_score = pull(cotangents[0])
-    return d_q, d_k, d_v, None, d_score
+def _forward(q: Array, k: Array, v: Array, rows_Q: Array, score: Score, tail_mass: Array | None) -> Any:
+    out, seen = in_blocks(q, k, v, rows_Q, score, tail_mass)
+    return (out, seen), (q, k, v, rows_Q, score, tail_mass, out, seen)
+
+
+def _backward(kept: Any, cotangents: tuple[Array, Seen]) -> tuple[Any, ...]:
+    """The gradient of the softmax over the blocks that were read, whose weights are computed once more, a block at a
+    time, instead of being kept: with w = exp(score − log Z) and u the gradient of the context, ∂L/∂v_j = Σ_i w_ij u_i
+    and ∂L/∂score_ij = w_ij (u_i·v_j − u_i·context_i). Dao et al. 2022. What stops the reading counts as constant.
+    """
+    q, k, v, rows_Q, score, tail_mass, out, seen = kept
+    length, blocks = k.shape[2], -(-k.shape[2] // CHUNK)
+    size, dtype = min(CHUNK, q.shape[2]), jnp.promote_types(q.dtype, jnp.float32)
+    knobs, rebuilt = floats(score)
+    padded_k, padded_v = (jnp.pad(x, ((0, 0), (0, 0), (0, blocks * CHUNK - length), (0, 0))) for x in (k, v))
+    q_MBNCd, rows_MC = chunks(q, rows_Q, size)
+    # The copies that fill the last chunk have no gradient.
+    u_MBNCd, out_MBNCd = (chunks(x.astype(dtype), rows_Q, size, mode="constant")[0] for x in (cotangents[0], out))
+    log_z_MBNC1 = chunks(seen.log_evidence_BNQ[..., None], rows_Q, size)[0]
+
+    def chunk(totals: tuple[Array, Array, Any], of_chunk: tuple[Array, ...]) -> Any:
+        q, u, out, log_z_BNC1, rows_C, first_N = of_chunk
+        mean_BNC1 = jnp.sum(u * out, axis=-1, keepdims=True)
+
+        def block(index: Array, sums: Any) -> Any:
+            d_q, d_k, d_v, d_knobs = sums
+            start = index * CHUNK
+            key_at = start + jnp.arange(CHUNK)
+            k_block, v_block = (lax.dynamic_slice_in_dim(x, start, CHUNK, axis=2) for x in (padded_k, padded_v))
+
+            def masked(q: Array, k_block: Array, knobs: list[Array]) -> Array:
+                prior_NCK = rebuilt(knobs).log_prior(rows_C, key_at)
+                total = content(q, k_block) if prior_NCK is None else content(q, k_block) + prior_NCK[None]
+                read = (key_at[None, None] <= rows_C[None, :, None]) & (index >= first_N)[:, None, None]
+                return jnp.where(read[None], total, -jnp.inf)
+
+            score_BNCK, pull = jax.vjp(masked, q, k_block, knobs)
+            weight_BNCK = jnp.exp(score_BNCK - log_z_BNC1)
+            d_score = weight_BNCK * (u @ jnp.swapaxes(v_block.astype(dtype), 2, 3) - mean_BNC1)
+            of_q, of_k, of_knobs = pull(d_score)
+            return (
+                d_q + of_q,
+                added(d_k, of_k, start),
+                added(d_v, jnp.swapaxes(weight_BNCK, 2, 3) @ u, start),
+                jax.tree.map(jnp.add, d_knobs, of_knobs),
+            )
+
+        sums = (jnp.zeros(q.shape, dtype), *totals)
+        d_q, *totals = lax.fori_loop(jnp.min(first_N), rows_C[-1] // CHUNK + 1, block, sums)
+        return tuple(totals), d_q
+
+    zeros = jnp.zeros(padded_k.shape, dtype), jnp.zeros(padded_v.shape, dtype), jax.tree.map(jnp.zeros_like, knobs)
+    by_chunk = q_MBNCd, u_MBNCd, out_MBNCd, log_z_MBNC1, rows_MC, seen.first_MN
+    (d_k, d_v, d_knobs), d_q = lax.scan(chunk, zeros, by_chunk)
+    d_k, d_v = d_k[:, :, :length].astype(k.dtype), d_v[:, :, :length].astype(v.dtype)
+    none = None if tail_mass is None else jnp.zeros_like(tail_mass)
+    return joined(d_q, q.shape[2]).astype(q.dtype), d_k, d_v, None, rebuilt(d_knobs, gradient=True), none
 
 
 in_blocks.defvjp(_forward, _backward)
+
+
+def added(total_BNTd: Array, part_BNKd: Array, start: Array) -> Array:
+    """`total` with `part` added to the tokens from `start` on."""
+    before = lax.dynamic_slice_in_dim(total_BNTd, start, part_BNKd.shape[2], axis=2)
+    return lax.dynamic_update_slice_in_dim(total_BNTd, before + part_BNKd.astype(total_BNTd.dtype), start, axis=2)
+
+
+def floats(score: Score) -> tuple[list[Array], Any]:
+    """The leaves of a score that have gradients, and how a score (or its gradient) is built from values for these."""
+    leaves, structure = jax.tree.flatten(score)
+    smooth = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
+
+    def rebuilt(values: list[Array], gradient: bool = False) -> Score:
+        rest = iter(values)
+        return structure.unflatten(
+            [
+                next(rest) if is_float else (None if gradient else leaf)
+                for leaf, is_float in zip(leaves, smooth, strict=True)
+            ]
+        )
+
+    return [jnp.asarray(leaf) for leaf, is_float in zip(leaves, smooth, strict=True) if is_float], rebuilt
 
 
 def log_tail(table_NT: Array, rows_C: Array, score: Score) -> Array:
@@ -171,10 +311,12 @@ def log_tail(table_NT: Array, rows_C: Array, score: Score) -> Array:
     return lax.cumlogsumexp(table_NT, axis=1, reverse=True)
 
 
-def chunks(q: Array, rows_Q: Array, size: int) -> tuple[Array, Array]:
-    """Queries [M, B, N, C, d] and their tokens [M, C]; the last is repeated to fill the last chunk."""
+def chunks(q: Array, rows_Q: Array, size: int, mode: Any = "edge") -> tuple[Array, Array]:
+    """Queries [M, B, N, C, d] and their tokens [M, C]; the last is repeated to fill the last chunk, or by `mode` zeros
+    are.
+    """
     short = -q.shape[2] % size
-    q = jnp.pad(q, ((0, 0), (0, 0), (0, short), (0, 0)), mode="edge")
+    q = jnp.pad(q, ((0, 0), (0, 0), (0, short), (0, 0)), mode=mode)
     q = q.reshape(*q.shape[:2], -1, size, q.shape[-1])
     return jnp.moveaxis(q, 2, 0), jnp.pad(rows_Q, (0, short), mode="edge").reshape(-1, size)
 

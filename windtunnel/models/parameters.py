@@ -57,9 +57,9 @@ def parameters(module: Any) -> Any:
 
 
 def with_parameters(module: Any, params: Any) -> Any:
-    """The module with these parameters in place of its own."""
+    """The module with these parameters in place of its own, and with what they hold of codebooks."""
     from flax import nnx
 
-    graph, state, rest = nnx.split(module, nnx.Param, ...)
+    graph, state, rest = nnx.split(module, nnx.Variable, ...)
     nnx.replace_by_pure_dict(state, params)
     return nnx.merge(graph, state, rest)

@@ -1,11 +1,12 @@
 """The score of a query and a key before the softmax: content (the likelihood) plus position (the prior), in float32."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array
 
 from windtunnel.models.position import Parameters, Position
@@ -40,6 +41,12 @@ class Score:
             return q_BNQd
         return q_BNQd * self.factor(rows_Q)[None, :, :, None].astype(q_BNQd.dtype)
 
+    def of_heads(self, first: Array, count: int) -> "Score":
+        """The score of `count` heads only, as far as `factor` and `weighed` go."""
+        if self.sharpness_N is None:
+            return self
+        return replace(self, sharpness_N=lax.dynamic_slice_in_dim(self.sharpness_N, first, count))
+
     def factor(self, rows_Q: Rows) -> Array:
         """[N, Q]: s_h ln n_i."""
         assert self.sharpness_N is not None
@@ -55,9 +62,8 @@ class Score:
 
     @property
     def stationary(self) -> bool:
-        """Whether log p is a table over distance: it depends on distance alone, and the positions are 0, 1, 2, …"""
-        counted = type(self.position).positions is Position.positions
-        return self.position.has_bias and self.position.stationary and counted
+        """Whether log p is a table over distance."""
+        return self.position.tabulated
 
     def table(self) -> Array:
         """[N or 1, T]: log p of the distances 0 … T−1; for a stationary score only."""

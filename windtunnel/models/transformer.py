@@ -97,7 +97,8 @@ class Layer(nnx.Module):
     def __init__(self, spec: Spec, position: Single, length: int, rngs: nnx.Rngs):
         self.norm_attention = nnx.RMSNorm(spec.width, rngs=rngs)
         every = spec.depth is not None  # no later token may matter, bit for bit
-        self.attention = Attention(spec.width, spec.heads, position, spec.softmax, length, rngs, every)
+        softmax, inference = spec.softmax, spec.inference
+        self.attention = Attention(spec.width, spec.heads, position, softmax, length, rngs, inference, every)
         self.norm_mlp = nnx.RMSNorm(spec.width, rngs=rngs)
         self.up = nnx.Linear(spec.width, spec.hidden, rngs=rngs)
         self.down = nnx.Linear(spec.hidden, spec.width, rngs=rngs)

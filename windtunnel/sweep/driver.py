@@ -133,12 +133,14 @@ class Driver:
         saved.note_compilations(program.compiled.take())
         state, done, seconds = self._advance(number, points, program, saved, now)
         self.display.show(number, title(points), (steps - done) * size)
-        params = program.fetch(state).params
+        learned_params = program.fetch(state).params
+        count = sum(leaf[0].size for leaf in jax.tree.leaves(learned_params))
+        params = program.finish(learned_params)
         for index, point in enumerate(points):
             learned = {name: curve[index, :done] for name, curve in now.curves.items()}
             if done == steps or not np.isfinite(learned["kl_bits"]).all():
                 own_params = jax.tree.map(lambda leaf, i=index: leaf[i], params)
-                self._write_trained(point, own_params, learned, program.compile_seconds / size, seconds / size)
+                self._write_trained(point, own_params, count, learned, program.compile_seconds / size, seconds / size)
         if done < steps and np.isfinite(now.curves["kl_bits"][:, :done]).all(axis=1).any():
             raise StudyFailed  # and the others go on another time
         saved.remove()
@@ -215,7 +217,7 @@ class Driver:
                 self.tracking.log(point.id, row["step"], known)
 
     def _write_trained(
-        self, point: Point, params: Any, curves: dict[str, np.ndarray], compiling: float, seconds: float
+        self, point: Point, params: Any, count: int, curves: dict[str, np.ndarray], compiling: float, seconds: float
     ) -> None:
         folder, study = self.root / point.id, point.study
         records.write_learning_curve(folder / "train.jsonl", curves)
@@ -227,7 +229,7 @@ class Driver:
         record = records.read_study(folder)
         record["parameters"] = checkpoint.fingerprint(params)
         record["facts"] |= {
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+            "parameters": count,
             "train_seconds": seconds,
             "compile_seconds": compiling,
             "tokens_per_second": tokens / seconds,
@@ -244,7 +246,7 @@ class Driver:
         """Compare with the exact posterior, in the program that trained them where it is large enough."""
         self.display.show(number, f"{title(points)} · evaluating", 0)
         packs = self._noted(points, what="evaluating")
-        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), program.state.params)
+        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), program.params)
         read = [(point, self._parameters(point, like)) for point in points]
         points, params = [point for point, own in read if own is not None], [own for _, own in read if own is not None]
         if not points:

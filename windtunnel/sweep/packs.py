@@ -77,6 +77,7 @@ class Program:
         self.size = len(studies) + -len(studies) % groups
         self.pack = self.on_devices(stack(studies))
         self.state = jax.eval_shape(jax.vmap(train.start), self.pack)
+        self.params = jax.eval_shape(jax.vmap(train.finished), self.pack, self.state.params)
         self.compiled = Compiled()
         self.examples, share = examples, examples // shards
         tokens = studies[0].tunnel.tokens(studies[0].problem.length)
@@ -114,6 +115,12 @@ class Program:
     def fetch(self, state: train.State) -> train.State:
         """A state on the host, padding included, whichever process holds its parts."""
         return self._whole(state)
+
+    def finish(self, params: Any) -> Any:
+        """Trained parameters on the host as they are judged: with what is fitted after training, if anything is."""
+        if jax.tree.structure(self.params) == jax.tree.structure(self.state.params):
+            return params
+        return self._whole(self._finish(self.pack, self.on_devices(params)))
 
     @cached_property
     def tables(self) -> Any:
@@ -170,11 +177,21 @@ class Program:
         return self._compile("advance", advance, shapes, specs, P(STUDY), donate_argnums=2)
 
     @property
+    def _finish(self) -> Any:
+        return self._compile(
+            "finish",
+            lambda pack, params: each(train.finished, pack, params),
+            (self.pack, self.state.params),
+            (P(STUDY), P(STUDY)),
+            P(STUDY),
+        )
+
+    @property
     def _predict(self) -> Any:
         def predict(pack: Study, params: Any, numbers: Array) -> evaluate.Predicted:
             return each(lambda study, params: evaluate.predict(study, params, numbers), pack, params)
 
-        shapes = self.pack, self.state.params, self._spread(np.zeros(self.round, np.int32), P(BATCH))
+        shapes = self.pack, self.params, self._spread(np.zeros(self.round, np.int32), P(BATCH))
         return self._compile("predict", predict, shapes, (P(STUDY), P(STUDY), P(BATCH)), P(STUDY, BATCH))
 
     def _compile(self, name: str, function: Any, arguments: Any, in_specs: Any, out_specs: Any, **options: Any) -> Any:

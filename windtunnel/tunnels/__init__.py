@@ -14,10 +14,11 @@ from windtunnel.tunnels.recall import Recall
 from windtunnel.tunnels.recurrence import Recurrence
 from windtunnel.tunnels.regression import Regression
 from windtunnel.tunnels.shuffle import Shuffle
+from windtunnel.tunnels.tree import Tree
 from windtunnel.tunnels.urn import Urn
 
 TUNNELS = Family(
-    Tunnel, Bijection, Hmm, Hops, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Shuffle, Urn
+    Tunnel, Bijection, Hmm, Hops, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Shuffle, Tree, Urn
 )
 AnyTunnel = Annotated[Tunnel, TUNNELS]
 
@@ -36,6 +37,7 @@ __all__ = [
     "Regression",
     "Shuffle",
     "Tables",
+    "Tree",
     "Tunnel",
     "Urn",
 ]

@@ -15,12 +15,23 @@ class Position:
     def name(self) -> str:
         raise NotImplementedError
 
+    flat_beyond: int | None = None  # the distance from which on the bias is constant; None where it never is
     stationary = False  # whether the bias depends on distance alone, so that one row of it determines all others
 
     @property
     def has_bias(self) -> bool:
         """Whether the position adds something to the score."""
         return type(self).bias is not Position.bias
+
+    @property
+    def tabulated(self) -> bool:
+        """Whether the bias is a table over distance: it depends on distance alone, and the positions are 0, 1, 2, …"""
+        return self.has_bias and self.stationary and type(self).positions is Position.positions
+
+    @property
+    def rotates(self) -> bool:
+        """Whether queries and keys are rotated, or changed otherwise, by where they are."""
+        return type(self).rotate is not Position.rotate or type(self).rotate_keys is not Position.rotate_keys
 
     def bound(self, width: int, length: int) -> Any:
         """The position for a model of width D trained on `length` tokens: itself, unless it needs these numbers."""

@@ -23,6 +23,7 @@ class T5(Position):
     name: Literal["t5"] = "t5"
 
     stationary = True
+    flat_beyond = FARTHEST
 
     def parameters(self, key: Array, heads: int, width: int, length: int) -> Parameters:
         return {"buckets": jnp.zeros((heads, BUCKETS))}

@@ -12,6 +12,7 @@ from windtunnel.verify.brute.recall import Recall
 from windtunnel.verify.brute.recurrence import Recurrence
 from windtunnel.verify.brute.regression import Regression
 from windtunnel.verify.brute.shuffle import Shuffle
+from windtunnel.verify.brute.tree import Tree
 from windtunnel.verify.brute.urn import Urn
 
 BRUTES: dict[str, type[Brute]] = {
@@ -26,6 +27,7 @@ BRUTES: dict[str, type[Brute]] = {
     "shuffle": Shuffle,
     "recurrence": Recurrence,
     "mixture": Mixture,
+    "tree": Tree,
 }
 
 
