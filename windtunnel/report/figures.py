@@ -10,7 +10,7 @@ import numpy as np
 from windtunnel import records
 from windtunnel.records.groups import Group, gather
 from windtunnel.records.statistics import interval
-from windtunnel.report.style import FAINT, INK, SOFT, Picture, label, look, render, save
+from windtunnel.report.style import FAINT, INK, SOFT, Picture, label, look, save
 
 BASELINES = {"last-horizon": "--", "content-only": ":", "position-only": "-."}
 FLOOR = 1e-7  # bits: below this a curve is drawn at the floor
@@ -24,10 +24,7 @@ def kl_against_length(root: Path) -> Path:
     """The main figure as PNG, SVG and PDF in the sweep's folder; returns the path of the PNG."""
     picture = kl_picture(root, gather([root]))
     assert picture is not None  # callers check that a study is done
-    save(picture, root)
-    path = root / f"{picture.name}.png"
-    records.write(path, render(picture, "png", wide=True))
-    return path
+    return save(picture, root, ("png", "svg", "pdf"))[0]
 
 
 def kl_pictures(root: Path, groups: list[Group]) -> list[Picture]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from windtunnel import __version__, records, text
 from windtunnel.progress import console
@@ -17,10 +17,18 @@ from windtunnel.report.grid import Grid, grid
 from windtunnel.report.heatmap import heatmap_picture
 from windtunnel.report.inside import attention_picture, priors_picture
 from windtunnel.report.numbers import length, number
-from windtunnel.report.style import Picture, inline, missing, save
+from windtunnel.report.style import Picture, drawn, inline, missing, save
 from windtunnel.report.tables import raise_damaged
 
 EXAMPLES = 8  # groups whose attention is shown, at most
+
+
+class Illustration(NamedTuple):
+    """A picture on the page: its section, and one `<svg>`, or two for screens of different widths."""
+
+    picture: Picture
+    section: str
+    svgs: list[tuple[str, str]]
 
 
 def report(folders: list[Path]) -> None:
@@ -42,8 +50,15 @@ def write(root: Path) -> list[Path]:
         parent = root.parent
     else:
         groups, swept, parent = gather([root]), swept_keys(root), root
-    illustrations = list(pictures(parent, groups))
-    files = [path for picture, _ in illustrations for path in save(picture, root / "figures")]
+    illustrations, files = [], []
+    for picture, section in pictures(parent, groups):
+        drawing = drawn(picture, picture.wide)
+        files += save(picture, root / "figures", drawing=drawing)
+        if picture.wide:
+            svgs = [("wide", inline(picture, True, drawing)), ("narrow", inline(picture, False))]
+        else:
+            svgs = [("only", inline(picture, False, drawing))]
+        illustrations.append(Illustration(picture, section, svgs))
     page = root / "report.html"
     records.write(page, render(root, parent, groups, swept, illustrations))
     return [page, *files]
@@ -65,9 +80,7 @@ def pictures(root: Path, groups: list[Group]) -> Iterable[tuple[Picture, str]]:
     return [(picture, section) for picture, section in candidates if picture is not None]
 
 
-def render(
-    root: Path, parent: Path, groups: list[Group], swept: list[str], illustrations: list[tuple[Picture, str]]
-) -> str:
+def render(root: Path, parent: Path, groups: list[Group], swept: list[str], illustrations: list[Illustration]) -> str:
     try:
         import jinja2
     except ModuleNotFoundError as error:
@@ -77,10 +90,9 @@ def render(
     environment.filters["whole"] = whole
     sweep = {} if records.is_study(root) else records.sweep(root) or {}
     rows = [row for group in groups for row in group.rows]
-    drawn = {"main": [], "more": [], "attention": []}
-    for picture, section in illustrations:
-        svgs = [(kind, inline(picture, kind == "wide")) for kind in (("wide", "narrow") if picture.wide else ("only",))]
-        drawn[section].append({"picture": picture, "svgs": svgs})
+    sections = {"main": [], "more": [], "attention": []}
+    for illustration in illustrations:
+        sections[illustration.section].append(illustration)
     return environment.get_template("page.html.jinja").render(
         name=root.name,
         question=sweep.get("question") or question(root.name),
@@ -89,7 +101,7 @@ def render(
         sure=sure(groups),
         missing=absent(root, groups, illustrations),
         table=table(grid(str(root), groups, swept)),
-        drawn=drawn,
+        drawn=sections,
         studies=[study(root, parent, row, swept) for row in rows],
         fixed=sorted((records.fixed(root) or _fields(parent, rows)).items()),
         command="\n".join(sweep.get("commands", [])) or command(root, groups, sweep),
@@ -135,7 +147,7 @@ def sure(groups: list[Group]) -> list[str]:
     return sentences
 
 
-def absent(root: Path, groups: list[Group], illustrations: list[tuple[Picture, str]]) -> list[str]:
+def absent(root: Path, groups: list[Group], illustrations: list[Illustration]) -> list[str]:
     """What a reader may miss on the page, and why it is absent."""
     remarks = []
     for group in groups:
@@ -148,7 +160,7 @@ def absent(root: Path, groups: list[Group], illustrations: list[tuple[Picture, s
     waiting = sum(group.missing.get("waiting", 0) for group in groups)
     if waiting:
         remarks.append(f"{waiting} of {sum(len(group.rows) for group in groups)} studies are not done yet")
-    names = {picture.name.split("-")[0] for picture, _ in illustrations}
+    names = {illustration.picture.name.split("-")[0] for illustration in illustrations}
     if all("external" in row for group in groups for row in group.rows):
         return [*remarks, "the inside of the models: they are from outside, and only their predictions are known"]
     hints = {

@@ -6,7 +6,7 @@ black and white. Inside the report colours are CSS variables, so that one pictur
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,17 +62,18 @@ def label(text: str) -> str:
     return re.sub("^_", "\u200b_", text.replace("$", r"\$"))
 
 
-def save(picture: Picture, folder: Path) -> list[Path]:
-    """`NAME.svg` and `NAME.pdf`."""
-    paths = [folder / f"{picture.name}{suffix}" for suffix in (".svg", ".pdf")]
+def save(picture: Picture, folder: Path, forms: Iterable[str] = ("svg", "pdf"), drawing: Any = None) -> list[Path]:
+    """`NAME.svg`, `NAME.pdf`, …"""
+    drawing = drawing or drawn(picture, picture.wide)
+    paths = [folder / f"{picture.name}.{form}" for form in forms]
     for path in paths:
-        records.write(path, render(picture, path.suffix[1:], picture.wide))
+        records.write(path, render(drawing, path.suffix[1:]))
     return paths
 
 
-def inline(picture: Picture, wide: bool) -> str:
+def inline(picture: Picture, wide: bool, drawing: Any = None) -> str:
     """An `<svg>` to embed in a page: text stays text, colours are CSS variables, ids are unique."""
-    svg = render(picture, "svg", wide, {"svg.fonttype": "none"}).decode()
+    svg = render(drawing or drawn(picture, wide), "svg", {"svg.fonttype": "none"}).decode()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.S)
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, flags=re.S)  # it would apply to the whole page
@@ -87,7 +88,8 @@ def inline(picture: Picture, wide: bool) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(picture.title)}"', 1)
 
 
-def render(picture: Picture, form: str, wide: bool, style: dict[str, Any] | None = None) -> bytes:
+def drawn(picture: Picture, wide: bool) -> Any:
+    """The figure, laid out. That takes most of the time of a report, so every form of it is rendered from one."""
     try:
         import matplotlib
     except ModuleNotFoundError as error:
@@ -95,10 +97,21 @@ def render(picture: Picture, form: str, wide: bool, style: dict[str, Any] | None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({**STYLE, **(style or {})}):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=WIDE if wide else picture.size or NARROW)
         FigureCanvasAgg(figure)
         picture.draw(figure, wide)
+        if engine := figure.get_layout_engine():
+            engine.execute(figure)
+    with matplotlib.rc_context({"figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)  # else each form is drawn twice, to be laid out again
+    return figure
+
+
+def render(figure: Any, form: str, style: dict[str, Any] | None = None) -> bytes:
+    import matplotlib
+
+    with matplotlib.rc_context({**STYLE, "figure.constrained_layout.use": False, **(style or {})}):
         out = io.BytesIO()
         background = "none" if style else "white"
         dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
