@@ -46,6 +46,7 @@ def states(root):
     return [records.status(root / name) for name in IDS]
 
 
+@pytest.mark.slow
 def test_run_makes_again_what_is_damaged_and_keeps_what_was_there(root, capsys):
     (root / IDS[0] / "study.json").write_text("")
     (root / IDS[1] / "result.json").write_text("{")
@@ -64,6 +65,7 @@ def test_run_makes_again_what_is_damaged_and_keeps_what_was_there(root, capsys):
     assert {path: path.stat().st_mtime_ns for path in (root / IDS[4]).rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_a_pack_whose_checkpoint_is_damaged_starts_again(root, capsys):
     """One line, and not the pages that orbax has to say."""
     shutil.rmtree(root / IDS[0])
@@ -133,6 +135,7 @@ def test_a_name_is_a_hash_of_the_study_whoever_seals_it(root):
         windtunnel.load(folder)
 
 
+@pytest.mark.slow
 def test_one_damaged_study_does_not_keep_the_others_from_being_judged_and_probed(root, capsys):
     (root / IDS[0] / "study.json").write_text("null")
     spoil(root / IDS[1] / "checkpoint", "flipped")
@@ -149,6 +152,7 @@ def test_one_damaged_study_does_not_keep_the_others_from_being_judged_and_probed
     assert (root / IDS[2] / "probe.json").exists()
 
 
+@pytest.mark.slow
 def test_records_of_schema_2_are_judged_again_and_not_trained(root, capsys):
     for name in IDS[:2]:
         for path in (root / name / "study.json", root / name / "result.json"):

@@ -128,7 +128,7 @@ def test_jax_says_it_as_we_expect():
 
 def test_amounts_are_read_at_a_glance():
     texts = [memory.amount(count) for count in (0, 999, 1_000, 24_960, 999_600, 9_960_000, 19.4e9, 2e12)]
-    assert texts == ["0 B", "999 B", "1 kB", "25 kB", "1 MB", "10 MB", "19 GB", "2000 GB"]
+    assert texts == ["0 B", "999 B", "1 kB", "25 kB", "1 MB", "10 MB", "19 GB", "2 TB"]
 
 
 def test_what_there_is_is_a_plausible_number_of_bytes():
