@@ -113,6 +113,10 @@ def test_a_longer_sequence_begins_like_a_shorter_one(module, inputs, whole):
     np.testing.assert_allclose(jax.jit(lambda x: module(x, AT))(longer), whole, atol=1e-5)
 
 
+def test_alone_as_in_a_batch(module, inputs, whole):
+    np.testing.assert_allclose(jax.jit(lambda x: module(x, AT))(inputs[1:]), whole[1:], atol=1e-5)
+
+
 def test_taps_see_without_changing_and_intervene(spec, module, inputs, whole):
     at, calls, shapes = np.asarray([2, 5]), [], {}
 

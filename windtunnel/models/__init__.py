@@ -204,7 +204,7 @@ class Belief(Model):
     name: Literal["belief"] = "belief"
     width: Size = 64
     chains: Size = 1
-    slots: Size = 8
+    slots: Size = 3
     transition: Literal["fixed", "content"] = "fixed"
 
     @property
