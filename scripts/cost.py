@@ -61,9 +61,15 @@ def study_of(task: str, steps: int | None) -> Study:
     return compose([*TASKS[task], *([f"train.steps={steps}"] if steps else [])])[0]
 
 
+def by(method: str, study: Study) -> Study:
+    """The study, with this method of attention."""
+    model: Any = study.model
+    return replace(study, model=replace(model, inference=METHODS[method]))
+
+
 def trained(study: Study, folder: Path) -> Any:
     """The parameters, with a codebook if any method wants one; trained if they are not there."""
-    booked = replace(study, model=replace(study.model, inference=METHODS["variational"]))
+    booked = by("variational", study)
     knobs = arrays(booked)
     if not checkpoint.exists(folder):
         program = Program([study])
@@ -83,7 +89,7 @@ def measure(task: str, method: str, tokens: int, steps: int | None) -> dict[str,
     check_compiler()
     trained_on = study_of(task, steps)
     params = trained(trained_on, ROOT / f"{task}-{trained_on.train.steps}")
-    study = arrays(replace(trained_on, model=replace(trained_on.model, inference=METHODS[method])))
+    study = arrays(by(method, trained_on))
     tunnel = study.tunnel
     tables = jax.jit(lambda tunnel: tunnel.prepare(tokens))(tunnel)
     batch = jax.jit(lambda tunnel, tables: tunnel.sample(study.problem.key, tables, 1, tokens))(tunnel, tables)
@@ -94,7 +100,7 @@ def measure(task: str, method: str, tokens: int, steps: int | None) -> dict[str,
         return jax.nn.log_softmax(logits[0]), readings
 
     program = jax.jit(predict).lower(params, batch.inputs).compile()
-    layout = program.memory_analysis()
+    layout: Any = program.memory_analysis()
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     log_q_PV, readings = jax.block_until_ready(program(params, batch.inputs))
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)

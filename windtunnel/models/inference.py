@@ -70,7 +70,7 @@ class Sparse(Inference):
 
     name: Literal["sparse"] = "sparse"
     mass: Share = 1e-3
-    above: Length = 4096
+    above: Length = 4096  # pyrefly: ignore[bad-override]
 
     def refusal(self, position: Position, softmax_inside: bool) -> str | None:
         if not position.has_bias:
@@ -96,7 +96,7 @@ class Variational(Inference):
     cells: Annotated[int, Field(ge=1, le=4096)] = 64
     max_iterations: Annotated[int, Field(ge=1, le=10_000)] = 100
     tolerance: Share = 1e-4
-    above: Length = 4096
+    above: Length = 4096  # pyrefly: ignore[bad-override]
 
     def refusal(self, position: Position, softmax_inside: bool) -> str | None:
         from windtunnel.models.blocks import CHUNK
@@ -126,7 +126,7 @@ class Hierarchical(Inference):
     name: Literal["hierarchical"] = "hierarchical"
     near: Annotated[int, Field(ge=1, le=4096)] = 2
     fanout: Annotated[int, Field(ge=2, le=64)] = 2
-    above: Length = 4096
+    above: Length = 4096  # pyrefly: ignore[bad-override]
 
     def refusal(self, position: Position, softmax_inside: bool) -> str | None:
         if position.rotates:

@@ -12,7 +12,7 @@ from windtunnel.models.inference import Approximate
 from windtunnel.models.score import Rows, Score
 
 
-def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, mass: Array) -> Approximate:
+def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, mass: Any) -> Approximate:
     """Its certificates: `mass_bound`, rigorous and for most contents close to 1, which says nothing;
     `prior_tail_mean` and `prior_tail_worst`, the prior mass of what a query did not read, on average over queries and
     heads and at most: the expected posterior mass there if a head is calibrated.
