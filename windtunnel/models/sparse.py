@@ -4,6 +4,8 @@ Far keys are dropped, not sampled: an unbiased estimate of their mass from a few
 e^content, and errs by more than leaving them out.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array
 
