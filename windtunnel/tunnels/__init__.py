@@ -5,6 +5,7 @@ from typing import Annotated
 from windtunnel.spec import Family
 from windtunnel.tunnels.base import Batch, Tables, Tunnel
 from windtunnel.tunnels.bijection import Bijection
+from windtunnel.tunnels.echo import Echo
 from windtunnel.tunnels.hmm import Hmm
 from windtunnel.tunnels.hops import Hops
 from windtunnel.tunnels.markov import Markov
@@ -17,7 +18,7 @@ from windtunnel.tunnels.shuffle import Shuffle
 from windtunnel.tunnels.urn import Urn
 
 TUNNELS = Family(
-    Tunnel, Bijection, Hmm, Hops, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Shuffle, Urn
+    Tunnel, Bijection, Echo, Hmm, Hops, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Shuffle, Urn
 )
 AnyTunnel = Annotated[Tunnel, TUNNELS]
 
@@ -26,6 +27,7 @@ __all__ = [
     "AnyTunnel",
     "Batch",
     "Bijection",
+    "Echo",
     "Hmm",
     "Hops",
     "Markov",
