@@ -106,6 +106,10 @@ def test_the_number_of_hypotheses_stands_for_the_size():
         (["tunnel=recurrence", "tunnel.hypotheses=300"], "the nearest: 290 and 362"),
         (["tunnel=mixture", "tunnel.domains=[{name: urn}]"], "tunnel.domains"),
         (["tunnel=mixture", "tunnel.domains=[{name: urn},{name: recall}]"], "tunnel.domains.1=recall: no such name"),
+        (
+            ["tunnel=mixture", "tunnel.domains=[{name: urn},{name: hmm}]"],
+            "domains.1: hmm takes part with parameters=fixed",
+        ),
         (["tunnel=mixture", "tunnel.domains=[{name: urn},{name: urn,nois: 0}]"], "domains.1.nois: no such name"),
         (["tunnel=permutation", "tunnel.symbols=11"], "tunnel.symbols=11: should be less than or equal to 10"),
         (["evaluate.hops=8"], "evaluate.hops=8: questions of recall ask for no hops (valid with tunnel=hops)"),

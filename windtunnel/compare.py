@@ -79,6 +79,10 @@ def verdict(problem: Problem, exact: Exact, log_q: np.ndarray, more: More | None
     numbers["headroom_bits"] = min(means[name][0] for name in less)
     numbers["headroom_bits_past"] = min(past for _, past in means.values())
 
+    if exact.log_domains is not None:
+        more_numbers, more_curves = by_domain(bins, exact, metrics["kl_bits"], gaps)
+        numbers, curves = numbers | more_numbers, curves | more_curves
+
     kl_BP, weight_BP = metrics["kl_bits"], weight
     if more is not None:
         kl_BP, weight_BP = np.concatenate([kl_BP, more.kl_bits]), np.concatenate([weight, more.weight])
@@ -97,6 +101,28 @@ def verdict(problem: Problem, exact: Exact, log_q: np.ndarray, more: More | None
     recursing_not = "; not recursing" if numbers["recursing"] is False else ""
     numbers["verdict"] = "leak" if numbers["leak"] else words + recursing_not
     return {key: finite(value) for key, value in numbers.items()}, curves
+
+
+def by_domain(bins: Bins, exact: Exact, kl_BP: np.ndarray, gaps: Curves) -> tuple[Numbers, Curves]:
+    """KL in each domain of a mixed prompt: every prediction counts in a domain by the exact posterior over domains, so
+    that what nobody can know yet counts in all. Headroom likewise.
+    """
+    numbers, curves = [], {}
+    less = [name for name in gaps if window(name, bins.horizon) != bins.horizon]  # which is everything in range
+    for domain, weight in enumerate(np.moveaxis(np.exp(exact.log_domains.astype(np.float64)), -1, 0) * exact.weight):
+        inside, past = weight * bins.inside_P, weight * bins.past_P
+        curves[f"domain/{domain}/kl_bits"], curves[f"domain/{domain}/kl_bits_se"] = curve(bins, kl_BP, weight)
+        (mean, error), (mean_past, error_past) = mean_and_error(kl_BP, inside), mean_and_error(kl_BP, past)
+        known = {
+            "kl_bits": mean,
+            "kl_bits_se": error,
+            "kl_bits_past": mean_past,
+            "kl_bits_past_se": error_past,
+            "headroom_bits": min(mean_and_error(gaps[name], inside)[0] for name in less),
+            "headroom_bits_past": min(mean_and_error(gap, past)[0] for gap in gaps.values()),
+        }
+        numbers.append({key: finite(value) for key, value in known.items()})
+    return {"domains": numbers}, curves
 
 
 def by_hops(problem: Problem, exact: Exact, log_q: np.ndarray) -> tuple[Numbers, Curves]:

@@ -52,6 +52,7 @@ class Exact(NamedTuple):
     outcome: Any  # int32[B, P]
     weight: Any  # [B, P]
     asked: Any = None  # int32[B, P]: the hops that each question asks for, if it does
+    log_domains: Any = None  # [B, P, K] nats: the posterior over the domains of a mixed prompt, if it is one
 
 
 @spec
@@ -108,6 +109,7 @@ class Problem:
                 batch.outcome_BP[:, at],
                 batch.weight_BP[:, at],
                 self.tunnel.asked(batch, at),
+                self.tunnel.log_domains(tables, batch, at),
             )
 
         return self.each(one, jnp.arange(self.evaluate.examples))

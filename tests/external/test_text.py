@@ -20,6 +20,7 @@ TUNNELS = {
     "replacement": "tunnel=bijection_replacement tunnel.symbols=8",
     "permutation": "tunnel=permutation tunnel.symbols=5",
     "recurrence": "tunnel=recurrence",
+    "echo": "tunnel=echo",
     "mixture": "tunnel=mixture",
     "segments": "tunnel=mixture_segments",
     "hmm": "tunnel=hmm tunnel.parameters=fixed tunnel.target=symbol",

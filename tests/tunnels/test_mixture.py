@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from windtunnel.compare import verdict
+from windtunnel.information import kl_bits
+from windtunnel.problem import Evaluate, Problem, exact_program
 from windtunnel.spec import arrays
-from windtunnel.tunnels import Batch, Markov, Mixture, Recurrence, Urn
+from windtunnel.tunnels import Batch, Echo, Markov, Mixture, Recurrence, Urn
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -48,6 +51,27 @@ def test_a_mark_names_the_domain_and_the_right_one():
     )
     large = (batch.outcome_BP.reshape(-1, 3, 6) > 2).any(-1)
     assert (marks[large] == 7).all() and large.any()
+
+
+def test_every_domain_is_judged_by_its_own_posterior():
+    """In a mixture that is marked, each sequence counts in its own domain; unmarked, at first, in both alike."""
+    for marked in (True, False):
+        problem = Problem(
+            tunnel=Mixture(domains=(Markov(symbols=3, order=0), Echo(symbols=3)), marked=marked),
+            horizon=6, evaluate=Evaluate(examples=20),
+        )  # fmt: skip
+        exact = jax.tree.map(np.asarray, exact_program(arrays(problem)))
+        log_q = exact.log_predictive.copy()
+        echoes = exact.log_domains[:, -1, 1] > exact.log_domains[:, -1, 0]
+        log_q[echoes] = -np.log(3)  # a model that knows nothing of echoes
+        numbers, curves = verdict(problem, exact, log_q)
+        die, echo = numbers["domains"]
+        gap = kl_bits(exact.log_predictive, log_q)
+        if marked:
+            assert die["kl_bits"] == pytest.approx(0) and echo["kl_bits"] == pytest.approx(gap[echoes].mean())
+        else:
+            assert 0 < die["kl_bits"] < echo["kl_bits"]
+        assert curves["domain/1/kl_bits"].shape == curves["kl_bits"].shape and die["headroom_bits"] > 0
 
 
 def test_every_segment_is_a_fresh_start():

@@ -5,6 +5,7 @@ from typing import Annotated
 from windtunnel.spec import Family
 from windtunnel.tunnels.base import Batch, Tables, Tunnel
 from windtunnel.tunnels.bijection import Bijection
+from windtunnel.tunnels.echo import Echo
 from windtunnel.tunnels.hmm import Hmm
 from windtunnel.tunnels.hops import Hops
 from windtunnel.tunnels.markov import Markov
@@ -18,7 +19,20 @@ from windtunnel.tunnels.tree import Tree
 from windtunnel.tunnels.urn import Urn
 
 TUNNELS = Family(
-    Tunnel, Bijection, Hmm, Hops, Markov, Mixture, Permutation, Recall, Recurrence, Regression, Shuffle, Tree, Urn
+    Tunnel,
+    Bijection,
+    Echo,
+    Hmm,
+    Hops,
+    Markov,
+    Mixture,
+    Permutation,
+    Recall,
+    Recurrence,
+    Regression,
+    Shuffle,
+    Tree,
+    Urn,
 )
 AnyTunnel = Annotated[Tunnel, TUNNELS]
 
@@ -27,6 +41,7 @@ __all__ = [
     "AnyTunnel",
     "Batch",
     "Bijection",
+    "Echo",
     "Hmm",
     "Hops",
     "Markov",

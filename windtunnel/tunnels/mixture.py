@@ -16,11 +16,15 @@ from windtunnel.spec import Size, spec
 from windtunnel.tunnels import answers
 from windtunnel.tunnels.answers import Frame
 from windtunnel.tunnels.base import Batch, Tables, Tunnel
+from windtunnel.tunnels.echo import Echo
+from windtunnel.tunnels.hmm import Hmm
 from windtunnel.tunnels.markov import Markov
 from windtunnel.tunnels.recurrence import Recurrence
 from windtunnel.tunnels.urn import Urn
 
-Stream = Annotated[Markov | Recurrence | Urn, Field(discriminator="name")]  # tunnels that predict the next symbol
+Stream = Annotated[
+    Echo | Hmm | Markov | Recurrence | Urn, Field(discriminator="name")
+]  # tunnels that predict the next symbol
 
 
 @spec
@@ -46,6 +50,15 @@ class Mixture(Tunnel):
     segment: Size | None = None
 
     hypothesis = "domain"
+
+    @property
+    def conflict(self) -> str | None:
+        for number, domain in enumerate(self.domains):
+            if isinstance(domain, Hmm) and (domain.parameters, domain.target) != ("fixed", "symbol"):
+                return f"domains.{number}: hmm takes part with parameters=fixed and target=symbol"
+            if domain.conflict is not None:
+                return f"domains.{number}.{domain.conflict}"
+        return None
 
     @property
     def outcomes(self) -> int:

@@ -3,6 +3,7 @@
 from windtunnel import plugins
 from windtunnel.verify.brute.base import Brute
 from windtunnel.verify.brute.bijection import Bijection
+from windtunnel.verify.brute.echo import Echo
 from windtunnel.verify.brute.hmm import Hmm
 from windtunnel.verify.brute.hops import Hops
 from windtunnel.verify.brute.markov import Markov
@@ -26,6 +27,7 @@ BRUTES: dict[str, type[Brute]] = {
     "hmm": Hmm,
     "shuffle": Shuffle,
     "recurrence": Recurrence,
+    "echo": Echo,
     "mixture": Mixture,
     "tree": Tree,
 }

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 
 from windtunnel import tunnels
-from windtunnel.verify.brute.base import Brute
+from windtunnel.verify.brute.base import Brute, small_prior
+from windtunnel.verify.brute.echo import Echo
+from windtunnel.verify.brute.hmm import Hmm
 from windtunnel.verify.brute.markov import Markov
 from windtunnel.verify.brute.recurrence import Recurrence
 from windtunnel.verify.brute.urn import Urn
 
-JUDGES = {"markov": Markov, "recurrence": Recurrence, "urn": Urn}
+JUDGES = {"echo": Echo, "hmm": Hmm, "markov": Markov, "recurrence": Recurrence, "urn": Urn}
 
 
 class Mixture(Brute):
@@ -30,6 +32,12 @@ class Mixture(Brute):
             tunnels.Markov(symbols=int(random.integers(2, 4)), order=int(random.integers(1, 3)), concentration=0.3),
             tunnels.Recurrence(modulus=int(random.choice([2, 3]))),
             tunnels.Urn(hypotheses=4, noise=float(random.uniform(0, 0.5))),
+            tunnels.Echo(
+                symbols=int(random.integers(2, 4)), noise=float(random.uniform(0, 0.5)), prior=small_prior(random)
+            ),
+            tunnels.Hmm(
+                states=2, symbols=2, parameters="fixed", target="symbol", parameters_seed=int(random.integers(9))
+            ),
         ]
         random.shuffle(kinds)  # type: ignore[arg-type]
         marked, segment = bool(random.integers(2)), int(random.integers(3, 5))
@@ -45,10 +53,11 @@ class Mixture(Brute):
     def says(self, domain: Any, before: list[int], w: int) -> np.ndarray:
         """[V]: a domain's predictive of what comes after these symbols, of which the last w are seen."""
         v, n = domain.outcomes, len(before)
-        given = 0 if domain.name == "urn" else domain.order if domain.name == "markov" else 1
-        if any(symbol >= v for symbol in before) or n < given or w < given:  # ruled out: whatever it says
+        given = domain.order if domain.name == "markov" else 1 if domain.name == "recurrence" else 0
+        if any(symbol >= v for symbol in before[n - w :]) or w < given:  # ruled out: whatever it says
             p = np.full(v, 1 / v)
         else:
+            before = [min(symbol, v - 1) for symbol in before]  # what is not seen may be what the domain does not have
             judge = JUDGES[domain.name](domain, np.asarray([v, *before]), [*before[given:], 0])
             p = judge.last(n - given, w - given)
         return np.pad(p, (0, self.v - v))
