@@ -55,8 +55,10 @@ extrapolation: .venv/ready ## every position on every primitive, to 500 horizons
 	$(BIN)/python scripts/extrapolation.py
 
 primitives: .venv/ready ## what is exact to 500 horizons, from five seeds (ten minutes), into docs/extrapolation.md
-	for setting in tunnel=recall tunnel=die 'tunnel=hmm_far model=gru train.steps=2000'; do \
-	  $(BIN)/windtunnel run -m $$setting evaluate.reach=500 evaluate.examples=32 'seed=range(5)' runs=runs/primitives || exit 1; done
+	for setting in "tunnel=recall seed=0,1,2,3,4" "tunnel=die seed=0,1,2,3,4" \
+	    "tunnel=hmm_far model=gru train.steps=2000 seed=0,1,2,3,4" \
+	    "tunnel=hmm_far model=belief train.steps=2000 train.learning_rate=0.02 seed=11,12,13,14,15"; do \
+	  $(BIN)/windtunnel run -m $$setting evaluate.reach=500 evaluate.examples=32 runs=runs/primitives || exit 1; done
 	$(BIN)/python scripts/primitives.py
 
 architectures: .venv/ready ## six architectures at equal parameters (an hour), into docs/architectures.md
