@@ -83,6 +83,9 @@ def measure(task: str, method: str, tokens: int, steps: int | None) -> dict[str,
     check_compiler()
     trained_on = study_of(task, steps)
     params = trained(trained_on, ROOT / f"{task}-{trained_on.train.steps}")
+    if not METHODS[method].codebook(1, 1):
+        for layer in params["layers"].values():
+            del layer["attention"]["codebook"]
     study = arrays(replace(trained_on, model=replace(trained_on.model, inference=METHODS[method])))
     tunnel = study.tunnel
     tables = jax.jit(lambda tunnel: tunnel.prepare(tokens))(tunnel)
