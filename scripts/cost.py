@@ -61,9 +61,15 @@ def study_of(task: str, steps: int | None) -> Study:
     return compose([*TASKS[task], *([f"train.steps={steps}"] if steps else [])])[0]
 
 
+def inferring(study: Study, method: str) -> Study:
+    """The study with another way to infer."""
+    transformer: Any = study.model
+    return replace(study, model=replace(transformer, inference=METHODS[method]))
+
+
 def trained(study: Study, folder: Path) -> Any:
     """The parameters, with a codebook if any method wants one; trained if they are not there."""
-    booked = replace(study, model=replace(study.model, inference=METHODS["variational"]))
+    booked = inferring(study, "variational")
     knobs = arrays(booked)
     if not checkpoint.exists(folder):
         program = Program([study])
@@ -86,7 +92,7 @@ def measure(task: str, method: str, tokens: int, steps: int | None) -> dict[str,
     if not METHODS[method].codebook(1, 1):
         for layer in params["layers"].values():
             del layer["attention"]["codebook"]
-    study = arrays(replace(trained_on, model=replace(trained_on.model, inference=METHODS[method])))
+    study = arrays(inferring(trained_on, method))
     tunnel = study.tunnel
     tables = jax.jit(lambda tunnel: tunnel.prepare(tokens))(tunnel)
     batch = jax.jit(lambda tunnel, tables: tunnel.sample(study.problem.key, tables, 1, tokens))(tunnel, tables)
@@ -97,7 +103,7 @@ def measure(task: str, method: str, tokens: int, steps: int | None) -> dict[str,
         return jax.nn.log_softmax(logits[0]), readings
 
     program = jax.jit(predict).lower(params, batch.inputs).compile()
-    layout = program.memory_analysis()
+    layout: Any = program.memory_analysis()
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     log_q_PV, readings = jax.block_until_ready(program(params, batch.inputs))
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)

@@ -61,7 +61,8 @@ def attend(
     if keys <= CHUNK:
         return whole(q, k, v, rows_Q, score), Reading(f"whole{why}{exact}", none_B, none_B)
     context_BNQd, seen = in_blocks(q, k, v, jnp.asarray(rows_Q), score, None)
-    return context_BNQd, Reading(f"blocked{why}{exact}", *(jnp.full(q.shape[0], x) for x in (seen.skipped, seen.mass)))
+    skipped_B, mass_B = (jnp.full(q.shape[0], share) for share in (seen.skipped, seen.mass))
+    return context_BNQd, Reading(f"blocked{why}{exact}", skipped_B, mass_B)
 
 
 def approximated(
@@ -265,8 +266,8 @@ def _backward(kept: Any, cotangents: tuple[Array, Seen]) -> tuple[Any, ...]:
             )
 
         sums = (jnp.zeros(q.shape, dtype), *totals)
-        d_q, *totals = lax.fori_loop(jnp.min(first_N), rows_C[-1] // CHUNK + 1, block, sums)
-        return tuple(totals), d_q
+        d_q, *others = lax.fori_loop(jnp.min(first_N), rows_C[-1] // CHUNK + 1, block, sums)
+        return tuple(others), d_q
 
     zeros = jnp.zeros(padded_k.shape, dtype), jnp.zeros(padded_v.shape, dtype), jax.tree.map(jnp.zeros_like, knobs)
     by_chunk = q_MBNCd, u_MBNCd, out_MBNCd, log_z_MBNC1, rows_MC, seen.first_MN
