@@ -61,15 +61,15 @@ def study_of(task: str, steps: int | None) -> Study:
     return compose([*TASKS[task], *([f"train.steps={steps}"] if steps else [])])[0]
 
 
-def by(method: str, study: Study) -> Study:
-    """The study, with this method of attention."""
-    model: Any = study.model
-    return replace(study, model=replace(model, inference=METHODS[method]))
+def inferring(study: Study, method: str) -> Study:
+    """The study with another way to infer."""
+    transformer: Any = study.model
+    return replace(study, model=replace(transformer, inference=METHODS[method]))
 
 
 def trained(study: Study, folder: Path) -> Any:
     """The parameters, with a codebook if any method wants one; trained if they are not there."""
-    booked = by("variational", study)
+    booked = inferring(study, "variational")
     knobs = arrays(booked)
     if not checkpoint.exists(folder):
         program = Program([study])
@@ -89,7 +89,10 @@ def measure(task: str, method: str, tokens: int, steps: int | None) -> dict[str,
     check_compiler()
     trained_on = study_of(task, steps)
     params = trained(trained_on, ROOT / f"{task}-{trained_on.train.steps}")
-    study = arrays(by(method, trained_on))
+    if not METHODS[method].codebook(1, 1):
+        for layer in params["layers"].values():
+            del layer["attention"]["codebook"]
+    study = arrays(inferring(trained_on, method))
     tunnel = study.tunnel
     tables = jax.jit(lambda tunnel: tunnel.prepare(tokens))(tunnel)
     batch = jax.jit(lambda tunnel, tables: tunnel.sample(study.problem.key, tables, 1, tokens))(tunnel, tables)

@@ -61,7 +61,7 @@ def attend(
     if keys <= CHUNK:
         return whole(q, k, v, rows_Q, score), Reading(f"whole{why}{exact}", none_B, none_B)
     context_BNQd, seen = in_blocks(q, k, v, jnp.asarray(rows_Q), score, None)
-    skipped_B, mass_B = (jnp.full(q.shape[0], of_all) for of_all in (seen.skipped, seen.mass))
+    skipped_B, mass_B = (jnp.full(q.shape[0], share) for share in (seen.skipped, seen.mass))
     return context_BNQd, Reading(f"blocked{why}{exact}", skipped_B, mass_B)
 
 
@@ -142,7 +142,7 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score, tail_ma
         visible = rows_C[-1] // CHUNK + 1
         own = score.of_heads(head, group)
         table_GT = None if table_NT is None else lax.dynamic_slice_in_dim(table_NT, head, group)
-        tail_GT = None if table_GT is None or score.every else log_tail(table_GT, rows_C, own)
+        tail_GT = None if table_GT is None else log_tail(table_GT, rows_C, own)
         norm_BGC = jnp.linalg.norm(q.astype(jnp.float32), axis=-1)
 
         def nearest(seen: Running) -> Array:
@@ -266,8 +266,8 @@ def _backward(kept: Any, cotangents: tuple[Array, Seen]) -> tuple[Any, ...]:
             )
 
         sums = (jnp.zeros(q.shape, dtype), *totals)
-        d_q, d_k, d_v, d_knobs = lax.fori_loop(jnp.min(first_N), rows_C[-1] // CHUNK + 1, block, sums)
-        return (d_k, d_v, d_knobs), d_q
+        d_q, *others = lax.fori_loop(jnp.min(first_N), rows_C[-1] // CHUNK + 1, block, sums)
+        return tuple(others), d_q
 
     zeros = jnp.zeros(padded_k.shape, dtype), jnp.zeros(padded_v.shape, dtype), jax.tree.map(jnp.zeros_like, knobs)
     by_chunk = q_MBNCd, u_MBNCd, out_MBNCd, log_z_MBNC1, rows_MC, seen.first_MN

@@ -31,11 +31,14 @@ class Approximate(NamedTuple):
 class Inference:
     """The contract."""
 
-    above: int = 0  # a sequence of at most so many tokens is attended to exactly
-
     @property
     def name(self) -> str:
         raise NotImplementedError
+
+    @property
+    def above(self) -> int:
+        """A sequence of at most so many tokens is attended to exactly."""
+        return 0
 
     def refusal(self, position: Position, softmax_inside: bool) -> str | None:
         """Why the method does not apply to attention with this positional prior; None where it does."""

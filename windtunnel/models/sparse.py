@@ -4,8 +4,6 @@ Far keys are dropped, not sampled: an unbiased estimate of their mass from a few
 e^content, and errs by more than leaving them out.
 """
 
-from typing import Any
-
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -14,13 +12,13 @@ from windtunnel.models.inference import Approximate
 from windtunnel.models.score import Rows, Score
 
 
-def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, mass: Any) -> Approximate:
+def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, mass: Array | float) -> Approximate:
     """Its certificates: `mass_bound`, rigorous and for most contents close to 1, which says nothing;
     `prior_tail_mean` and `prior_tail_worst`, the prior mass of what a query did not read, on average over queries and
     heads and at most: the expected posterior mass there if a head is calibrated.
     """
     rows_Q = jnp.asarray(rows_Q)
-    context_BNQd, seen = blocks.in_blocks(q, k, v, rows_Q, score, mass)
+    context_BNQd, seen = blocks.in_blocks(q, k, v, rows_Q, score, jnp.asarray(mass))
     tail_NT = blocks.log_tail(score.table(), rows_Q, score)
     first_NQ = jnp.repeat(seen.first_MN, min(blocks.CHUNK, len(rows_Q)), axis=0)[: len(rows_Q)].T
     nearest_NQ = rows_Q[None] - first_NQ * blocks.CHUNK + 1
