@@ -1,7 +1,7 @@
 """`make bench`: the tables of docs/benchmarks.md. `python scripts/benchmark.py ROW …` measures and prints single rows.
 
 The two sides of a row are measured alternately, so compare ratios. The rows are written into the document when all are
-measured; `parts` and `accelerator`, tables of their own, whenever they are measured. The rows of training against
+measured; the others, tables of their own, whenever they are measured. The rows of training against
 PyTorch need `pip install '.[bench]'`.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import accelerator, parts, posteriors, runs, steps
+from bench import accelerator, parts, posteriors, ready, runs, steps, versions
 from bench.table import HEAD, Line
 from page import fill, table
 
@@ -30,7 +30,12 @@ ROWS: dict[str, Callable[[], list[Line]]] = {
 TABLES: dict[str, tuple[Callable[[], list[list[str]]], list[str]]] = {
     "parts": (parts.parts, parts.HEAD),
     "accelerator": (accelerator.accelerator, accelerator.HEAD),
+    "ready": (ready.ready, ready.HEAD),
+    "ready_run": (ready.ready_run, ready.HEAD),
+    "ready_tests": (ready.ready_tests, ready.HEAD),
+    "jaxlib": (versions.jaxlib, ready.HEAD),
 }
+EMPTY = {"accelerator": "No accelerator was at hand: left empty."}
 DOC = Path("docs/benchmarks.md")
 
 
@@ -45,7 +50,7 @@ def main() -> None:
         if name in TABLES:
             measure, head = TABLES[name]
             rows = measure()
-            text = table(head, rows) if rows else "No accelerator was at hand: left empty."
+            text = table(head, rows) if rows else EMPTY.get(name, "Not measured here.")
             fill(DOC, name, text)
         else:
             lines += (rows := [line.cells() for line in ROWS[name]()])

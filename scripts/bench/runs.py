@@ -23,7 +23,7 @@ def windtunnel(*arguments: str) -> tuple[float, list[dict[str, str]], float]:
         began = time.perf_counter()
         command = [sys.executable, SCRIPTS / "bench/compiling.py", "run", *arguments, f"runs={scratch}"]
         environment = {key: value for key, value in os.environ.items() if key != "JAX_COMPILATION_CACHE_DIR"}
-        environment["PYTHONPATH"] = str(SCRIPTS)
+        environment |= {"PYTHONPATH": str(SCRIPTS), "XDG_CACHE_HOME": scratch}
         done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         took = time.perf_counter() - began
         (results,) = Path(scratch).glob("*/results.csv")

@@ -54,7 +54,11 @@ class Contender:
     def __init__(self, name: str, *commands: list[str]):
         self.name, self.steps, began = name, 2, time.perf_counter()
         self.scratch = tempfile.TemporaryDirectory()
-        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": self.scratch.name, "PYTHONPATH": str(SCRIPTS)}
+        environment = os.environ | {
+            "TORCHINDUCTOR_CACHE_DIR": self.scratch.name,
+            "PYTHONPATH": str(SCRIPTS),
+            "XDG_CACHE_HOME": self.scratch.name,
+        }
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
         self.workers: list[Any] = [
