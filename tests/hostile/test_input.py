@@ -52,7 +52,7 @@ CASES = [
     ("run -m hydra/launcher=basic seed=1,-2", "seed=-2: should be greater than or equal to 0"),
     ("run model.width=100000000", "model.width=100000000: needs at least 480 PB of memory, and there is "),
     ("run model.layers=10000000", "model.layers=10000000 model.width=64: needs at least "),
-    ("run train.horizon=1e9", "train.horizon=1000000000 model.width=64: needs at least 8.2 TB of memory"),
+    ("run train.horizon=1e8", "train.horizon=100000000 model.width=64: needs at least 819 GB of memory"),
     ("run tunnel=5", "tunnel=5: a group takes a name, not 5"),
     ("run tunnel=null", "tunnel=null: a group takes a name"),
     ("run hydra/launcher=nosuch", "hydra/launcher=nosuch: no such name; valid: basic, "),

@@ -44,6 +44,7 @@ def test_far_leaves_matter_and_what_is_longer_or_wider_knows_more():
     exact, lesser = gaps(tunnel)
     bits = {name: float(kl(exact, log_q).mean()) / np.log(2) for name, log_q in lesser.items()}
     for kind in ("last-", "levels-"):
-        of_kind = [bits[name] for name in bits if name.startswith(kind)]
+        widths = {name: int(name.removeprefix(kind)) for name in bits if name.removeprefix(kind).isdigit()}
+        of_kind = [bits[name] for name in sorted(widths, key=widths.__getitem__)]
         assert (np.diff(of_kind) < 0).all(), "each sees more than the one before"
     assert min(bits.values()) > 1e-3, bits

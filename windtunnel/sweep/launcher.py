@@ -51,7 +51,7 @@ def compose_all(
         if choices.get("sweep") != first.get("sweep"):
             raise BadInput(f"+sweep={first.get('sweep')},{choices.get('sweep')}: one at a time")
         validated.append(door(as_plain(composed[-1], job)))
-        for key in SETTINGS:
+        for key in SETTINGS - {"plugins"}:  # each part of a configuration brings its own
             if getattr(validated[-1][1], key) != getattr(validated[0][1], key):
                 raise BadInput(f"{key}: is one for the whole run, and cannot be swept")
     return composed, validated

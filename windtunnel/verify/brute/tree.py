@@ -34,7 +34,7 @@ class Tree(Brute):
 
     def probability(self, leaves: dict[int, int]) -> Fraction:
         """Of these leaves, {index: symbol}: the sum over the symbols of all their ancestors, up to a common one."""
-        height = max(leaves).bit_length()
+        height = int(max(leaves)).bit_length()
         inner: list[Node] = sorted({(h, t >> h) for t in leaves for h in range(1, height + 1)}, reverse=True)
         total = Fraction(0)
         for symbols in itertools.product(range(self.k), repeat=len(inner)):
