@@ -145,8 +145,11 @@ class Shuffle(Tunnel):
         return jax.nn.logsumexp(log_belief_BPH[..., None] + jnp.log(object_HK)[None, None], axis=2)
 
     def frame(self, tables: tuple[()], batch: Batch) -> Frame:
-        """Each token is labelled with the likeliest object in place 0."""
-        object_BT = jnp.argmax(self.log_predictive(tables, batch, jnp.arange(batch.inputs.shape[1] - 1)), axis=-1)
+        """Each token is labelled with the likeliest object in place 0: the first of them where some are equally likely,
+        which rounding would decide otherwise.
+        """
+        log_p_BTK = self.log_predictive(tables, batch, jnp.arange(batch.inputs.shape[1] - 1))
+        object_BT = jnp.argmax(log_p_BTK > jnp.max(log_p_BTK, axis=-1, keepdims=True) - 1e-3, axis=-1)
         return Frame("objects in place 0", jnp.pad(object_BT, ((0, 0), (1, 0)), constant_values=-1), self.objects)
 
     def log_last(self, tables: tuple[()], batch: Batch, at: Array, window: int) -> Array:
