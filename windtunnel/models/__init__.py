@@ -67,6 +67,8 @@ class Model:
     @property
     def conflict(self) -> str | None:
         """What is wrong between fields that are valid each by itself, as `key=value: …`; None if nothing is."""
+        if self.heads and self.width % self.heads:
+            return f"heads={self.heads}: must divide model.width={self.width}"
         return None
 
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
@@ -97,10 +99,6 @@ class Transformer(Model):
     @property
     def weights(self) -> int:
         return self.layers * self.width * (4 * self.width + 2 * self.hidden)
-
-    @property
-    def conflict(self) -> str | None:
-        return heads_conflict(self)
 
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
         from flax import nnx
@@ -238,10 +236,6 @@ class Segments(Model):
     memory: Size = 4
     positional = False
 
-    @property
-    def conflict(self) -> str | None:
-        return heads_conflict(self)
-
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
         from flax import nnx
 
@@ -265,10 +259,6 @@ class Feedback(Model):
     loops: Size = 8
     depth: Depth | None = None  # pyrefly: ignore[bad-override]
     positional = False
-
-    @property
-    def conflict(self) -> str | None:
-        return heads_conflict(self)
 
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
         from flax import nnx
@@ -294,10 +284,6 @@ class Memory(Model):
     slots: Size = 8
     positional = False
 
-    @property
-    def conflict(self) -> str | None:
-        return heads_conflict(self)
-
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
         from flax import nnx
 
@@ -305,10 +291,6 @@ class Memory(Model):
         from windtunnel.models.residual import Residual
 
         return Residual(Layer, self, shape, nnx.Rngs(key))
-
-
-def heads_conflict(spec: Any) -> str | None:
-    return f"heads={spec.heads}: must divide model.width={spec.width}" if spec.width % spec.heads else None
 
 
 MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp, Belief, Segments, Feedback, Memory)
