@@ -14,7 +14,6 @@ import hashlib
 import json
 import pickle
 import sys
-import threading
 import warnings
 import zlib
 from importlib.metadata import version
@@ -36,13 +35,11 @@ UNREADABLE = "Error reading persistent compilation cache entry for '"  # the beg
 UNWRITABLE = "Error writing persistent compilation cache entry for '"
 
 
-_own = threading.local()
-
-
 class Kept:
     """Where programs are kept in this process; nowhere before `keep_compiled`."""
 
     folder: Path | None = None
+    found = 0  # programs that JAX found in its cache
     listening = False
     pruned = False
 
@@ -74,13 +71,8 @@ def _root(setting: str) -> Path:
     return Path(setting if setting != DEFAULT else given or home.folder() / "programs").absolute()
 
 
-def hits() -> int:
-    """How many programs JAX has found in its cache, in this thread."""
-    return getattr(_own, "hits", 0)
-
-
 def _listen(event: str, **_: Any) -> None:
-    _own.hits = hits() + (event == HIT)
+    Kept.found += event == HIT
 
 
 def _shown(show: Any, message: Warning | str, *rest: Any, **options: Any) -> None:
@@ -116,7 +108,8 @@ def key(name: Any, function: Any, arguments: Any) -> str | None:
 
 
 def _described(leaf: Any) -> str:
-    return f"{jax.typeof(leaf)!r} {getattr(leaf, 'weak_type', False)} {getattr(leaf, 'sharding', None)!r}"
+    sharding = getattr(leaf, "sharding", None)
+    return f"{jax.typeof(leaf)!r} {getattr(leaf, 'weak_type', None)} {sharding!r}"
 
 
 @functools.cache
@@ -156,18 +149,6 @@ def store(key: str | None, program: Any) -> None:
     if not Kept.pruned and Kept.folder is not None:
         Kept.pruned = True
         prune(Kept.folder.parent, MOST_BYTES)
-
-
-def shapes(function: Any, *arguments: Any) -> Any:
-    """`jax.eval_shape`, kept like a program: it has to trace as well."""
-    path = _path(key("shapes", function, arguments))
-    with contextlib.suppress(Exception):  # whatever a damaged file raises, or no file
-        if path is not None:
-            return pickle.loads(zlib.decompress(path.read_bytes()))
-    tree = jax.eval_shape(function, *arguments)
-    if path is not None:
-        home.keep(path, zlib.compress(pickle.dumps(tree)))
-    return tree
 
 
 def prune(root: Path, most: int) -> None:

@@ -28,8 +28,9 @@ def example(study: Study, params: Any, compiled: Compiled | None = None) -> dict
     `predictive_exact` and `predictive` [P, V], probabilities; `posterior` [P, T], if hypotheses are tokens; `attention`
     [L, N, P, T], if the model has any; and the priors over lags (`lag_curves`), if the data have one.
     """
-    look = looking(study, params, compiled or Compiled())
-    inputs, outcome, predictions = jax.tree.map(np.asarray, look(arrays(study), params))
+    asked = arrays(study), params
+    look = (compiled or Compiled()).get(("example", jax.tree.structure(asked)), _look, *asked)
+    inputs, outcome, predictions = jax.tree.map(np.asarray, look(*asked))
     return {
         "words": np.asarray(study.tunnel.words(inputs)),
         "at": study.tunnel.scored(len(outcome)),
@@ -37,12 +38,6 @@ def example(study: Study, params: Any, compiled: Compiled | None = None) -> dict
         **{name: value.astype(np.float16) for name, value in predictions.items()},
         **lag_curves(study, params),
     }
-
-
-def looking(study: Study, params: Any, compiled: Compiled) -> Any:
-    """The compiled program of an example, for parameters of these shapes."""
-    asked = arrays(study), params
-    return compiled.get(("example", jax.tree.structure(asked)), _look, *asked)
 
 
 @jax.jit

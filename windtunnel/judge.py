@@ -28,12 +28,10 @@ class Judge:
     def exact(self, problem: Problem) -> Exact:
         """The exact answers, as numpy arrays."""
         if problem.id not in self._exact:
-            self._exact[problem.id] = jax.tree.map(np.asarray, self.reasoners(problem)(arrays(problem)))
+            knobs = arrays(problem)
+            program = self.compiled.get(jax.tree.structure(problem), exact_program, knobs)
+            self._exact[problem.id] = jax.tree.map(np.asarray, program(knobs))
         return self._exact[problem.id]
-
-    def reasoners(self, problem: Problem) -> Any:
-        """The compiled program of the exact answers to this problem, and to all of its structure."""
-        return self.compiled.get(jax.tree.structure(problem), exact_program, arrays(problem))
 
     def answers(self, problem: Problem, first: int) -> tuple[np.ndarray, np.ndarray]:
         """The exact predictive, and weights, of the `examples` evaluation sequences from number `first` on."""

@@ -1,8 +1,6 @@
 """The host's part of a run: it drives packs through training, evaluation and comparison, and writes the records."""
 
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +13,7 @@ from windtunnel import checkpoint, records
 from windtunnel.config import evaluate_id
 from windtunnel.errors import StudyFailed
 from windtunnel.evaluate import Predicted
-from windtunnel.example import example, looking
+from windtunnel.example import example
 from windtunnel.judge import Case, Judge, attention_facts, iteration_curves, iteration_facts
 from windtunnel.load import read_parameters
 from windtunnel.losses import curve_names
@@ -24,7 +22,7 @@ from windtunnel.records.claims import Claims, locked
 from windtunnel.recovery import recovery
 from windtunnel.spec import digest, plain
 from windtunnel.sweep.facts import brought_up, knobs_of, write_study
-from windtunnel.sweep.memory import in_parts, program_for
+from windtunnel.sweep.memory import in_parts
 from windtunnel.sweep.packs import Program
 from windtunnel.sweep.point import Point, title
 from windtunnel.sweep.saved import Saved, Training, blank, cut_off, devices, tidy
@@ -91,7 +89,6 @@ class Driver:
         packs = [[by_id[name] for name in ids] for ids in cut_off(self.root, list(by_id))]
         resumed = {point.id for pack in packs for point in pack}
         fresh = [p for p in points if p.id not in resumed and not checkpoint.exists(self._checkpoint(p))]
-        self._ahead(points, [*packs, fresh], programs)
         for pack in [*packs, *([fresh] if fresh else [])]:
             self.display.show(number, f"{title(pack)} · compiling", 0)
             saved = Saved(self.root, [point.id for point in pack])
@@ -118,22 +115,6 @@ class Driver:
         else:
             records.set_aside(verdict)
         self.display.say(f"{point.id}: damaged, {found.why}; made again, and what was there is kept as *{records.AWAY}")
-
-    def _ahead(self, points: list[Point], packs: list[list[Point]], programs: dict[int, Program]) -> None:
-        """While one thread compiles the step, let another compile what judging needs: compiling one program keeps one
-        core busy. What goes wrong here goes wrong once more where the program is asked for, and is said there.
-        """
-        if jax.process_count() > 1 or len(os.sched_getaffinity(0)) < 2:
-            return
-        first, size = points[0].study, max([len(pack) for pack in packs]) or len(points)
-        program = program_for((max(packs, key=len) or points)[:size], size, programs)
-        params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), program.params)
-        pool = ThreadPoolExecutor(1)
-        pool.submit(self.judge.reasoners, first.problem)
-        if size == len(points):  # else they are judged in a larger one
-            pool.submit(program.ahead)
-        pool.submit(looking, first, params, self.judge.compiled)
-        pool.shutdown(wait=False)
 
     def _train(self, number: int, whole: list[Point], points: list[Point], program: Program, cut: str | None) -> None:
         """Train a part of a pack and split it into studies; `cut` says why it is not the whole."""

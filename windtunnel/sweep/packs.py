@@ -15,7 +15,6 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from windtunnel import evaluate, train
-from windtunnel.cache import shapes
 from windtunnel.canary import check_compiler
 from windtunnel.compiled import Compiled
 from windtunnel.config import Study
@@ -77,16 +76,12 @@ class Program:
         self.spans = jax.process_count() > 1  # no process holds all parts of an array
         self.size = len(studies) + -len(studies) % groups
         self.pack = self.on_devices(stack(studies))
-        self.state = shapes(jax.vmap(train.start), self.pack)
+        self.state = jax.eval_shape(jax.vmap(train.start), self.pack)
         self.params = jax.eval_shape(jax.vmap(train.finished), self.pack, self.state.params)
         self.compiled = Compiled()
         self.examples, share = examples, examples // shards
         tokens = studies[0].tunnel.tokens(studies[0].problem.length)
         self.round = shards * max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * tokens <= ROUND))
-
-    def ahead(self) -> None:
-        """Compile now what judging will need."""
-        _ = self._predict
 
     def filled(self, studies: list[Study]) -> Self:
         """The same program, with other studies of the same structure: no more than it was compiled for."""
