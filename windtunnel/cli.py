@@ -46,8 +46,21 @@ COMPUTING = ("export", "judge", "probe")  # ask the canary first; run, evaluate 
 MOST_LETTERS = 600  # of an error's line: a value may be longer than a screen
 
 
+def command() -> None:
+    """The program. Where a file could not be written, threads of the checkpoint library wait for minutes for a
+    checkpoint that will never be whole: the process ends without them.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        if isinstance(end.__cause__, CannotWrite):
+            sys.stderr.flush()
+            os._exit(1)
+        raise
+
+
 def main() -> None:
-    """`windtunnel COMMAND …`"""
+    """`windtunnel COMMAND …`, which ends with `SystemExit` where anything went wrong."""
     # Before JAX is imported: else XLA says, in two long lines for every program that is found compiled, that no
     # processor has "features" which are hints to the compiler. Errors come as exceptions; what is fatal is still said.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -64,7 +77,7 @@ def main() -> None:
         sys.exit(1)
     except CannotWrite as error:
         complain(error)
-        sys.exit(1)
+        raise SystemExit(1) from error
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, Interrupted) else Interrupted()
         complain(stopped)
@@ -266,4 +279,4 @@ class Parser(argparse.ArgumentParser):
 
 
 if __name__ == "__main__":
-    main()
+    command()
