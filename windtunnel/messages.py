@@ -13,7 +13,7 @@ _GROUP = re.compile(
     r"Could not find '(?P<group>[\w/]+)/(?P<name>[^']+)'.*?Available options in '[^']+':\n(?P<valid>.*?)(\n\S|$)", re.S
 )
 _KEY = re.compile(r"is not in struct.*?full_key: (?P<key>[\w.]+)", re.S)
-_GROUPS = re.compile(r"(tunnel|prior|model|position|train|\+term|hydra/launcher)=\w+")
+_GROUPS = re.compile(r"(tunnel|prior|model|position|train|\+term|\+inference|hydra/launcher)=\w+")
 _PLAIN = re.compile(r"[\w./+\-%@?:\\ ]*", re.ASCII)  # a value that needs no quotes
 
 
