@@ -142,7 +142,7 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score, tail_ma
         visible = rows_C[-1] // CHUNK + 1
         own = score.of_heads(head, group)
         table_GT = None if table_NT is None else lax.dynamic_slice_in_dim(table_NT, head, group)
-        tail_GT = None if table_GT is None else log_tail(table_GT, rows_C, own)
+        tail_GT = None if table_GT is None or score.every else log_tail(table_GT, rows_C, own)
         norm_BGC = jnp.linalg.norm(q.astype(jnp.float32), axis=-1)
 
         def nearest(seen: Running) -> Array:
