@@ -159,6 +159,8 @@ def input_fuzz(seconds: float, seed: int, say: Callable[[str], object] = print) 
             (folder / "torn/study.json").write_text("{")
             why = wrong_with(folder, typed)
             left = sorted(path.name for path in folder.iterdir() if path.name != "torn")
+            if any(word.startswith("hydra.run.dir=") for word in typed):  # a folder that Hydra makes, as it is told
+                left = []
         if left and why is None and typed[0] != "report":
             why = f"left behind: {left}"
         if why:
