@@ -27,7 +27,7 @@ FIRST = [("hmm_far", ["segments", "feedback", "belief", "gru_narrow", "memory", 
          ("hmm_slow", ["belief_content", "gru_narrow"])]  # fmt: skip
 CELLS = [(tunnel, model) for tunnel, models in FIRST for model in models]
 CELLS += [cell for cell in itertools.product(TUNNELS, MODELS) if cell not in CELLS]
-OWN = {("shuffle", "belief_content"): ["model.slots=24"]}  # more did not fit into the time; the filter has 120
+OWN = {("shuffle", "belief_content"): ["model.slots=24"]}  # where the filter has 120
 REACH = {"hops": 8, "narrow": 50, "looped_narrow": 50}  # where 500 takes too long: both fail long before
 HEAD = ["model", "rate", "KL in range", "KL past", "holds to", "bins above τ", "verdict", "parameters", "seconds"]
 
