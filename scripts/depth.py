@@ -22,12 +22,12 @@ RUNS, DOC, MINUTES = Path("runs/depth"), Path("docs/depth.md"), 90.0
 MODELS = ["belief", "gru_narrow", "feedback", "segments", "memory", "belief_content", "narrow", "looped_narrow"]
 TUNNELS = ["hmm_far", "hmm_slow", "hops", "shuffle"]
 SEEDS = "11,12,13,14,15"  # 0 to 5 chose the number of slots
-FIRST = [("hmm_far", ["segments", "feedback", "belief", "gru_narrow", "memory", "narrow", "looped_narrow"]),
-         ("hops", ["narrow", "looped_narrow", "feedback"]), ("shuffle", ["belief_content", "gru_narrow", "feedback"]),
-         ("hmm_slow", ["belief_content", "gru_narrow"])]  # fmt: skip
+FIRST = [("hmm_far", ["segments", "feedback", "belief", "gru_narrow", "memory"]),
+         ("shuffle", ["gru_narrow", "belief_content", "feedback", "narrow"]), ("hmm_far", ["narrow", "looped_narrow"]),
+         ("hops", ["narrow", "looped_narrow", "feedback"]), ("hmm_slow", ["belief_content", "gru_narrow"])]  # fmt: skip
 CELLS = [(tunnel, model) for tunnel, models in FIRST for model in models]
 CELLS += [cell for cell in itertools.product(TUNNELS, MODELS) if cell not in CELLS]
-OWN = {("shuffle", "belief_content"): ["model.slots=24"]}  # where the filter has 120
+OWN = {("shuffle", "belief_content"): ["model.slots=24"]}  # as many as the filter has
 REACH = {"hops": 8, "narrow": 50, "looped_narrow": 50}  # where 500 takes too long: both fail long before
 HEAD = ["model", "rate", "KL in range", "KL past", "holds to", "bins above τ", "verdict", "parameters", "seconds"]
 
