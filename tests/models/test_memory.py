@@ -68,6 +68,28 @@ def test_a_delta_matrix_holds_as_many_pairs_as_it_has_columns_and_no_more():
     assert max(wrong) > 0.1
 
 
+def test_slots_hold_one_pair_each_and_no_more():
+    """Written to one slot each, values are read back by the names of their slots; one more takes the place of one."""
+    store = Slots(Memory(width=4, slots=3), nnx.Rngs(0))
+    far = 1e3 * jnp.eye(3, 4)
+    store.names[...], store.content.kernel[...] = far, jnp.zeros((4, 4))
+    store.ask.kernel[...] = store.address.kernel[...] = jnp.diag(jnp.asarray([1.0, 1.0, 1.0, 0.0]))
+    store.gate.kernel[...], store.gate.bias[...] = jnp.zeros((4, 4)), jnp.full(4, 30.0)
+    store.add.kernel[...] = jnp.zeros((4, 4)).at[3].set(jnp.arange(4.0))  # the value is the last number of z
+    slots, keys, last = store.first(1), np.eye(3, 4), np.eye(4)[3]
+    for number, key in enumerate(keys):
+        slots = store.write(slots, jnp.asarray(key + number * last, jnp.float32)[None])
+
+    def read(key):
+        return store.read(slots, jnp.asarray(key, jnp.float32)[None])[0]
+
+    for number, key in enumerate(keys):
+        np.testing.assert_allclose(read(key), np.tanh(number * np.arange(4)), atol=1e-6)
+    slots = store.write(slots, jnp.asarray(keys[1] - last, jnp.float32)[None])
+    np.testing.assert_allclose(read(keys[1]), np.tanh(-np.arange(4)), atol=1e-6)
+    np.testing.assert_allclose(read(keys[2]), np.tanh(2 * np.arange(4)), atol=1e-6)
+
+
 @pytest.mark.parametrize("store", ["slots", "delta"])
 def test_only_the_memory_reaches_past_the_window(store):
     """One layer that sees one token: with the memory replaced, nothing of earlier tokens is left."""

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests import composed
 from tests.composed import tiny
 from windtunnel import train
 from windtunnel.spec import arrays
@@ -88,6 +89,28 @@ def test_steps_can_be_cut_anywhere(pack):
     for name, curve in curves.items():
         np.testing.assert_array_equal(curve[:, :3], np.concatenate([first[name][:, :1], rest[name][:, :2]], axis=1))
         assert np.isnan(curve[:, 3:]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model", ["belief", "belief_content", "segments", "feedback", "feedback_adaptive", "memory", "adaptive"]
+)
+def test_every_model_trains_in_a_pack_as_alone_and_can_be_cut_anywhere(model):
+    """And evaluates so. With `memory`, of both kinds: slots, and matrices beside attention to the last tokens."""
+    sizes = [override for override in composed.TINY if not (model.startswith("belief") and "hidden" in override)]
+    for own in ([], ["model.store=delta", "model.window=2"]) if model == "memory" else ([],):
+        studies = [composed.study(*sizes, f"model={model}", *own, f"seed={seed}") for seed in (0, 1)]
+        program, alone = Program(studies), Program(studies[:1])
+        state, _ = program.advance(program.start(), 3)
+        again, _ = program.advance(program.start(), 1)
+        again, _ = program.advance(again, 2)
+        jax.tree.map(np.testing.assert_array_equal, state, again)
+        one, _ = alone.advance(alone.start(), 3)
+        close(jax.tree.map(lambda x: x[0], state.params), jax.tree.map(lambda x: x[0], one.params))
+        same = program.on_devices(jax.tree.map(lambda x: np.stack([x[0], x[0]]), state.params))
+        log_q, log_q_alone = program.predict(same).log_predictive, alone.predict(one.params).log_predictive
+        np.testing.assert_allclose(log_q[0], log_q_alone[0], atol=1e-3)
+        np.testing.assert_array_equal(log_q[0], log_q[1])
 
 
 def test_seeds_and_knobs_make_different_studies(pack):

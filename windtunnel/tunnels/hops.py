@@ -54,7 +54,7 @@ class Hops(Tunnel):
     """
 
     name: Literal["hops"] = "hops"
-    bits: Annotated[int, Field(ge=1, le=24)] = 12
+    bits: Annotated[int, Field(ge=1, le=24)] = 8
     symbols: Annotated[int, Field(ge=2, le=1000)] = 8
     hops: Annotated[int, Field(ge=0, le=64)] = 4
     noise: Noise = 0.05

@@ -41,9 +41,9 @@ class Shuffle(Tunnel):
     """
 
     name: Literal["shuffle"] = "shuffle"
-    objects: Annotated[int, Field(ge=2, le=6)] = 5
+    objects: Annotated[int, Field(ge=2, le=6)] = 4
     noise: Noise = 0.02
-    looks: Rate = 0.15
+    looks: Rate = 0.3
 
     hypothesis = "arrangement"
     recursive = True
