@@ -135,33 +135,42 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score, tail_ma
     block_lengths = jnp.linalg.norm(k.astype(jnp.float32), axis=-1).reshape(*k.shape[:2], blocks, CHUNK)
     longest_BNM = lax.cummax(jnp.max(block_lengths, axis=-1), axis=2) / jnp.sqrt(q.shape[-1])
     table_NT = jnp.broadcast_to(score.table(), (heads, length)) if tabulated else None
+    bounded = tabulated and not score.every
+    # One tail for all chunks, unless the softmax sharpens the prior: O(length) for every chunk would be quadratic.
+    tail_NT = log_tail(table_NT, rows_Q, score) if bounded and not score.inside else None
     dtype = jnp.promote_types(q.dtype, jnp.float32)
 
     def chunk(queries: tuple[Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
         q, rows_C, head = queries
         visible = rows_C[-1] // CHUNK + 1
         own = score.of_heads(head, group)
-        table_GT = None if table_NT is None else lax.dynamic_slice_in_dim(table_NT, head, group)
-        tail_GT = None if table_GT is None or score.every else log_tail(table_GT, rows_C, own)
+        own_G1 = head + jnp.arange(group)[:, None]
+        own_tail_GT = None
+        if bounded and score.inside:
+            own_tail_GT = log_tail(lax.dynamic_slice_in_dim(table_NT, head, group), rows_C, own)
         norm_BGC = jnp.linalg.norm(q.astype(jnp.float32), axis=-1)
 
         def nearest(seen: Running) -> Array:
             """[C]: the distance to the nearest key that is left; 0 where no key has been read."""
             return jnp.clip(rows_C - seen.left * CHUNK + 1, 0, length - 1)
 
+        def log_tail_from(distance_C: Array) -> Array:
+            """[G, C]: log of the prior mass at these distances and beyond."""
+            return tail_NT[own_G1, distance_C[None]] if own_tail_GT is None else own_tail_GT[:, distance_C]
+
         def log_share_left(seen: Running) -> Array:
             """The bound as a share of the mass seen, for the query with the largest share."""
-            assert tail_GT is not None
             longest_BG1 = lax.dynamic_slice(longest_BNM, (0, head, seen.left - 1), (len(q), group, 1))
-            log_left_BGC = tail_GT[None, :, nearest(seen)] + norm_BGC * longest_BG1
+            log_left_BGC = log_tail_from(nearest(seen))[None] + norm_BGC * longest_BG1
             return jnp.max(log_left_BGC - seen.top_BGC - jnp.log(seen.total_BGC))
 
         def goes_on(seen: Running) -> Array:
-            if tail_GT is None:
+            if not bounded:
                 return seen.left > 0
             if tail_mass is None:
                 return (seen.left > 0) & ~(log_share_left(seen) <= jnp.log(NEGLIGIBLE))  # NaN: visit the next block
-            return (seen.left > 0) & ~(jnp.max(tail_GT[:, nearest(seen)] - tail_GT[:, :1]) <= jnp.log(tail_mass))
+            log_share_GC = log_tail_from(nearest(seen)) - log_tail_from(jnp.zeros(1, int))
+            return (seen.left > 0) & ~(jnp.max(log_share_GC) <= jnp.log(tail_mass))
 
         def see(seen: Running) -> Running:
             start = (seen.left - 1) * CHUNK
@@ -170,9 +179,9 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score, tail_ma
                 lax.dynamic_slice(x, (0, head, start, 0), (len(q), group, CHUNK, x.shape[-1])) for x in (k, v)
             )
             score_BGCK = content(q, k_block)
-            if table_GT is not None:
+            if table_NT is not None:
                 distance_CK = jnp.clip(rows_C[:, None] - key_at[None], 0, length - 1)
-                score_BGCK = score_BGCK + own.weighed(table_GT[:, distance_CK], rows_C)[None]
+                score_BGCK = score_BGCK + own.weighed(table_NT[own_G1[..., None], distance_CK[None]], rows_C)[None]
             elif (prior_NCK := score.log_prior(rows_C, key_at)) is not None:
                 score_BGCK = score_BGCK + prior_NCK[None]
             score_BGCK = jnp.where((key_at[None] <= rows_C[:, None])[None, None], score_BGCK, -jnp.inf)
@@ -188,7 +197,7 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score, tail_ma
         lowest = jnp.full(q.shape[:3], jnp.finfo(dtype).min, dtype)  # not −∞, since a query may see no key of a block
         nothing = Running(visible, lowest, jnp.zeros_like(lowest), jnp.zeros((*q.shape[:3], v.shape[-1]), dtype))
         seen = lax.while_loop(goes_on, see, nothing)
-        mass = jnp.zeros(()) if tail_GT is None else jnp.where(seen.left > 0, jnp.exp(log_share_left(seen)), 0.0)
+        mass = jnp.zeros(()) if not bounded else jnp.where(seen.left > 0, jnp.exp(log_share_left(seen)), 0.0)
         context_BGCd = (seen.sum_BGCd / seen.total_BGC[..., None]).astype(q.dtype)
         return context_BGCd, seen.top_BGC + jnp.log(seen.total_BGC), seen.left, visible, mass
 
