@@ -33,10 +33,10 @@ TUNNELS = {
 }
 DOMAINS = ("die", "echo")
 HEADS, ROUTER = "position=conflict_heads", "model.router={groups: 2}"
-TAUGHT = [HEADS, ROUTER, "+term=domain", "train.terms.domain.strength=0.1"]
+TAUGHT = [HEADS, ROUTER, "+term=domain", "train.terms.domain.strength=0,0.1"]
 EXPERTS = ["model=experts"]
-NEAR = "{name: generalized_gaussian, scale: 3.0, beta: 1.0}"
-FIVE, ONE = "0,1,2,3,4", "0"
+THREE = "model.positions=[{name: uniform}, {name: generalized_gaussian, scale: 3.0, beta: 1.0}, {name: alibi}]"
+FIVE, ONE, STRENGTHS = "0,1,2,3,4", "0", "0,0.01,0.1,1"
 HEAD = ["answer", "die", "echo", "die past", "echo past", "die holds τ past", "interference", "parameters", "seconds"]
 
 
@@ -56,6 +56,10 @@ class Row(NamedTuple):
         model = [] if any(word.startswith("model=") for word in self.overrides) else ["model=small"]
         words = ["windtunnel", "run", "+sweep=mixed", *TUNNELS[self.tunnel], *model, *self.overrides]
         subprocess.run([*words, f"seed={self.seeds}", f"runs={self.root.parent}"], check=False)
+
+    @property
+    def whole(self) -> bool:
+        return (self.root / "sweep.json").exists() and len(self.done) == len(records.rows(self.root))
 
     @property
     def done(self) -> list[records.Json]:
@@ -79,65 +83,81 @@ def switching(tunnel: str) -> list[str]:
 
 
 def rows() -> list[Row]:
-    """The most important first."""
-    experts = {t: [*EXPERTS, *switching(t)] for t in TUNNELS}
-    first = [Row("unmarked", name, overrides) for name, overrides in PRIORS.items()]
-    first += [Row("unmarked", "experts", experts["unmarked"])]
-    first += [Row("unmarked", "experts, not annealed", [*experts["unmarked"], "model.annealing=0"])]
-    first += [Row("unmarked", "router", [HEADS, ROUTER]), Row("unmarked", "router, taught", TAUGHT)]
-    alone = [Row(domain, name, overrides) for name, overrides in (("per head", [HEADS]), ("experts", EXPERTS))
-             for domain in DOMAINS]  # fmt: skip
-    for tunnel in ("runs", "marked"):
-        alone += [Row(tunnel, name, PRIORS[name]) for name in ("BAM", "per head")]
-        alone += [Row(tunnel, "experts", experts[tunnel])]
-    controls = [
-        Row("unmarked", "router, taught, not routed", [*TAUGHT[:1], "model.router={groups: 2, routed: false}",
-                                                      *TAUGHT[2:]]),
-        Row("unmarked", "router, taught another's", [*TAUGHT, "train.terms.domain.shuffled=true"]),
-        Row("unmarked", "router, λ = 0", [*TAUGHT[:3], "train.terms.domain.strength=0"]),
-    ]  # fmt: skip
-    uniform, near = "{name: uniform}", NEAR
-    more = [
-        Row("unmarked", "three experts", [*EXPERTS, f"model.positions=[{uniform}, {near}, {{name: alibi}}]"]),
+    """The most important first. One run trains an answer and its control where a number tells them apart."""
+    experts = {t: ["model=experts", *switching(t)] for t in TUNNELS}
+    both = "model.annealing=0.5,0"
+    every = [
+        Row("unmarked", "experts", [*experts["unmarked"], both]),
+        *(Row("unmarked", name, PRIORS[name]) for name in ("per head", "BAM", "uniform")),
+        Row("unmarked", "router", TAUGHT),
+        *(Row(domain, name, of) for name, of in (("experts", EXPERTS), ("per head", [HEADS])) for domain in DOMAINS),
+        Row("unmarked", "ALiBi", PRIORS["ALiBi"]),
+        Row("runs", "experts", [*experts["runs"], both]),
+        Row("runs", "per head", [HEADS]),
+        Row("marked", "experts", [*experts["marked"], both]),
+        Row("marked", "per head", [HEADS]),
+        *separation()[:1],
+        Row("unmarked", "router not routed", [HEADS, "model.router={groups: 2, routed: false}", *TAUGHT[2:]]),
+        Row("unmarked", "router shuffled", [*TAUGHT, "train.terms.domain.shuffled=true"]),
+        *(Row("unmarked", name, PRIORS[name]) for name in ("generalized Gaussian", "per layer")),
+        *separation()[1:],
+        Row("unmarked", "three experts", [*EXPERTS, THREE]),
         Row("unmarked", "experts of equal priors", [*EXPERTS, "model.positions=[{name: bam}, {name: bam}]"]),
-        Row("three", "three experts", [*EXPERTS, f"model.positions=[{uniform}, {near}, {{name: alibi}}]"]),
-        Row("three", "BAM", PRIORS["BAM"]),
+        *(Row("three", name, of) for name, of in (("three experts", [*EXPERTS, THREE]), ("BAM", PRIORS["BAM"]))),
+        *(Row(t, name, of) for t in ("marked", "runs") for name, of in PRIORS.items() if name != "per head"),
+        *(Row(t, "router", TAUGHT) for t in ("marked", "runs")),
+        *(Row(domain, name, PRIORS[name]) for name in ("BAM", "ALiBi", "uniform") for domain in DOMAINS),
     ]
-    return [*first, *alone, *controls, *separation(), *more, *rest(experts)]
-
-
-def rest(experts: dict[str, list[str]]) -> list[Row]:
-    """What remains of answers × tunnels."""
-    every = []
-    for tunnel in ("marked", "runs"):
-        every += [Row(tunnel, name, of) for name, of in PRIORS.items() if name not in ("BAM", "per head")]
-        every += [Row(tunnel, "experts, not annealed", [*experts[tunnel], "model.annealing=0"])]
-        every += [Row(tunnel, "router", [HEADS, ROUTER]), Row(tunnel, "router, taught", TAUGHT)]
-    return every + [Row(domain, name, PRIORS[name]) for name in ("BAM", "ALiBi", "uniform") for domain in DOMAINS]
-
-
-def separated(width: int, strength: str, of: str = "domains") -> Row:
-    term = ["+term=separation", f"train.terms.separation.strength={strength}", f"train.terms.separation.of={of}"]
-    shape = [f"model.width={width}", f"model.hidden={2 * width}"]
-    return Row("unmarked", f"separation {of} {strength} width {width}", [PRIORS["BAM"][0], *shape, *term], ONE)
+    return every
 
 
 def separation() -> list[Row]:
-    """Strengths × widths × controls, one seed each; strength 0 is the same without the term."""
-    grid = [separated(width, strength) for width in (8, 16, 32) for strength in ("0", "0.01", "0.1", "1")]
-    return grid + [separated(width, "0.1", of) for width in (8, 16, 32) for of in ("shuffled", "subspaces")]
+    """Widths × controls, each with every strength, from one seed; strength 0 is the model without the term."""
+    each = []
+    for of in ("domains", "shuffled", "subspaces"):
+        for width in (32, 16, 8):
+            shape = [f"model.width={width}", f"model.hidden={2 * width}"]
+            term = [
+                "+term=separation",
+                f"train.terms.separation.of={of}",
+                f"train.terms.separation.strength={STRENGTHS}",
+            ]
+            each.append(Row("unmarked", f"separation {of} width {width}", [*PRIORS["BAM"], *shape, *term], ONE))
+    return each
+
+
+def probe(row: Row) -> None:
+    """What the gate is, and how domains overlap."""
+    instruments = ["geometry"] if row.name.startswith("separation") else ["routing", "geometry"]
+    if row.tunnel not in DOMAINS:
+        subprocess.run(["windtunnel", "probe", str(row.root), *instruments], check=False)
 
 
 def train(until: float) -> None:
     for row in rows():
-        if time.monotonic() < until and len(row.done) < len(row.seeds.split(",")):
+        if time.monotonic() < until and not row.whole:
             row.run()
+            probe(row)
 
 
-def line(row: Row) -> list[str]:
-    done = row.done
-    if not done:
-        return [row.name, "not run", *[""] * (len(HEAD) - 2)]
+def variants(row: Row) -> dict[str, list[records.Json]]:
+    """The studies of a row by the answer's name, which says by what number they differ."""
+    named: dict[str, list[records.Json]] = {}
+    for study in row.done:
+        typed = study["study"]
+        annealing = typed["model"].get("annealing", 0.5)
+        strengths = [term["strength"] for term in typed["train"].get("terms", {}).values()]
+        ends = [", not annealed"] if not annealing else [f", λ = {strength:g}" for strength in strengths]
+        named.setdefault(row.name + "".join(ends), []).append(study)
+    return named
+
+
+def lines(row: Row) -> list[list[str]]:
+    each = [line(row, name, studies) for name, studies in variants(row).items()]
+    return each or [[row.name, "not run", *[""] * (len(HEAD) - 2)]]
+
+
+def line(row: Row, name: str, done: list[records.Json]) -> list[str]:
     cells = []
     for which in ("kl_bits", "kl_bits_past"):
         for domain in range(2):
@@ -147,7 +167,7 @@ def line(row: Row) -> list[str]:
     gaps = [gap["interference_bits"] for gap in (against_alone(row, study) for study in done)]
     between = "" if None in gaps else signed(mean_interval(gaps))
     seconds = np.mean([study["train_seconds"] for study in done])
-    return [row.name, *cells, f"{held} of {len(done)}", between, f"{done[0]['parameters']:,}", f"{seconds:.0f}"]
+    return [name, *cells, f"{held} of {len(done)}", between, f"{done[0]['parameters']:,}", f"{seconds:.0f}"]
 
 
 def signed(of: Any) -> str:
@@ -179,31 +199,40 @@ def gates() -> str:
     """What `windtunnel probe` says of every gate, from the records of the instrument `routing`."""
     head = ["answer", "gate from posterior", "past", "uniform", "untrained", "Δ exact", "Δ uniform", "Δ shuffled",
             "Δ flipped"]  # fmt: skip
-    lines = []
+    table: list[list[str]] = []
     for row in rows():
-        paths = [row.root / study["study_id"] / "probe.json" for study in row.done]
-        probes = [records.read_json(path).get("routing") for path in paths if path.exists()]
-        probes = [probe for probe in probes if probe and "gate" in probe]
-        if not probes:
-            continue
-        asked = ("gate", "in_range"), ("gate", "past"), ("uniform", "in_range"), ("untrained", "in_range")
-        gap = [[probe[name][place] for probe in probes] for name, place in asked]
-        effects = [np.mean([probe["replaced"][name]["past"]["bits"] for probe in probes]) for name in
-                   ("exact", "uniform", "shuffled", "flipped")]  # fmt: skip
-        cells = [number(interval(values).mean) for values in gap] + [f"{effect:+.1e}" for effect in effects]
-        lines.append([f"{row.name} ({row.tunnel})", *cells])
-    return page.table(head, lines, range(1, len(head))) if lines else "Not run."
+        for name, studies in variants(row).items():
+            paths = [row.root / study["study_id"] / "probe.json" for study in studies]
+            probes = [records.read_json(path).get("routing") for path in paths if path.exists()]
+            probes = [probe for probe in probes if probe and "gate" in probe]
+            if not probes:
+                continue
+            asked = ("gate", "in_range"), ("gate", "past"), ("uniform", "in_range"), ("untrained", "in_range")
+            gaps = [interval([probe[null][place] for probe in probes]).mean for null, place in asked]
+            effects = [
+                np.mean([probe["replaced"][other]["past"]["bits"] for probe in probes])
+                for other in ("exact", "uniform", "shuffled", "flipped")
+            ]
+            table.append([f"{name} ({row.tunnel})", *map(number, gaps), *(f"{effect:+.1e}" for effect in effects)])
+    return page.table(head, table, range(1, len(head))) if table else "Not run."
 
 
 def grid() -> str:
-    """KL in each domain, in range and past, of the separation loss; and how much the domains' states overlap."""
-    head = ["loss", "width", "strength", "die", "echo", "die past", "echo past"]
+    """KL in each domain, in range and past, of the separation loss, and how much the domains' states overlap."""
+    head = ["of", "width", "strength", "die", "echo", "die past", "echo past", "alike", "overlap", "chance", "centroid"]
     lines = []
     for row in separation():
-        _, of, strength, _, width = row.name.split()
-        values = [study["domains"][d][which] for study in row.done[:1] for which in ("kl_bits", "kl_bits_past")
-                  for d in range(2)]  # fmt: skip
-        lines.append([of, width, strength, *(map(number, values) if values else ["not run", "", "", ""])])
+        _, of, _, width = row.name.split()
+        for study in row.done:
+            values = [study["domains"][d][which] for which in ("kl_bits", "kl_bits_past") for d in range(2)]
+            path = row.root / study["study_id"] / "probe.json"
+            apart = (records.read_json(path).get("geometry") or {}).get("domains") if path.exists() else None
+            values += [apart["subspaces"][name] for name in ("alike", "overlap", "chance")] if apart else [None] * 3
+            values.append(apart["separation"] if apart else None)
+            strength = study["study"]["train"]["terms"]["separation"]["strength"]
+            lines.append([of, width, f"{strength:g}", *map(number, values)])
+        if not row.done:
+            lines.append([of, width, "", "not run", *[""] * 7])
     return page.table(head, lines, range(1, len(head)))
 
 
@@ -211,8 +240,9 @@ def main() -> None:
     minutes = float(sys.argv[sys.argv.index("--minutes") + 1]) if "--minutes" in sys.argv else MINUTES
     train(time.monotonic() + 60 * minutes)
     for tunnel in ("unmarked", "marked", "runs", "three"):
-        lines = [line(row) for row in rows() if row.tunnel == tunnel and not row.name.startswith("separation")]
-        page.fill(DOC, tunnel, f"{facts(tunnel)}\n\n{page.table(HEAD, lines, range(1, len(HEAD)))}")
+        wanted = [row for row in rows() if row.tunnel == tunnel and not row.name.startswith("separation")]
+        table = page.table(HEAD, [cells for row in wanted for cells in lines(row)], range(1, len(HEAD)))
+        page.fill(DOC, tunnel, f"{facts(tunnel)}\n\n{table}")
     page.fill(DOC, "gates", gates())
     page.fill(DOC, "separation", grid())
 
