@@ -127,10 +127,11 @@ def separation() -> list[Row]:
 
 
 def probe(row: Row) -> None:
-    """What the gate is, and how domains overlap."""
-    instruments = ["geometry"] if row.name.startswith("separation") else ["routing", "geometry"]
-    if row.tunnel not in DOMAINS:
-        subprocess.run(["windtunnel", "probe", str(row.root), *instruments], check=False)
+    """What the gate is; where domains are to be kept apart, how they overlap."""
+    kind = next((name for name in ("separation", "experts", "router") if name in row.name), None)
+    if kind is not None and row.tunnel not in DOMAINS:
+        instrument = "geometry" if kind == "separation" else "routing"
+        subprocess.run(["windtunnel", "probe", str(row.root), instrument], check=False)
 
 
 def train(until: float) -> None:
