@@ -69,6 +69,9 @@ architectures: .venv/ready ## six architectures at equal parameters (an hour), i
 depth: .venv/ready ## what carries belief past the horizon? (at most ninety minutes) into docs/depth.md
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/depth.py
 
+mixed: .venv/ready ## what helps where domains want opposite priors? (at most ninety minutes) into docs/mixed.md
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/mixed.py
+
 external: .venv/ready ## models from outside beside native ones (five minutes), into docs/external.md
 	$(BIN)/pip install -q -e '.[external]'
 	$(BIN)/windtunnel run +sweep=external_native
@@ -95,4 +98,4 @@ clean: ## remove what make made, but not the records in runs/
 	$(BIN)/pip install -q -e '.[report,test,dev]'
 	touch $@
 
-.PHONY: help run test test-slow check bench cost figures tunnels verdicts recovery instruments docs-figures extrapolation primitives architectures depth external reproduce reproduce-paper wheel clean
+.PHONY: help run test test-slow check bench cost figures tunnels verdicts recovery instruments docs-figures extrapolation primitives architectures depth mixed external reproduce reproduce-paper wheel clean

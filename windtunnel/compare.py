@@ -80,7 +80,7 @@ def verdict(problem: Problem, exact: Exact, log_q: np.ndarray, more: More | None
     numbers["headroom_bits_past"] = min(past for _, past in means.values())
 
     if exact.log_domains is not None:
-        more_numbers, more_curves = by_domain(bins, exact, metrics["kl_bits"], gaps)
+        more_numbers, more_curves = by_domain(bins, exact, metrics["kl_bits"], gaps, evaluate.tolerance)
         numbers, curves = numbers | more_numbers, curves | more_curves
 
     kl_BP, weight_BP = metrics["kl_bits"], weight
@@ -103,9 +103,9 @@ def verdict(problem: Problem, exact: Exact, log_q: np.ndarray, more: More | None
     return {key: finite(value) for key, value in numbers.items()}, curves
 
 
-def by_domain(bins: Bins, exact: Exact, kl_BP: np.ndarray, gaps: Curves) -> tuple[Numbers, Curves]:
+def by_domain(bins: Bins, exact: Exact, kl_BP: np.ndarray, gaps: Curves, tolerance: float) -> tuple[Numbers, Curves]:
     """KL in each domain of a mixed prompt: every prediction counts in a domain by the exact posterior over domains, so
-    that what nobody can know yet counts in all. Headroom likewise.
+    that what nobody can know yet counts in all. Headroom likewise, and the verdict, from the reported sequences alone.
     """
     numbers, curves = [], {}
     less = [name for name in gaps if window(name, bins.horizon) != bins.horizon]  # which is everything in range
@@ -121,6 +121,10 @@ def by_domain(bins: Bins, exact: Exact, kl_BP: np.ndarray, gaps: Curves) -> tupl
             "headroom_bits": min(mean_and_error(gaps[name], inside)[0] for name in less),
             "headroom_bits_past": min(mean_and_error(gap, past)[0] for gap in gaps.values()),
         }
+        decision = decide(bins, kl_BP, weight, tolerance)
+        headroom = headroom_curve(bins, {f"baseline/{name}": curve(bins, gap, weight)[0] for name, gap in gaps.items()})
+        known |= {"critical_length": decision.lengths()["critical_length"]}
+        known |= {"verdict": outcome(decision, headroom, tolerance)}
         numbers.append({key: finite(value) for key, value in known.items()})
     return {"domains": numbers}, curves
 

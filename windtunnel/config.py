@@ -1,6 +1,7 @@
 """The study, and the door through which every configuration comes in: validated once, trusted ever after."""
 
 import dataclasses
+import itertools
 import math
 import typing
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from windtunnel.cache import DEFAULT
 from windtunnel.errors import BadInput, no_such
 from windtunnel.losses import AnyTerm
 from windtunnel.models import AnyModel
-from windtunnel.models.position import AnyPosition, PerLayer, per_layer
+from windtunnel.models.position import AnyPosition, PerHead, PerLayer, per_layer
 from windtunnel.plugins import load
 from windtunnel.problem import Evaluate, Problem
 from windtunnel.spec import Family, Knob, NonNegative, Positive, Seed, Size, adapter, digest, identity, spec
@@ -231,6 +232,15 @@ def _agree(study: Study) -> None:
     _agree_on_problem(study.problem)
     if model.conflict is not None:
         raise BadInput(f"model.{model.conflict}")
+    for number, own in enumerate(getattr(model, "positions", ())):
+        if (conflict := own.conflict(model.width // model.heads, tunnel.tokens(study.problem.length))) is not None:
+            raise BadInput(f"model.positions.{number}{conflict}")
+    if model.by_evidence and not shows_outcomes(tunnel):
+        raise BadInput(
+            f"model={model.name}: weighs by the evidence of outcomes, and inputs of {tunnel.name} do not show each "
+            "outcome as the token after its prediction"
+        )
+    _agree_on_terms(study)
     if not model.heads and train.em != Em():
         raise BadInput(f"train.em: model {model.name} has no attention to route by")
     if not takes_position(model.name):
@@ -247,6 +257,11 @@ def _agree(study: Study) -> None:
         raise BadInput(
             f"position.layers: lists {len(position.layers)} positions, and the model has model.layers={model.layers}"
         )
+    for one in per_layer(position, model.layers):
+        if isinstance(one, PerHead) and len(one.heads) != model.heads:
+            raise BadInput(
+                f"position.heads: lists {len(one.heads)} positions, and the model has model.heads={model.heads}"
+            )
     inference: Any = model.inference
     if inference.codebook(1, 1):
         refusals = [
@@ -265,6 +280,23 @@ def _agree(study: Study) -> None:
             f"model.softmax=scalable_inside: position={position.name} adds no prior to the score that could be inside; "
             "valid: plain, scalable_outside"
         )
+
+
+def shows_outcomes(tunnel: Tunnel) -> bool:
+    """Whether the token after each prediction is the outcome, under its own number (or says that something begins)."""
+    token_V = tunnel.outcome_tokens
+    if token_V is None or list(token_V) != list(range(tunnel.outcomes)):
+        return False
+    return all(after - at == 1 for at, after in itertools.pairwise(tunnel.scored(min(3, tunnel.capacity or 3))))
+
+
+def _agree_on_terms(study: Study) -> None:
+    for name, term in study.train.terms.items():
+        if term.by_domain and type(study.tunnel).log_domains is Tunnel.log_domains:
+            takers = ", ".join(spec.name for spec in _specs(AnyTunnel) if spec.log_domains is not Tunnel.log_domains)
+            raise BadInput(f"train.terms.{name}: {study.tunnel.name} has no domains (valid with tunnel={takers})")
+        if (refusal := term.refusal(study)) is not None:
+            raise BadInput(f"train.terms.{name}: {refusal}")
 
 
 def _agree_on_problem(problem: Problem) -> None:

@@ -5,18 +5,21 @@ and each sum is divided by its own weight.
 """
 
 import math
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array
+from pydantic import Field
 
 from windtunnel.information import kl
 from windtunnel.models.tap import Collect
 from windtunnel.spec import Family, Real, spec
 from windtunnel.tunnels import Batch
 
+SMALL = 1e-12  # added under a root
 CROSS_ENTROPY, KL = "cross_entropy", "kl"  # in nats; a learning curve has them in bits
 
 
@@ -38,6 +41,8 @@ class Look(NamedTuple):
     log_q_BPV: Array
     seen: Collect
     axis: str | None
+    tokens: Any = None  # int[P]: the tokens at which outcomes are predicted
+    log_domains_BPK: Any = None  # the exact log-posterior over K domains, for terms that want it (`by_domain`)
 
     def over_devices(self, tree: Any) -> Any:
         """The sum over the devices that share the batch."""
@@ -54,6 +59,11 @@ class Term:
 
     strength: Real = 1.0
     kinds: ClassVar[tuple[str, ...]] = ()
+    by_domain: ClassVar[bool] = False  # whether it wants the exact posterior over domains
+
+    def refusal(self, study: Any) -> str | None:
+        """Why it makes no sense for a study, in a line that follows the term's key; None where it does."""
+        return None
 
     @property
     def name(self) -> str:
@@ -63,7 +73,96 @@ class Term:
         raise NotImplementedError
 
 
-TERMS = Family(Term)
+@spec
+class Domain(Term):
+    """KL of the exact posterior over domains to the model's gate (nats): teaches a router which domain it is. Group k
+    of heads, or expert k, is for domain k. Control: with `shuffled`, the posterior of another sequence of the batch.
+    """
+
+    name: Literal["domain"] = "domain"
+    shuffled: bool = False
+    kinds = ("gate",)
+    by_domain = True
+
+    def refusal(self, study: Any) -> str | None:
+        gates, domains = study.model.gates, study.tunnel.hypotheses
+        if gates == domains:
+            return None
+        has = f"has a gate over {gates}" if gates else "has no gate"
+        return f"model {study.model.name} {has}, the tunnel {domains} domains; model.router.groups={domains} gives one"
+
+    def measure(self, look: Look) -> Sum:
+        gate_BPK = look.seen["gate"][max(look.seen["gate"])]
+        log_p_BPK = jnp.roll(look.log_domains_BPK, 1, axis=0) if self.shuffled else look.log_domains_BPK
+        weight_BP = look.batch.weight_BP
+        return Sum(jnp.sum(kl(log_p_BPK, gate_BPK) * weight_BP), jnp.sum(weight_BP))
+
+
+@spec
+class Separation(Term):
+    """How much the manifolds of domains overlap in the residual stream after `layer` (null: the last). With C_k the
+    covariance of the states x, each weighted by the exact posterior of domain k, the mean over pairs of domains of
+
+        tr(C_j C_k) / (‖C_j‖ ‖C_k‖),     between 0 (orthogonal) and 1 (the same, up to scale).
+
+    A statistic of the batch. Controls (`of`): `shuffled`, with the posteriors of other sequences; `subspaces`, the
+    overlap ‖Uᵀ C V‖² / (‖Uᵀ C U‖ ‖Vᵀ C V‖) of two fixed random subspaces of half the width each, which knows nothing of
+    domains.
+    """
+
+    name: Literal["separation"] = "separation"
+    layer: Annotated[int, Field(ge=0)] | None = None
+    of: Literal["domains", "shuffled", "subspaces"] = "domains"
+    kinds = ("residual",)
+    by_domain = True
+
+    def refusal(self, study: Any) -> str | None:
+        layers = study.model.layers
+        if self.layer is not None and self.layer >= layers:
+            return f"layer={self.layer}: the model has {layers} layers, counted from 0"
+        return None
+
+    def measure(self, look: Look) -> Sum:
+        states = look.seen["residual"]
+        x_BPD = states[max(states) if self.layer is None else self.layer]
+        if x_BPD.shape[1] != len(look.tokens):
+            x_BPD = x_BPD[:, look.tokens]
+        log_w_BPK = {
+            "domains": look.log_domains_BPK,
+            "shuffled": jnp.roll(look.log_domains_BPK, 1, axis=0),
+            "subspaces": jnp.zeros((*x_BPD.shape[:2], 1)),
+        }[self.of]
+        covariance_KDD = self._covariances(look, x_BPD, jnp.exp(log_w_BPK) * look.batch.weight_BP[..., None])
+        if self.of != "subspaces":
+            first, second = np.triu_indices(len(covariance_KDD), 1)
+            return Sum(jnp.mean(alike(covariance_KDD[first], covariance_KDD[second])), jnp.ones(()))
+        width = x_BPD.shape[-1]
+        frame_DD = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (width, width)))[0]
+        turned_DD = frame_DD.T @ covariance_KDD[0] @ frame_DD
+        own, other = turned_DD[: width // 2], turned_DD[width // 2 :]
+        between = jnp.sum(own[:, width // 2 :] ** 2)
+        sizes = jnp.sum(own[:, : width // 2] ** 2) * jnp.sum(other[:, width // 2 :] ** 2)
+        return Sum(between / jnp.sqrt(sizes + SMALL), jnp.ones(()))
+
+    def _covariances(self, look: Look, x_BPD: Array, weight_BPK: Array) -> Array:
+        """[K, D, D], over all devices."""
+        parts = (
+            jnp.sum(weight_BPK, (0, 1)),
+            jnp.einsum("bpk,bpd->kd", weight_BPK, x_BPD),
+            jnp.einsum("bpk,bpd,bpe->kde", weight_BPK, x_BPD, x_BPD),
+        )
+        count_K, sum_KD, square_KDD = look.over_devices(parts)
+        mean_KD = sum_KD / count_K[:, None]
+        return square_KDD / count_K[:, None, None] - mean_KD[:, :, None] * mean_KD[:, None, :]
+
+
+def alike(a_KDD: Array, b_KDD: Array) -> Array:
+    """[K]: the cosine of two symmetric matrices, tr(A B) / (‖A‖ ‖B‖)."""
+    sizes = jnp.sum(a_KDD**2, (1, 2)) * jnp.sum(b_KDD**2, (1, 2))
+    return jnp.sum(a_KDD * b_KDD, (1, 2)) / jnp.sqrt(sizes + SMALL)
+
+
+TERMS = Family(Term, Domain, Separation)
 AnyTerm = Annotated[Term, TERMS]
 
 

@@ -84,7 +84,8 @@ def advance(
         key_model = jax.random.fold_in(stream(study, MODEL), state.step)
 
         def loss(params: Any) -> tuple[Array, dict[str, Sum]]:
-            losses = measured(study, tables, batch, with_parameters(module, params), key_model, axis)
+            progress = state.step / study.train.steps
+            losses = measured(study, tables, batch, with_parameters(module, params), key_model, axis, progress)
             return combined(study.train, losses, axis), losses
 
         gradients, losses = jax.grad(loss, has_aux=True)(state.params)
@@ -100,15 +101,29 @@ def advance(
 
 
 def measured(
-    study: Study, tables: Tables, batch: Batch, module: Any, key: Array | None = None, axis: str | None = None
+    study: Study,
+    tables: Tables,
+    batch: Batch,
+    module: Any,
+    key: Array | None = None,
+    axis: str | None = None,
+    progress: Array | None = None,
 ) -> dict[str, Sum]:
-    """The terms of the study's loss for a model on a batch of training length; nats."""
+    """The terms of the study's loss for a model on a batch of training length; nats. `progress` is the share of
+    training that is done, for a model that anneals.
+    """
     kinds = [kind for term in study.train.terms.values() for kind in term.kinds]
     seen = Collect(*kinds)
     tokens = study.tunnel.scored(study.horizon)
-    logits_BPV = module(batch.inputs, tokens, key=key, tap=seen if kinds else Closed())
-    log_p_BPV = study.tunnel.log_predictive(tables, batch, jnp.arange(study.horizon))
-    return terms(study.train, Look(study.tunnel, batch, log_p_BPV, jax.nn.log_softmax(logits_BPV), seen, axis))
+    annealed = {"progress": progress} if study.model.anneals else {}
+    logits_BPV = module(batch.inputs, tokens, key=key, tap=seen if kinds else Closed(), **annealed)
+    every = jnp.arange(study.horizon)
+    log_p_BPV = study.tunnel.log_predictive(tables, batch, every)
+    by_domain = any(term.by_domain for term in study.train.terms.values())
+    log_domains_BPK = study.tunnel.log_domains(tables, batch, every) if by_domain else None
+    log_q_BPV = jax.nn.log_softmax(logits_BPV)
+    look = Look(study.tunnel, batch, log_p_BPV, log_q_BPV, seen, axis, tokens, log_domains_BPK)
+    return terms(study.train, look)
 
 
 def finished(study: Study, params: Any) -> Any:

@@ -15,6 +15,7 @@ from windtunnel.models.position import (
     GeneralizedGaussian,
     Kerple,
     Learned,
+    PerHead,
     PerLayer,
     Randomised,
     Rope,
@@ -43,6 +44,7 @@ POSITIONS = {
     "kerple": Kerple(),
     "t5": T5(),
     "fire": Fire(),
+    "per_head": PerHead(heads=(Alibi(), T5())),
     "per_layer": PerLayer(layers=(Alibi(), Learned())),
 }
 FEATURES, OUTCOMES, LENGTH = 3, 4, 7

@@ -21,6 +21,7 @@ from windtunnel.models.position import (
     GeneralizedGaussian,
     Kerple,
     Learned,
+    PerHead,
     PerLayer,
     Randomised,
     Rope,
@@ -100,6 +101,13 @@ def fire(n, d, i):
         (T5(), None, lambda n, d, i: 0.0),
         (T5(), {"buckets": jnp.asarray(TABLE)}, lambda n, d, i: t5(n, d)),
         (Fire(), NETWORK, lambda n, d, i: fire(n, d, i)),
+        (PerHead(heads=(Uniform(), Alibi())), None, lambda n, d, i: -n * SLOPES[n] * d),
+        (
+            PerHead(heads=(Kerple(), Bam())),
+            {f"{name}_0": value for name, value in RATES.items()}
+            | {f"{name}_1": value for name, value in STEEP.items()},
+            lambda n, d, i: (kerple, bam)[n](n, d),
+        ),
     ],
 )
 def test_bias_is_the_log_prior(position, learned, log_prior):
@@ -268,6 +276,14 @@ def test_a_table_is_as_long_as_the_horizon_or_as_asked():
         ),
         ({"name": "randomised", "inner": {"name": "alibi"}}, 1, 1, "position.inner=alibi: no such name"),
         ({"name": "xpos", "scale": 3}, 1, 8, "position.scale=3: .* 384 tokens, not for 512; .* of at least 4"),
+        ({"name": "per_head", "heads": [{"name": "rope"}]}, 1, 1, "position.heads.0=rope: adds no prior .* a head"),
+        ({"name": "per_head", "heads": [{"name": "bam"}] * 2}, 3, 1, "position.heads: lists 2 .* model.heads=3"),
+        (
+            {"name": "per_layer", "layers": [{"name": "per_head", "heads": [{"name": "bam"}] * 2}]},
+            1,
+            1,
+            "position.heads: lists 2 positions, and the model has model.heads=1",
+        ),
         ({"name": "bam", "learn": ["gamma"]}, 1, 1, "position.learn.0=gamma: should be 'alpha', 'beta' or 'mu'"),
     ],
 )

@@ -110,3 +110,44 @@ def test_after_32_000_symbols_the_domain_is_certain_and_says_what_it_says_alone(
     assert set(domain) == {0, 1} and np.exp(log_posterior[:, 1:].max(-1)).min() > 1 - 1e-5
     for b, d in enumerate(domain):
         np.testing.assert_allclose(np.exp(log_p[b, 1:]), np.exp(alone[d, b, 1:]), atol=1e-5)
+
+
+RUNS = Mixture(domains=(Markov(symbols=3, order=0), Echo(symbols=3)), hazard=0.3)
+
+
+def test_runs_that_hardly_ever_end_are_the_sequence_that_is_one_segment():
+    """Another program, which knows nothing of beginnings."""
+    whole = Mixture(domains=RUNS.domains)
+    batch, log_p, log_posterior = drawn(whole, 12, sequences=8)
+    rare, rare_posterior = log_p_of(arrays(Mixture(domains=RUNS.domains, hazard=1e-9)), batch, jnp.arange(12))
+    np.testing.assert_allclose(np.exp(rare), np.exp(log_p), atol=1e-7)
+    np.testing.assert_allclose(np.exp(rare_posterior), np.exp(log_posterior), atol=1e-7)
+
+
+def test_where_every_symbol_begins_a_run_nothing_is_known():
+    _, log_p, log_posterior = drawn(Mixture(domains=RUNS.domains, hazard=1 - 1e-12), 8, sequences=8)
+    np.testing.assert_allclose(np.exp(log_p), 1 / 3, atol=1e-9)
+    np.testing.assert_allclose(np.exp(log_posterior), 1 / 2, atol=1e-9)
+
+
+def test_runs_at_some_observations_as_at_all_and_by_blocks(monkeypatch):
+    from windtunnel.tunnels import recall
+
+    batch, log_p, _ = drawn(RUNS, 12, sequences=4)
+    monkeypatch.setattr(recall, "BLOCK", 1)
+    some = np.asarray([1, 7, 11])
+    few = jax.jit(lambda tunnel: tunnel.log_predictive((), batch, some))(arrays(RUNS))
+    np.testing.assert_allclose(few, log_p[:, some], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"marked": True}, "hazard: segments begin where nothing marks it"),
+        ({"segment": 8}, "hazard: segments begin where nothing marks it"),
+        ({"domains": (Markov(order=1), Echo())}, "domains.0=markov: with a hazard, echo and markov of order 0"),
+        ({"domains": (Echo(), Urn())}, "domains.1=urn: with a hazard"),
+    ],
+)
+def test_what_cannot_begin_anywhere_takes_no_part_in_runs(fields, message):
+    assert message in Mixture(**{"domains": RUNS.domains, "hazard": 0.1, **fields}).conflict

@@ -19,6 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from windtunnel.instruments.base import Json, Seen, Subject, visible
+from windtunnel.instruments.subspaces import subspaces
 from windtunnel.tunnels.answers import Frame
 
 
@@ -68,6 +69,13 @@ def lines(record: Json) -> list[str]:
             f"domains lie apart by {_number(apart['separation'])} (untrained {_number(apart['untrained'])}, "
             f"shuffled {_number(apart['shuffled'])})"
         )
+        shared = apart["subspaces"]
+        sentences.append(
+            f"their first {shared['directions']} principal directions overlap by {shared['overlap']:.3f} (chance "
+            f"{shared['chance']:.3f}, untrained {shared['untrained']['overlap']:.3f}, shuffled "
+            f"{shared['shuffled']['overlap']:.3f}), at angles from {shared['angles'][0]:.0f}° to "
+            f"{shared['angles'][-1]:.0f}°"
+        )
     return sentences
 
 
@@ -81,6 +89,7 @@ def headline(record: Json) -> dict[str, float | None]:
         numbers["sharpness"] = max(head["sharpness"] for head in keys["heads"])
     if record["domains"] is not None:
         numbers["separation"] = record["domains"]["separation"]
+        numbers["overlap"] = record["domains"]["subspaces"]["overlap"]
     return numbers
 
 
@@ -237,7 +246,8 @@ def domains(seen: Seen, untrained: Seen) -> Json:
     """Separation of domains: how much better than chance the nearest centroid predicts the domain from a residual
     state, where the exact posterior of a domain is above 0.9. Centroids and the Mahalanobis metric are fitted on the
     other half of the sequences. With K domains and mean recall a, the separation is (a − 1/K) / (1 − 1/K). The null
-    matters: a random initialisation separates domains to a degree too.
+    matters: a random initialisation separates domains to a degree too. `subspaces`: whether they vary in different
+    directions.
     """
     log_domains_BPK = np.asarray(seen.log_domains_BPK)
     domain_BP, sure_BP = log_domains_BPK.argmax(axis=-1), log_domains_BPK.max(axis=-1) > math.log(0.9)
@@ -259,10 +269,16 @@ def domains(seen: Seen, untrained: Seen) -> Json:
         recall = np.mean([np.mean(named[held[1] == k] == k) for k in kinds if (held[1] == k).any()])
         return float((recall - 1 / len(kinds)) / (1 - 1 / len(kinds)))
 
+    weight_BP = np.asarray(seen.batch.weight_BP)
     return {
         "separation": separation(last_residual(seen), domain_BP),
         "untrained": separation(last_residual(untrained), domain_BP),
         "shuffled": separation(last_residual(seen), np.roll(domain_BP, 1, axis=0)),
+        "subspaces": {
+            **subspaces(last_residual(seen), log_domains_BPK, weight_BP),
+            "untrained": subspaces(last_residual(untrained), log_domains_BPK, weight_BP),
+            "shuffled": subspaces(last_residual(seen), np.roll(log_domains_BPK, 1, axis=0), weight_BP),
+        },
     }
 
 

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from windtunnel.models.inference import EXACT, AnyInference, Inference
 from windtunnel.models.parameters import parameters, with_parameters
-from windtunnel.models.position import AnyPosition
+from windtunnel.models.position import AnyPosition, OfLayer, PerHead
+from windtunnel.models.position.additive import GeneralizedGaussian, Uniform
 from windtunnel.spec import Family, Knob, NonNegative, Size, spec
 
 
@@ -58,6 +59,9 @@ class Model:
     softmax: str = "plain"  # of attention
     depth: Depth | None = None  # iterates until predictives settle; else computes a fixed number of layers
     inference: Inference = EXACT  # of attention
+    anneals: ClassVar[bool] = False  # whether its module takes `progress`, the share of training that is done
+    gates: int = 0  # how many parts of the model a gate weighs, which a tap sees as `gate`
+    by_evidence: ClassVar[bool] = False  # whether it must see every outcome as the token after its prediction
 
     @property
     def weights(self) -> int:
@@ -67,12 +71,25 @@ class Model:
     @property
     def conflict(self) -> str | None:
         """What is wrong between fields that are valid each by itself, as `key=value: …`; None if nothing is."""
-        if self.heads and self.width % self.heads:
-            return f"heads={self.heads}: must divide model.width={self.width}"
-        return None
+        return uneven(self)
 
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
         raise NotImplementedError
+
+
+def uneven(model: Model) -> str | None:
+    """Why heads cannot share the width."""
+    if model.heads and model.width % model.heads:
+        return f"heads={model.heads}: must divide model.width={model.width}"
+    return None
+
+
+@spec
+class Router:
+    """A learned gate over so many groups of heads of the top layer; not `routed`, it weighs nothing."""
+
+    groups: Size = 2
+    routed: bool = True
 
 
 @spec
@@ -83,7 +100,7 @@ class Transformer(Model):
 
     With a scalable `softmax`, the score of a query that sees n keys is multiplied by s ln n, s learned per head
     (Nakanishi 2025). `scalable_inside` multiplies the positional prior too; `scalable_outside` adds it afterwards.
-    `inference` is how attention infers over long sequences (`inference.py`).
+    `inference` is how attention infers over long sequences (`inference.py`). A `router` weighs groups of heads.
     """
 
     name: Literal["transformer"] = "transformer"
@@ -95,10 +112,23 @@ class Transformer(Model):
     softmax: Literal["plain", "scalable_outside", "scalable_inside"] = "plain"  # pyrefly: ignore[bad-override]
     depth: Depth | None = None  # pyrefly: ignore[bad-override]
     inference: AnyInference = EXACT  # pyrefly: ignore[bad-override]
+    router: Router | None = None
+
+    @property
+    def gates(self) -> int:  # pyrefly: ignore[bad-override]
+        return 0 if self.router is None else self.router.groups
 
     @property
     def weights(self) -> int:
         return self.layers * self.width * (4 * self.width + 2 * self.hidden)
+
+    @property
+    def conflict(self) -> str | None:
+        if self.router is not None and self.heads % self.router.groups:
+            return f"router.groups={self.router.groups}: must divide model.heads={self.heads}"
+        if self.router is not None and self.depth is not None:
+            return "router: adaptive depth iterates its layers and shows no gate; valid with model.depth=null"
+        return uneven(self)
 
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
         from flax import nnx
@@ -293,7 +323,57 @@ class Memory(Model):
         return Residual(Layer, self, shape, nnx.Rngs(key))
 
 
-MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp, Belief, Segments, Feedback, Memory)
+@spec
+class Experts(Model):
+    """K transformers of L layers, N heads and width D, each with its own positional prior (`positions`), weighed by the
+    evidence that they have gathered. `switching`: where another expert may take over. Evidence counts by a factor that
+    rises to 1 over the first `annealing` of the training steps (0: at once).
+    """
+
+    name: Literal["experts"] = "experts"
+    positions: Annotated[tuple[OfLayer, ...], Field(min_length=1)] = (
+        Uniform(),
+        GeneralizedGaussian(scale=3.0, beta=1.0),
+    )
+    layers: Size = 3
+    heads: Size = 2  # pyrefly: ignore[bad-override]
+    width: Size = 22
+    hidden: Size = 44
+    switching: Literal["never", "at_starts", "anywhere"] = "never"
+    annealing: Annotated[float, Field(ge=0, le=1), Knob] = 0.5
+    positional = False
+    anneals = True
+    by_evidence = True
+
+    @property
+    def gates(self) -> int:  # pyrefly: ignore[bad-override]
+        return len(self.positions)
+
+    @property
+    def expert(self) -> Transformer:
+        """One of them, but for its position."""
+        return Transformer(layers=self.layers, heads=self.heads, width=self.width, hidden=self.hidden)
+
+    @property
+    def weights(self) -> int:
+        return self.gates * self.expert.weights
+
+    @property
+    def conflict(self) -> str | None:
+        for number, position in enumerate(self.positions):
+            if isinstance(position, PerHead) and len(position.heads) != self.heads:
+                return f"positions.{number}.heads: lists {len(position.heads)}, and an expert has heads={self.heads}"
+        return uneven(self)
+
+    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
+        from flax import nnx
+
+        from windtunnel.models.experts import Experts as Module
+
+        return Module(self, shape, nnx.Rngs(key))
+
+
+MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp, Belief, Segments, Feedback, Memory, Experts)
 AnyModel = Annotated[Model, MODELS]
 
 __all__ = [
@@ -301,12 +381,14 @@ __all__ = [
     "AnyModel",
     "Belief",
     "Depth",
+    "Experts",
     "Feedback",
     "Gru",
     "Lstm",
     "Memory",
     "Mlp",
     "Model",
+    "Router",
     "Segments",
     "Shape",
     "Ssm",

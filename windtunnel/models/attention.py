@@ -11,6 +11,7 @@ from jaxtyping import Array
 from windtunnel.models.blocks import Reading, attend
 from windtunnel.models.inference import EXACT, Inference
 from windtunnel.models.position import Position
+from windtunnel.models.router import Router
 from windtunnel.models.score import Rows, Score, scores
 from windtunnel.models.tap import LayerTap
 
@@ -36,7 +37,9 @@ class Attention(nnx.Module):
         rngs: nnx.Rngs,
         inference: Inference = EXACT,
         every: bool = False,
+        router: Router | None = None,
     ):
+        self.router = nnx.data(router)
         self.heads, self.every = heads, every
         self.inference = nnx.data(inference)
         self.inside = softmax == "scalable_inside"
@@ -102,6 +105,8 @@ class Attention(nnx.Module):
             attention_BNPT = tap("attention", jax.nn.softmax(scores_BNPT, axis=-1))
             context_BNQd = context_BNQd.at[:, :, here_P].set(attention_BNPT @ v)
         context_BNQd = tap("context", context_BNQd)
+        if self.router is not None:
+            context_BNQd = self.router(take(x_BTD, rows_Q), context_BNQd, tap)
         flat = context_BNQd.transpose(0, 2, 1, 3).reshape(-1, width)
         return self.output(flat).reshape(batch, -1, width)
 

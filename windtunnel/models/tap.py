@@ -2,8 +2,9 @@
 
 A model calls `tap(depth, kind, value)` with each value, and continues with what the tap returns. `depth` counts the
 layers, from 0; the embedding has depth 0, the logits the depth of the last layer. Kinds: `embedding`, `queries`,
-`keys`, `values`, `scores`, `attention`, `context`, `state`, `residual`, `logits`; each model's docstring says which it
-has. A tap names the kinds that it wants, and a value that is computed for taps alone is computed only if wanted.
+`keys`, `values`, `scores`, `attention`, `context`, `gate`, `state`, `residual`, `logits`; each model's docstring says
+which it has. A tap names the kinds that it wants, and a value that is computed for taps alone is computed only if
+wanted.
 """
 
 from collections.abc import Callable

@@ -6,13 +6,14 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from windtunnel.models import Depth, Shape
+from windtunnel.models import Depth, Router, Shape
 from windtunnel.models import Transformer as Spec
 from windtunnel.models.attention import Attention, take
 from windtunnel.models.blocks import Reading
 from windtunnel.models.depth import settle, unrolled
-from windtunnel.models.position import AnyPosition, PerLayer, Single, per_layer
+from windtunnel.models.position import AnyPosition, OfLayer, PerLayer, per_layer
 from windtunnel.models.residual import dense, embed, embedding, in_order, numbered
+from windtunnel.models.router import Router as Gate
 from windtunnel.models.score import Rows
 from windtunnel.models.tap import Closed, LayerTap, Tap, as_tap
 
@@ -20,8 +21,9 @@ from windtunnel.models.tap import Closed, LayerTap, Tap, as_tap
 class Transformer(nnx.Module):
     """x ← x + attention(norm x);  x ← x + mlp(norm x);  logits = head(norm x).
 
-    Taps, in order: `embedding`; at depth l `queries`, `keys`, `values`, `scores`, `attention`, `context`, `residual`;
-    `logits`. A looped transformer applies its L layers several times: pass p of layer i has depth pL + i.
+    Taps, in order: `embedding`; at depth l `queries`, `keys`, `values`, `scores`, `attention`, `context`, `gate` where
+    there is a router (in the top layer), `residual`; `logits`. A looped transformer applies its L layers several times:
+    pass p of layer i has depth pL + i.
 
     With adaptive `depth`, an iteration is s ← layers(x + norm s) from s = 0, x the embedding: what is to be inferred is
     seen anew in each, and s can stay where it is. Taps are then `embedding`; in evaluation, `iterations` [B, P];
@@ -34,7 +36,10 @@ class Transformer(nnx.Module):
         self.norm_state = nnx.data(None if spec.depth is None else nnx.RMSNorm(spec.width, rngs=rngs))
         self.embeds_in_every_layer = isinstance(position, PerLayer)
         positions = per_layer(position, spec.layers)
-        self.layers = numbered([Layer(spec, layer_position, shape.length, rngs) for layer_position in positions])
+        routers = [None] * (spec.layers - 1) + [spec.router]
+        self.layers = numbered(
+            [Layer(spec, own, shape.length, rngs, router) for own, router in zip(positions, routers, strict=True)]
+        )
         self.norm = nnx.RMSNorm(spec.width, rngs=rngs)
         self.head = nnx.Linear(spec.width, shape.outcomes, rngs=rngs)
 
@@ -94,11 +99,12 @@ class Transformer(nnx.Module):
 
 
 class Layer(nnx.Module):
-    def __init__(self, spec: Spec, position: Single, length: int, rngs: nnx.Rngs):
+    def __init__(self, spec: Spec, position: OfLayer, length: int, rngs: nnx.Rngs, router: Router | None = None):
         self.norm_attention = nnx.RMSNorm(spec.width, rngs=rngs)
         every = spec.depth is not None  # no later token may matter, bit for bit
         softmax, inference = spec.softmax, spec.inference
-        self.attention = Attention(spec.width, spec.heads, position, softmax, length, rngs, inference, every)
+        gate = None if router is None else Gate(router, spec.width)
+        self.attention = Attention(spec.width, spec.heads, position, softmax, length, rngs, inference, every, gate)
         self.norm_mlp = nnx.RMSNorm(spec.width, rngs=rngs)
         self.up = nnx.Linear(spec.width, spec.hidden, rngs=rngs)
         self.down = nnx.Linear(spec.hidden, spec.width, rngs=rngs)

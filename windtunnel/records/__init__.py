@@ -18,6 +18,7 @@ import numpy as np
 
 from windtunnel.errors import BadInput, CannotWrite
 from windtunnel.records import shapes
+from windtunnel.records.alone import interference
 from windtunnel.records.door import (
     SCHEMA,
     Damaged,
@@ -43,9 +44,9 @@ __all__ = ["SCHEMA", "STEP", "Damaged", "Json", "Older", "Record", "digest", "re
 COLUMNS = """study_id tunnel hypotheses noise prior position model supervision seed horizon reach kl_bits kl_bits_se
 kl_bits_past headroom_bits_past js_bits tv entropy_gap_bits impossible_mass critical_length extrapolation_ratio
 censored convergence_length convergence_length_exact equivalent_memory kl_bits_pool kl_bits_full worst_bin_bits
-critical_length_low critical_length_high open leak undertrained kl_ratio_half parameters steps train_seconds
-compile_seconds tokens_per_second verdict status recovered_scale recovered_beta recovered_sharpness recovered_kl_bits
-recovered_kl_bits_tempered softmax other_mass critical_hops critical_hops_low""".split()
+critical_length_low critical_length_high open leak undertrained kl_ratio_half interference_bits parameters steps
+train_seconds compile_seconds tokens_per_second verdict status recovered_scale recovered_beta recovered_sharpness
+recovered_kl_bits recovered_kl_bits_tempered softmax other_mass critical_hops critical_hops_low""".split()
 
 LINES = 200  # of a learning curve
 AWAY = ".damaged"  # the end of the name under which what is damaged is kept
@@ -242,7 +243,7 @@ def rows(root: Path) -> list[Json]:
     for folder in studies(root):
         typed = swept.get(folder.resolve().name, {})
         table.append({**shared, **names, **typed, "overrides": typed, **row(folder)})
-    return [{**row, "undertrained": undertrained(row, table)} for row in table]
+    return [{**row, "undertrained": undertrained(row, table), **interference(row, table)} for row in table]
 
 
 def fixed(root: Path) -> Json:

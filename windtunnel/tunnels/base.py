@@ -165,6 +165,12 @@ class Tunnel:
         """Whether `log_last` sums over all that could have come before its window."""
         return True
 
+    def log_restarted(self, symbol_BT: Array, at: Array) -> Array | None:
+        """[B, P, S, V]: what it would say at the observations `at` if its sequence had begun at observation s, for each
+        s ≤ at, of S = T; the rest is not read. None where it takes no part in runs that begin anywhere (`runs.py`).
+        """
+        return None
+
     def token_weights(self, tables: Tables, batch: Batch, at: Array) -> Array | None:
         """[B, P, T]: the log-weight that exact inference gives to each token at the observations `at`; a row of −∞
         where no token matters yet. Attention is compared with it. None if the posterior is not a weighting of tokens.

@@ -108,6 +108,18 @@ class Markov(Tunnel):
         weight_BPk = jnp.sum(here_BPC[..., None] * count_BPCk, axis=2) + self.concentration
         return jnp.log(weight_BPk) - jnp.log(jnp.sum(weight_BPk, axis=-1, keepdims=True))
 
+    def log_restarted(self, symbol_BT: Array, at: Array) -> Array | None:
+        """By counts, which differ by those before the beginning; with contexts, a run would not predict its first
+        symbols.
+        """
+        if self.order:
+            return None
+        is_symbol_BTk = jax.nn.one_hot(symbol_BT, self.symbols, dtype=jnp.int32)
+        count_BTk = jnp.pad(jnp.cumsum(is_symbol_BTk, axis=1), ((0, 0), (1, 0), (0, 0)))
+        count_BPSk = jnp.maximum(count_BTk[:, at][:, :, None] - count_BTk[:, None, :-1], 0)
+        weight_BPSk = count_BPSk + self.concentration
+        return jnp.log(weight_BPSk) - jnp.log(jnp.sum(weight_BPSk, axis=-1, keepdims=True))
+
     def token_weights(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
         """The symbols that have followed the current context, equally: their shares are n(b, ·) / n(b)."""
         inputs, token_P = batch.inputs, jnp.asarray(self.scored(batch.outcome_BP.shape[1]))[at]

@@ -12,8 +12,8 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array
 from pydantic import Field
 
-from windtunnel.spec import Size, spec
-from windtunnel.tunnels import answers
+from windtunnel.spec import Knob, Size, spec
+from windtunnel.tunnels import answers, runs
 from windtunnel.tunnels.answers import Frame
 from windtunnel.tunnels.base import Batch, Tables, Tunnel
 from windtunnel.tunnels.echo import Echo
@@ -39,6 +39,9 @@ class Mixture(Tunnel):
     `marked`; the symbols follow, except the last. Symbols that a domain does not predict (the first ones of a chain)
     are uniform here. With a chain of two symbols and a chain of four, unmarked: the first symbol is 0 with probability
     (½ + ¼)/2 = ⅜; after a 0, the chain of two is twice as likely as the other.
+
+    With a `hazard` h in place of `segment`, every observation after the first begins a new segment with probability h,
+    which nothing marks; the unknowns are then when the present segment began and its domain (`runs.py`).
     """
 
     name: Literal["mixture"] = "mixture"
@@ -48,6 +51,7 @@ class Mixture(Tunnel):
     )
     marked: bool = False
     segment: Size | None = None
+    hazard: Annotated[float, Field(gt=0, lt=1), Knob] | None = None
 
     hypothesis = "domain"
 
@@ -58,6 +62,10 @@ class Mixture(Tunnel):
                 return f"domains.{number}: hmm takes part with parameters=fixed and target=symbol"
             if domain.conflict is not None:
                 return f"domains.{number}.{domain.conflict}"
+            if self.hazard is not None and not runs.begins_anywhere(domain):
+                return f"domains.{number}={domain.name}: with a hazard, echo and markov of order 0 can take part"
+        if self.hazard is not None and (self.marked or self.segment is not None):
+            return "hazard: segments begin where nothing marks it; valid with marked=false and segment=null"
         return None
 
     @property
@@ -87,6 +95,10 @@ class Mixture(Tunnel):
         return tuple(domain.prepare(self._length(observations)) for domain in self.domains)
 
     def sample(self, key: Array, tables: Tables, batch: int, observations: int) -> Batch:
+        if self.hazard is not None:
+            symbol_BT = runs.sample(self.domains, self.hazard, key, batch, observations)
+            inputs = jnp.pad(symbol_BT[:, :-1], ((0, 0), (1, 0)), constant_values=self.outcomes)
+            return Batch(inputs, symbol_BT, jnp.ones(symbol_BT.shape))
         length = self._length(observations)
         segments = batch * -(-observations // length)
         key_domain, *keys = jax.random.split(key, 1 + len(self.domains))
@@ -160,6 +172,8 @@ class Mixture(Tunnel):
         return x_STV.reshape(batch.inputs.shape[0], -1, x_STV.shape[-1])[:, at]
 
     def log_posterior(self, tables: Tables, batch: Batch, at: Array) -> Array:
+        if self.hazard is not None:
+            return logsumexp(runs.log_joint(self.domains, self.hazard, batch, at), axis=-1)
         log_posterior_DST, _ = self._posterior(tables, batch)
         return self._at(jnp.moveaxis(log_posterior_DST, 0, -1), batch, at)
 
@@ -168,17 +182,23 @@ class Mixture(Tunnel):
 
     @property
     def marginalises(self) -> bool:
-        return all(domain.marginalises for domain in self.domains)
+        return self.hazard is None and all(domain.marginalises for domain in self.domains)
 
     def log_domains(self, tables: Tables, batch: Batch, at: Array) -> Array:
         return self.log_posterior(tables, batch, at)
 
     def log_predictive(self, tables: Tables, batch: Batch, at: Array) -> Array:
+        if self.hazard is not None:
+            return logsumexp(runs.log_joint(self.domains, self.hazard, batch, at), axis=2)
         log_posterior_DST, log_p_DSTV = self._posterior(tables, batch)
         return self._at(logsumexp(log_posterior_DST[..., None] + log_p_DSTV, axis=0), batch, at)
 
     def log_mixture(self, tables: Tables, batch: Batch, at: Array) -> Array:
         """Computed from `log_posterior` at the observations `at` alone."""
+        if self.hazard is not None:
+            log_joint_BPDV = runs.log_joint(self.domains, self.hazard, batch, at)
+            log_p_BPDV = jax.nn.log_softmax(log_joint_BPDV, axis=-1)
+            return logsumexp(self.log_posterior(tables, batch, at)[..., None] + log_p_BPDV, axis=2)
         segments = self._segments(batch)
         log_p_SDTV = jnp.moveaxis(self._log_predictives(tables, segments, None), 0, 1)
         log_p_BPVD = jnp.stack([self._at(log_p_SDTV[:, d], batch, at) for d in range(len(self.domains))], axis=-1)
@@ -195,6 +215,8 @@ class Mixture(Tunnel):
         return self._lasts(tables, batch, at, {"prior": 0, **self.windows(horizon)})
 
     def _lasts(self, tables: Tables, batch: Batch, at: Array, windows: dict[str, int]) -> dict[str, Array]:
+        if self.hazard is not None:
+            return runs.cut(self.domains, self.hazard, batch, at, windows)
         segments = self._segments(batch)
         length = segments.inputs.shape[1]
         reach = min(max(windows.values()), length - 1)

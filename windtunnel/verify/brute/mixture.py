@@ -1,5 +1,6 @@
-"""`mixture`: every domain in turn, each judged by its own brute force."""
+"""`mixture`: every domain in turn, each judged by its own brute force; with a hazard, every way to cut the sequence."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,9 @@ class Mixture(Brute):
                 states=2, symbols=2, parameters="fixed", target="symbol", parameters_seed=int(random.integers(9))
             ),
         ]
+        if random.integers(2):  # runs: of a die and an echo, which may lack each other's symbols
+            die = tunnels.Markov(symbols=int(random.integers(2, 4)), order=0, concentration=0.5)
+            return tunnels.Mixture(domains=(die, kinds[3]), hazard=float(random.uniform(0.1, 0.9))), 5
         random.shuffle(kinds)  # type: ignore[arg-type]
         marked, segment = bool(random.integers(2)), int(random.integers(3, 5))
         domains = tuple(kinds[: random.integers(2, 4)])
@@ -75,13 +79,35 @@ class Mixture(Brute):
             weights.append(weight)
         return np.asarray(weights) / sum(weights), [self.says(domain, symbols, w) for domain in self.tunnel.domains]
 
+    def histories(self, symbols: list[int]) -> np.ndarray:
+        """[D, V]: the probability of each domain now and each symbol next, over every way to cut these symbols into
+        runs, the present one included, and every domain of each.
+        """
+        h, domains, n = float(self.tunnel.hazard), self.tunnel.domains, len(symbols)
+        joint = np.zeros((len(domains), self.v))
+        for begins in itertools.product([False, True], repeat=n):  # whether symbols 1 … n each begin a run
+            cuts = [0, *(1 + i for i, new in enumerate(begins) if new), n + 1]
+            weight = h ** sum(begins) * (1 - h) ** (n - sum(begins))
+            for first, end in itertools.pairwise(cuts[:-1]):
+                weight *= np.mean([self.runs_like(domain, symbols[first:end]) for domain in domains])
+            now = symbols[cuts[-2] :]
+            for d, domain in enumerate(domains):
+                joint[d] += weight / len(domains) * self.runs_like(domain, now) * self.says(domain, now, len(now))
+        return joint / joint.sum()
+
+    def runs_like(self, domain: Any, symbols: list[int]) -> float:
+        """The probability of these symbols as a run of a domain."""
+        return float(np.prod([self.says(domain, symbols[:i], i)[symbol] for i, symbol in enumerate(symbols)]))
+
     def posterior(self, t: int) -> np.ndarray:
-        return self.weigh(t, t)[0]
+        return self.weigh(t, t)[0] if self.tunnel.hazard is None else self.histories(self.outcomes[:t]).sum(axis=1)
 
     def predictive(self, t: int) -> np.ndarray:
         return self.last(t, t)
 
     def last(self, t: int, w: int) -> np.ndarray:
+        if self.tunnel.hazard is not None:
+            return self.histories(self.outcomes[max(0, t - w) : t]).sum(axis=0)
         weights, predictive = self.weigh(t, w)
         return np.sum([weight * p for weight, p in zip(weights, predictive, strict=True)], axis=0)
 
