@@ -29,7 +29,7 @@ def example(study: Study, params: Any, compiled: Compiled | None = None) -> dict
     [L, N, P, T], if the model has any; and the priors over lags (`lag_curves`), if the data have one.
     """
     asked = arrays(study), params
-    look = (compiled or Compiled()).get(("example", jax.tree.structure(asked)), _look, *asked)
+    look = (compiled or Compiled()).get(("example", jax.tree.structure(asked)), _look, *asked, haste=True)
     inputs, outcome, predictions = jax.tree.map(np.asarray, look(*asked))
     return {
         "words": np.asarray(study.tunnel.words(inputs)),
