@@ -4,25 +4,30 @@ A cell is a task, a method and a length. Each runs in a process of its own (for 
 runs/cost, so that what was cut off goes on with the first cell that is missing. Every task is trained once, on exact
 attention; methods differ only in how the trained model is evaluated, with outputs at every token.
 
+Exact attention over a million tokens takes hours where nothing can be skipped. The method `top-METHOD` is then
+something to compare with: outputs at 1,024 random tokens alone, with exact attention in the last layer and METHOD below
+it. `top-exact` is exact throughout: below the last layer it reads every key that can matter, or takes equal keys
+together (`Identical`).
+
     python scripts/cost.py                                     every cell (hours: exact attention at a million tokens)
     python scripts/cost.py --lengths 8192,32768 --tasks recall     some cells, and the page of all that there are
 """
 
 import argparse
 import json
-import math
 import os
 import resource
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from page import fill, table
 from windtunnel import checkpoint, records
@@ -33,7 +38,8 @@ from windtunnel.information import kl_bits
 from windtunnel.judge import attention_facts
 from windtunnel.models import blocks
 from windtunnel.models.audit import rows_of
-from windtunnel.models.inference import EXACT, Hierarchical, Inference, Sparse, Variational
+from windtunnel.models.inference import EXACT, Approximate, Hierarchical, Inference, Sparse, Variational
+from windtunnel.models.score import content
 from windtunnel.spec import arrays
 from windtunnel.sweep.packs import Program
 from windtunnel.train import finished, model, start
@@ -52,6 +58,7 @@ METHODS: dict[str, Inference] = {
     "variational": Variational(above=0),
     "hierarchical": Hierarchical(above=0),
 }
+TOP = "top-"
 LENGTHS = (2**13, 2**15, 2**17, 2**19, 2**20)
 EVERY, SOME = 2**15, 1024  # tokens compared: all of them up to this length, a random sample beyond
 TRUTH = 512  # random tokens at which exact reasoners are asked
@@ -84,65 +91,148 @@ def trained(study: Study, folder: Path) -> Any:
     return checkpoint.load(folder, like)
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Identical(Inference):
+    """Exact attention where keys and values depend on the token alone, and no position counts. α_ij is that of any
+    other j with the same token, so the n_c(i) tokens c up to i are taken together,
+
+        context_i = Σ_c n_c(i) exp(q_i·k_c/√d) v_c / Σ_c n_c(i) exp(q_i·k_c/√d).
+    """
+
+    token_T: Any
+    vocabulary: int = field(metadata={"static": True})
+
+    name = "identical"
+
+    def attend(self, q: Any, k: Any, v: Any, rows_Q: Any, score: Any, codebook: Any) -> Approximate:
+        is_TV = self.token_T[:, None] == jnp.arange(self.vocabulary)
+        first_V = jnp.argmax(is_TV, axis=0)
+        log_count_QV = jnp.log(jnp.cumsum(is_TV, axis=0)[jnp.asarray(rows_Q)].astype(jnp.float32))
+        score_BNQV = content(q, k[:, :, first_V]) + log_count_QV
+        log_z_BNQ = jax.nn.logsumexp(score_BNQV, axis=-1)
+        weight_BNQV = jnp.exp(score_BNQV - log_z_BNQ[..., None])
+        return Approximate(weight_BNQV @ v[:, :, first_V], log_z_BNQ, jnp.zeros(len(q)), {})
+
+
+def predictor(study: Study, method: str, tokens: int) -> Any:
+    """A function of parameters and inputs: log-predictives and readings, at every token, or of `top-METHOD` at some."""
+    rows = rows_of(tokens, SOME) if method.startswith(TOP) else np.arange(tokens)
+
+    def predict(params: Any, inputs: Any) -> Any:
+        readings: list[Any] = []
+        module: Any = model(study, params)
+        if method.startswith(TOP):
+            if method == f"{TOP}exact" and study.position.name == "uniform" and not study.tunnel.features:
+                lowest = Identical(inputs[0], study.tunnel.vocabulary)
+                module.layers["0"].attention.inference = nnx.data(lowest)
+            module.layers[str(len(module.layers) - 1)].attention.inference = nnx.data(EXACT)
+        logits = module(inputs, study.tunnel.scored(tokens)[rows], readings=readings)
+        return jax.nn.log_softmax(logits[0]), readings
+
+    return predict
+
+
 def measure(task: str, method: str, tokens: int, steps: int | None) -> dict[str, Any]:
     """One cell: its record, and its predictions in a file beside it."""
     check_compiler()
     trained_on = study_of(task, steps)
     params = trained(trained_on, ROOT / f"{task}-{trained_on.train.steps}")
-    if not METHODS[method].codebook(1, 1):
+    if not METHODS[method.removeprefix(TOP)].codebook(1, 1):
         for layer in params["layers"].values():
             del layer["attention"]["codebook"]
-    study = arrays(inferring(trained_on, method))
+    study = arrays(inferring(trained_on, method.removeprefix(TOP)))
     tunnel = study.tunnel
     tables = jax.jit(lambda tunnel: tunnel.prepare(tokens))(tunnel)
     batch = jax.jit(lambda tunnel, tables: tunnel.sample(study.problem.key, tables, 1, tokens))(tunnel, tables)
 
-    def predict(params: Any, inputs: Any) -> Any:
-        readings: list[Any] = []
-        logits = model(study, params)(inputs, tunnel.scored(tokens), readings=readings)
-        return jax.nn.log_softmax(logits[0]), readings
-
-    program = jax.jit(predict).lower(params, batch.inputs).compile()
+    program = jax.jit(predictor(study, method, tokens)).lower(params, batch.inputs).compile()
     layout: Any = program.memory_analysis()
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     log_q_PV, readings = jax.block_until_ready(program(params, batch.inputs))
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
-    compared = np.arange(tokens) if tokens <= EVERY else rows_of(tokens, SOME)
-    asked = rows_of(tokens, TRUTH, seed=1)
-    log_p_PV = np.asarray(jax.jit(tunnel.log_predictive)(tables, batch, jnp.asarray(asked))[0])
-    windows = sorted({blocks.CHUNK, 2 * blocks.CHUNK, 4 * blocks.CHUNK, 8 * blocks.CHUNK})
-    floors = {}
-    for window in (w for w in windows if w < tokens):
-        log_last = jax.jit(lambda tables, batch, at, w=window: tunnel.log_last(tables, batch, at, w))
-        floors[str(window)] = float(kl_bits(log_p_PV, log_last(tables, batch, jnp.asarray(asked))[0]).mean())
-    gap = kl_bits(log_p_PV, np.asarray(log_q_PV)[asked])
-    log_q = np.asarray(log_q_PV)[compared]
-    np.savez(ROOT / f"{task}-{method}-{tokens}.npz", log_q=log_q)
-    return {
+    cell = {
         "task": task, "method": method, "tokens": tokens, "steps": trained_on.train.steps,
         "seconds": seconds,
         "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "peak_bytes": layout.temp_size_in_bytes + layout.argument_size_in_bytes + layout.output_size_in_bytes,
         "resident_bytes": after.ru_maxrss * 1024,
-        "flops_of_analysis": float((program.cost_analysis() or {}).get("flops", math.nan)),
         "load": os.getloadavg()[0],
         "attention": [attention_facts(jax.tree.map(lambda leaf: np.asarray(leaf)[None], r), 0) for r in readings],
+    }  # fmt: skip
+    log_q = np.asarray(log_q_PV)
+    if method.startswith(TOP):
+        np.savez(ROOT / f"{task}-{method}-{tokens}.npz", log_q=log_q)
+        return cell
+    np.savez(ROOT / f"{task}-{method}-{tokens}.npz", log_q=log_q[compared(tokens)])
+    asked, log_p, floors = truth(tunnel, tables, batch, task, tokens)
+    gap = kl_bits(log_p, log_q[asked])
+    return {
+        **cell,
         "kl_truth_bits": float(gap.mean()), "kl_truth_worst_bits": float(gap.max()),
         "floor_bits": floors,
     }  # fmt: skip
 
 
+def truth(tunnel: Any, tables: Any, batch: Any, task: str, tokens: int) -> tuple[Any, Any, dict[str, float]]:
+    """Some tokens, what the exact reasoner says there, and the KL (bits) to it of reasoners that see the last w alone.
+    Kept, since it is the same for all methods.
+    """
+    asked, path = rows_of(tokens, TRUTH, seed=1), ROOT / f"{task}-truth-{tokens}.npz"
+    windows = [factor * blocks.CHUNK for factor in (1, 2, 4, 8) if factor * blocks.CHUNK < tokens]
+    if not path.exists():
+        at = jnp.asarray(asked)
+        log_p = np.asarray(jax.jit(tunnel.log_predictive)(tables, batch, at)[0])
+        floors = []
+        for window in windows:
+            log_last = jax.jit(lambda tables, batch, at, w=window: tunnel.log_last(tables, batch, at, w))
+            floors.append(float(kl_bits(log_p, np.asarray(log_last(tables, batch, at)[0])).mean()))
+        np.savez(path, log_p=log_p, floors=floors)
+    kept = np.load(path)
+    return asked, kept["log_p"], dict(zip(map(str, windows), kept["floors"].tolist(), strict=True))
+
+
+def compared(tokens: int) -> np.ndarray:
+    """The tokens at which predictions are held against those of exact attention."""
+    return np.arange(tokens) if tokens <= EVERY else rows_of(tokens, SOME)
+
+
+def flops(cell: dict[str, Any]) -> float:
+    """Of a forward pass: multiplications and additions of the linear maps, and of the attention that was computed, by
+    the share of blocks that was read. XLA's own analysis counts the body of a loop once.
+    """
+    transformer: Any = study_of(cell["task"], None).model
+    n, d, c = transformer.heads, transformer.width // transformer.heads, blocks.CHUNK
+    chunks = -(-cell["tokens"] // c)
+    total = 2.0 * cell["tokens"] * transformer.weights
+    for layer in cell["attention"]:
+        read = (1 - layer["skipped_blocks"]) * chunks * (chunks + 1) / 2
+        total += n * read * 4 * c**2 * d
+        if layer["kernel"] == "variational":  # scores, values, gaps; assignments, sums of keys, squares and values
+            total += n * chunks * c * (14 * METHODS["variational"].cells * d + 4 * d**2)
+        if layer["kernel"] == "hierarchical":  # scores, values, gaps
+            method: Any = METHODS["hierarchical"]
+            levels = next(m for m in range(1, 64) if method.fanout**m * method.near >= chunks)
+            total += n * chunks * c * 6 * d * levels * (method.fanout - 1) * method.near
+    return total
+
+
 def compare(cell: dict[str, Any]) -> dict[str, Any]:
-    """The KL (bits) of a cell's predictions against those of exact attention, where both are there."""
-    paths = [ROOT / f"{cell['task']}-{method}-{cell['tokens']}.npz" for method in ("exact", cell["method"])]
-    if not all(path.exists() for path in paths):
-        return {}
-    gap = kl_bits(*(np.load(path)["log_q"] for path in paths))
-    return {"mean": float(gap.mean()), "worst": float(gap.max())}
+    """The KL (bits) of a cell's predictions against those of exact attention, where both are there: in the whole model,
+    or else in the last layer alone, on the states that the cell's method computes below it.
+    """
+    task, method, tokens = cell["task"], cell["method"], cell["tokens"]
+    tops = (f"{TOP}exact", f"{TOP}{method}") if tokens > EVERY else ()
+    of = {name: ROOT / f"{task}-{name}-{tokens}.npz" for name in (method, "exact", *tops)}
+    for against in ("exact", *tops):
+        if of[method].exists() and of[against].exists():
+            gap = kl_bits(*(np.load(of[name])["log_q"] for name in (against, method)))
+            return {"mean": float(gap.mean()), "worst": float(gap.max()), "in_last_layer": against == f"{TOP}{method}"}
+    return {}
 
 
 def exponent(cells: list[dict[str, Any]], what: str) -> str:
-    """The slope of log time against log length, with its 95 % interval from three lengths on."""
+    """The slope of log time, or of FLOPs, against log length, with its 95 % interval from three lengths on."""
     if len(cells) < 2:
         return "–"
     x, y = np.log([[cell["tokens"], cell[what]] for cell in cells]).T
@@ -155,45 +245,82 @@ def exponent(cells: list[dict[str, Any]], what: str) -> str:
     return f"{slope:.2f} ± {t.ppf(0.975, len(x) - 2) * error:.2f}"
 
 
+def hours(cells: list[dict[str, Any]], tokens: int) -> float:
+    """Of CPU time that a longer cell would take, by the exponent between the two longest of these."""
+    (x, a), (y, b) = [(cell["tokens"], cell["cpu_seconds"]) for cell in cells[-2:]]
+    return b * (tokens / y) ** (np.log(b / a) / np.log(y / x)) / 3600
+
+
 def page() -> str:
-    """The table of every cell that there is, and of the exponents."""
-    cells = [records.read_json(path) for path in ROOT.glob("*-*-*.json")]
+    """The tables of exponents, of every cell's cost, and of how wrong it is."""
+    cells = [cell for path in ROOT.glob("*-*-*.json") if (cell := records.read_json(path))["method"] in METHODS]
     cells.sort(key=lambda cell: (list(TASKS).index(cell["task"]), list(METHODS).index(cell["method"]), cell["tokens"]))
-    lines = []
     for cell in cells:
-        apart, layers = compare(cell), cell["attention"]
-        fallen = all(layer["kernel"] != cell["method"] for layer in layers) and cell["method"] != "exact"
-        if fallen:
-            continue
-        said = [layer.get("certificates", {}) for layer in layers]
-        expected = [of.get("prior_tail_mean", of.get("gap_estimate_mean")) for of in said if of]
-        bounds = [layer["skipped_mass_bound"] for layer in layers]
-        rigorous = max(bounds) if all(bound is not None for bound in bounds) else None
-        lines.append([
-            cell["task"], cell["method"], f"{cell['tokens']:,}", f"{cell['cpu_seconds']:.1f}", f"{cell['seconds']:.1f}",
-            f"{cell['peak_bytes'] / 1e9:.2f}", f"{1e6 * cell['seconds'] / cell['tokens']:.1f}",
-            f"{apart['mean']:.1e}" if apart else "–", f"{apart['worst']:.1e}" if apart else "–",
-            "–" if rigorous is None else "vacuous" if rigorous > 0.5 else f"{rigorous:.1e}",
-            f"{max(expected):.1e}" if expected else "–",
-            f"{max(of['audit_missed_bound'] for of in said if of):.3f}" if any(said) else "–",
-            f"{cell['kl_truth_bits']:.1e}",
-            ", ".join(f"{w}: {bits:.0e}" for w, bits in cell["floor_bits"].items()),
-        ])  # fmt: skip
-    head = ["task", "method", "tokens", "CPU s", "s", "memory, GB", "µs a token", "KL to exact attention, bits",
-            "worst query", "missed mass: rigorous bound", "expected (prior tail), or gap estimated (nats)",
-            "audited, 95 %", "KL to the truth, bits", "floor of who sees the last w"]  # fmt: skip
-    slopes = []
+        cell["flops"] = flops(cell)
+    slopes, costs, errors = [], [], []
     for task in TASKS:
         for method in METHODS:
             own = [cell for cell in cells if (cell["task"], cell["method"]) == (task, method)]
-            why = {layer["kernel"] for cell in own for layer in cell["attention"] if layer["kernel"] != method}
+            why = sorted({layer["kernel"] for cell in own for layer in cell["attention"] if "(not " in layer["kernel"]})
             if own:
-                note = "; ".join(sorted(why)) if method != "exact" else ""
-                slopes.append([task, method, exponent(own, "cpu_seconds"), exponent(own, "seconds"), note])
-    first = table(["task", "method", "exponent of CPU time", "of time", "fell back"], slopes, (2, 3))
+                lengths = f"{own[0]['tokens']:,} to {own[-1]['tokens']:,}"
+                measured = [] if why else [exponent(own, "flops"), exponent(own, "cpu_seconds")]
+                slopes.append([task, method, *(measured or ["–", "–"]), lengths, "; ".join(why)])
+            if why:
+                continue
+            for cell in own:
+                costs.append(cost_row(cell))
+                errors.append(error_row(cell))
+            if method == "exact" and len(own) > 1:
+                missing = [tokens for tokens in LENGTHS if tokens > own[-1]["tokens"]]
+                costs += [
+                    [task, method, f"{tokens:,}", f"not run: ≈ {hours(own, tokens):.1f} h", *"––––"]
+                    for tokens in missing
+                ]
+    head = ["task", "method", "exponent of FLOPs", "of CPU time", "tokens", "fell back to exact attention"]
+    of_costs = ["task", "method", "tokens", "CPU s", "CPU µs a token", "GFLOP", "memory, GB", "resident, GB"]
+    of_errors = ["task", "method", "tokens", "KL to exact attention, bits", "worst query", "compared",
+                 "KL to the truth, bits", "floor of who sees the last w", "missed mass: rigorous bound",
+                 "expected (prior tail)", "gap estimated, nats", "audited: mean", "bound, 95 %", "worst"]  # fmt: skip
     load = max((cell["load"] for cell in cells), default=0.0)
-    where = f"{len(os.sched_getaffinity(0))} cores, jax {jax.__version__}; load average up to {load:.1f}"
-    return f"{where}.\n\n{first}\n\n{table(head, lines, range(2, 13))}"
+    return "\n\n".join([
+        f"{len(os.sched_getaffinity(0))} cores, jax {jax.__version__}; load average up to {load:.1f}.",
+        table(head, slopes, (2, 3)),
+        "**What it costs**", table(of_costs, costs, range(2, 8)),
+        "**How wrong it is, and what it says of that**", table(of_errors, errors, (2, 3, 4, 6, 8, 9, 10, 11, 12, 13)),
+    ])  # fmt: skip
+
+
+def cost_row(cell: dict[str, Any]) -> list[str]:
+    return [
+        cell["task"], cell["method"], f"{cell['tokens']:,}", f"{cell['cpu_seconds']:.1f}",
+        f"{1e6 * cell['cpu_seconds'] / cell['tokens']:.0f}", f"{cell['flops'] / 1e9:,.0f}",
+        f"{cell['peak_bytes'] / 1e9:.2f}", f"{cell['resident_bytes'] / 1e9:.2f}",
+    ]  # fmt: skip
+
+
+def error_row(cell: dict[str, Any]) -> list[str]:
+    """Of several layers the worst is shown."""
+    apart, layers = compare(cell), cell["attention"]
+    numbers = [layer.get("certificates", {}) for layer in layers]
+
+    def most(name: str) -> str:
+        values = [number[name] for number in numbers if number.get(name) is not None]
+        return f"{max(values):.1e}" if values else "–"
+
+    bounds = [layer["skipped_mass_bound"] for layer in layers]
+    rigorous = max(bounds) if all(bound is not None for bound in bounds) else None
+    against = "–"
+    if apart and cell["method"] != "exact":
+        against = "all" if cell["tokens"] <= EVERY else f"{SOME:,}" + (", last layer" if apart["in_last_layer"] else "")
+    return [
+        cell["task"], cell["method"], f"{cell['tokens']:,}",
+        *([f"{apart['mean']:.1e}", f"{apart['worst']:.1e}"] if against != "–" else ["–", "–"]), against,
+        f"{cell['kl_truth_bits']:.1e}", ", ".join(f"{w}: {bits:.0e}" for w, bits in cell["floor_bits"].items()),
+        "–" if rigorous is None else "vacuous" if rigorous > 0.5 else f"{rigorous:.1e}",
+        most("prior_tail_mean"), most("gap_estimate_mean"),
+        most("audit_missed_mean"), most("audit_missed_bound"), most("audit_missed_worst"),
+    ]  # fmt: skip
 
 
 def main() -> None:

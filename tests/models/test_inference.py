@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from tests import composed
 from windtunnel import priors
@@ -205,6 +206,71 @@ def test_gradients_are_those_of_the_softmax_over_what_is_read(qkv):
         for ours, expected in zip(gradients(sparse(mass)), gradients(written), strict=True):
             np.testing.assert_allclose(ours, expected, atol=1e-5)
             assert np.abs(expected).max() > 1e-3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_where_nothing_is_left_out_gradients_are_those_of_whole(method, qkv, monkeypatch):
+    """Two blocks hold every key: both are near, and the prior of nothing is below `mass`."""
+    monkeypatch.setattr(blocks, "CHUNK", 32)
+    book, position = codebook(method), METHODS[method][1]
+    inference = {"sparse": Sparse(mass=1e-12), "variational": Variational(cells=4), "hierarchical": Hierarchical()}[
+        method
+    ]
+
+    def gradients(function):
+        def of(q, k, v, log_scale):
+            own = scored(position, log_scale if position is HEAVY else None)
+            return jnp.sum(jnp.sin(function(q, k, v, own)))
+
+        return jax.jit(jax.grad(of, argnums=(0, 1, 2, 3)), compiler_options=HASTE)(*qkv, jnp.asarray([-1.5, 1.5]))
+
+    ours = gradients(lambda q, k, v, own: blocks.approximated(q, k, v, ALL, own, inference, book)[0])
+    for mine, expected in zip(ours, gradients(lambda q, k, v, own: blocks.whole(q, k, v, ALL, own)), strict=True):
+        np.testing.assert_allclose(mine, expected, atol=1e-5)
+        assert np.abs(expected).max() > 1e-3 or position is not HEAVY
+
+
+@pytest.mark.parametrize("method", ["variational", "hierarchical"])
+def test_the_gap_is_estimated_though_channels_are_correlated(method, qkv):
+    """Keys and queries that vary in two of four directions, each channel a mix of both; little enough for the second
+    order. Without the correlations half of the gap would be lost.
+    """
+    mix = jax.random.normal(jax.random.key(7), (2, WIDTH))
+    q, k = ((x[..., :2] * 0.7) @ mix for x in qkv[:2])
+    own = scored(Uniform())
+    metric_Ndd = jnp.broadcast_to(jnp.eye(WIDTH), (HEADS, WIDTH, WIDTH))
+    one_cell = {"centre": jnp.zeros((HEADS, 1, WIDTH)), "metric": metric_Ndd}
+
+    @functools.partial(jax.jit, compiler_options=HASTE)
+    def answer(q, k, v):
+        if method == "variational":
+            return cells.attend(q, k, v, ALL, own, one_cell)
+        return nodes.attend(q, k, v, ALL, own, 1, 2)
+
+    gap = np.asarray(jax.nn.logsumexp(score.scores(q, k, ALL, own), axis=-1) - answer(q, k, qkv[2]).log_evidence_BNQ)
+    estimate = answer(q, k, qkv[2]).certificates["gap_estimate_mean"]
+    assert gap.mean() > 0.05
+    np.testing.assert_allclose(estimate, gap.mean(axis=(1, 2)), rtol=0.25)
+
+
+def test_a_chunk_does_nothing_that_grows_with_the_length():
+    """Of exact and of sparse attention: a prior's tail that was taken for each chunk made time quadratic."""
+    length = 8192
+    own = scored(HEAVY)
+    own = score.Score(own.position, own.learned, jnp.arange(length), None, HEADS, False)
+    x = jnp.zeros((1, HEADS, length, WIDTH))
+
+    def sizes(jaxpr, looped=False):
+        """Of what is computed inside of loops."""
+        for equation in jaxpr.eqns:
+            if looped:
+                yield from (out.aval.size for out in equation.outvars)
+            for inner in jaxprs_in_params(equation.params):
+                yield from sizes(inner, looped or equation.primitive.name in ("scan", "while"))
+
+    for mass in (None, 0.1):
+        traced = jax.make_jaxpr(lambda x, mass=mass: blocks.in_blocks(x, x, x, jnp.arange(length), own, mass)[0])(x)
+        assert CHUNK**2 <= max(sizes(traced.jaxpr)) < length
 
 
 @pytest.mark.parametrize(

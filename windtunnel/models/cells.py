@@ -22,6 +22,7 @@ from windtunnel.models import blocks
 from windtunnel.models.inference import Approximate
 from windtunnel.models.score import Rows, Score, content
 
+LARGEST = 60.0  # nats, of an estimated gap: its exponential is finite
 Codebook = dict[str, Array]  # `centre` [N, K, d], and `metric` [N, d, d], which maps keys to where distances are taken
 
 
@@ -70,8 +71,8 @@ def nearest(y_Sd: Array, centre_Kd: Array) -> Array:
 
 
 class Sums(NamedTuple):
-    """Over the far keys of each cell: their number [B, N, K], Σ k and Σ k² [B, N, K, d], Σ v, and the largest distance
-    [B, N, K] of a key from the codebook's centre.
+    """Over the far keys of each cell: their number [B, N, K], Σ k and, along `axes_of` the queries, Σ k² [B, N, K, d],
+    Σ v, and the largest distance [B, N, K] of a key from the codebook's centre.
     """
 
     count: Array
@@ -84,10 +85,11 @@ class Sums(NamedTuple):
 def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, codebook: Codebook) -> Approximate:
     """Its certificates: `mass_bound`, rigorous. Within a cell q·k/√d varies by at most w = 2|q| radius/√d, so by
     Hoeffding's lemma a cell's evidence is short by at most w²/8 (and w) nats; near 1 it says nothing. `gap_estimate_…`
-    (nats), ½ Σ_c α̃_c Σ_d q_d² var_c(k_d)/d: the gap to second order, correlations between channels left out.
+    (nats), log Σ_c α̃_c exp(½ qᵀΣ_c q/d) with Σ_c the covariance of a cell's keys: the gap to second order in each cell.
     """
     batch, heads, length, size = *k.shape[:3], blocks.CHUNK
     count, dtype = -(-length // size), jnp.promote_types(q.dtype, jnp.float32)
+    axes_BNdd = axes_of(q)
     q, k, v = (padded(x, count * size) for x in (spread(q, rows_Q, length), k, v))
     centre_NKd, metric_Ndd = codebook["centre"].astype(dtype), codebook["metric"].astype(dtype)
     cells, root = centre_NKd.shape[1], jnp.sqrt(q.shape[-1]).astype(dtype)
@@ -115,12 +117,10 @@ def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, codebook: C
         near_BNCJ, far_BNCK = (jnp.exp(x - log_z_BNC[..., None]) for x in (near_BNCJ, far_BNCK))
         context_BNCd = near_BNCJ @ near_v + far_BNCK @ v_BNKd
 
-        variance_BNKd = jnp.maximum(sums.square / safe_BNK1 - k_BNKd**2, 0.0)
-        varied_BNCK = (q_block**2) @ jnp.swapaxes(variance_BNKd, 2, 3) / (2 * root**2)
         width_BNCK = 2 * jnp.linalg.norm(q_block, axis=-1)[..., None] * sums.radius[:, :, None] / root
         short_BNCK = jnp.exp(jnp.minimum(width_BNCK**2 / 8, width_BNCK))
         bound_BNC = 1 - 1 / (1 + jnp.sum(far_BNCK * (short_BNCK - 1), axis=-1))
-        gap_BNC = jnp.sum(far_BNCK * varied_BNCK, axis=-1)
+        gap_BNC = gap_estimate(q_block, k_BNKd, sums.square / safe_BNK1, far_BNCK, axes_BNdd)
 
         old_k, old_v = near_k[:, :, :size], near_v[:, :, :size]
         y_BNCd = jnp.einsum("bncd,nde->bnce", old_k, metric_Ndd)
@@ -132,7 +132,7 @@ def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, codebook: C
         sums = Sums(
             sums.count + jnp.sum(one_hot_BNCK, axis=2),
             sums.k + to_cell_BNKC @ old_k,
-            sums.square + to_cell_BNKC @ old_k**2,
+            sums.square + to_cell_BNKC @ (old_k @ axes_BNdd) ** 2,
             sums.v + to_cell_BNKC @ old_v,
             jnp.maximum(sums.radius, jnp.max(distance_BNC1 * one_hot_BNCK, axis=2)),
         )
@@ -154,6 +154,25 @@ def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, codebook: C
             "gap_estimate_worst": jnp.max(gap_BNT[:, :, rows_Q], axis=(1, 2)),
         },
     )
+
+
+def axes_of(q_BNQd: Array) -> Array:
+    """[B, N, d, d]: as columns, the eigenvectors of the queries' mean square E[qqᵀ]. Along these axes the channels of
+    queries are uncorrelated, so the mean of qᵀΣq over queries needs the diagonal of Σ alone.
+    """
+    mean_square = jnp.einsum("bnqd,bnqe->bnde", q_BNQd, q_BNQd) / q_BNQd.shape[2]
+    return lax.stop_gradient(jnp.linalg.eigh(mean_square.astype(jnp.float32))[1].astype(q_BNQd.dtype))
+
+
+def gap_estimate(q_BNCd: Array, k_BNFd: Array, square_BNFd: Array, share_BNCF: Array, axes_BNdd: Array) -> Array:
+    """[B, N, C], nats: log Σ_f α̃_f exp(½ qᵀΣ_f q/d), an estimate of log Z − log Z̃ where groups f of keys with the
+    shares α̃_f stand for their means k̄_f; keys by themselves have no Σ. Each group's mean of exp(score) is taken as a
+    Gaussian's. The sum is outside of the logarithm of no group: a group of small α̃ with a large spread can hold most of
+    what is missed. `square` is a group's mean of k² along the axes; off the diagonal, Σ counts as 0 there.
+    """
+    variance_BNFd = jnp.maximum(square_BNFd - (k_BNFd @ axes_BNdd) ** 2, 0.0)
+    half_BNCF = (q_BNCd @ axes_BNdd) ** 2 @ jnp.swapaxes(variance_BNFd, 2, 3) / (2 * q_BNCd.shape[-1])
+    return jnp.log1p(jnp.sum(share_BNCF * jnp.expm1(jnp.minimum(half_BNCF, LARGEST)), axis=-1))
 
 
 def spread(q: Array, rows_Q: Rows, length: int) -> Array:

@@ -19,28 +19,28 @@ from jax import lax
 from jaxtyping import Array
 
 from windtunnel.models import blocks
-from windtunnel.models.cells import padded, spread
+from windtunnel.models.cells import axes_of, gap_estimate, padded, spread
 from windtunnel.models.inference import Approximate
 from windtunnel.models.score import Rows, Score, content
 
 
 def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, near: int, fanout: int) -> Approximate:
-    """Its certificates: `gap_estimate_…` (nats), ½ Σ_n α̃_n Σ_d q_d² var_n(k_d)/d, what the mean key of a node misses of
-    log Z to second order, correlations between channels left out. There is no rigorous bound: log Z̃ can also exceed
-    log Z where the prior is not constant within a node (`audit_excess_worst`).
+    """Its certificates: `gap_estimate_…` (nats), log Σ_n α̃_n exp(½ qᵀΣ_n q/d) with Σ_n the covariance of a node's keys:
+    what its mean key misses of log Z, to second order in each node (`gap_estimate`). There is no rigorous bound: log Z̃
+    can also exceed log Z where the prior is not constant within a node (`audit_excess_worst`).
     """
     batch, length, size = len(k), k.shape[2], blocks.CHUNK
     count, dtype = -(-length // size), jnp.promote_types(q.dtype, jnp.float32)
     levels = next(n for n in range(1, 64) if fanout**n * near >= count)
     before = (near - 1) * size  # zeros before the first token, so that every block has blocks before it
+    axes_BNdd = axes_of(q)
     q = padded(spread(q, rows_Q, length), count * size)
     k, v = (jnp.pad(padded(x, count * size), ((0, 0), (0, 0), (before, 0), (0, 0))) for x in (k, v))
     k_LBNMd, square_LBNMd, v_LBNMd = (
-        means(x[:, :, before:].astype(dtype), size, fanout, levels) for x in (k, jnp.square(k), v)
+        means(x[:, :, before:].astype(dtype), size, fanout, levels) for x in (k, jnp.square(k @ axes_BNdd), v)
     )
     mass_LNT = masses(score, length, size, fanout, levels)
     level_L1, slot_U = jnp.arange(levels)[:, None], jnp.arange((fanout - 1) * near)
-    root = jnp.sqrt(q.shape[-1]).astype(dtype)
 
     def block(index: Array) -> tuple[Array, Array, Array]:
         rows_C = index * size + jnp.arange(size)
@@ -65,8 +65,7 @@ def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, near: int, 
         far_BNCF = content(q_block, k_BNFd) + mass_NCF[None]
         log_z_BNC = jax.nn.logsumexp(jnp.concatenate([near_BNCJ, far_BNCF], axis=-1), axis=-1)
         near_BNCJ, far_BNCF = (jnp.exp(x - log_z_BNC[..., None]) for x in (near_BNCJ, far_BNCF))
-        variance_BNFd = jnp.maximum(square_BNFd - k_BNFd**2, 0.0)
-        gap_BNC = jnp.sum(far_BNCF * (q_block**2 @ jnp.swapaxes(variance_BNFd, 2, 3)), axis=-1) / (2 * root**2)
+        gap_BNC = gap_estimate(q_block, k_BNFd, square_BNFd, far_BNCF, axes_BNdd)
         return (near_BNCJ @ near_v + far_BNCF @ v_BNFd).astype(q.dtype), log_z_BNC, lax.stop_gradient(gap_BNC)
 
     out, log_z, gap = lax.map(jax.checkpoint(block), jnp.arange(count))
