@@ -68,12 +68,12 @@ class Row(NamedTuple):
 
 
 PRIORS = {
-    "uniform": ["position=uniform"],
-    "generalized Gaussian": ["position=generalized_gaussian", "position.scale=3", "position.beta=1"],
-    "ALiBi": ["position=alibi"],
-    "BAM": ["position=bam"],
-    "per layer": ["position=conflict_layers"],
-    "per head": [HEADS],
+    "conflict_heads": "per head",
+    "bam": "BAM",
+    "uniform": "uniform",
+    "alibi": "ALiBi",
+    "conflict_near": "generalized Gaussian",
+    "conflict_layers": "per layer",
 }
 
 
@@ -86,29 +86,27 @@ def rows() -> list[Row]:
     """The most important first. One run trains an answer and its control where a number tells them apart."""
     experts = {t: ["model=experts", *switching(t)] for t in TUNNELS}
     both = "model.annealing=0.5,0"
-    every = [
+    every, some = (f"position={','.join(names)}" for names in (PRIORS, list(PRIORS)[:2]))
+    return [
         Row("unmarked", "experts", [*experts["unmarked"], both]),
-        *(Row("unmarked", name, PRIORS[name]) for name in ("per head", "BAM", "uniform")),
+        Row("unmarked", "priors", [every]),
         Row("unmarked", "router", TAUGHT),
-        *(Row(domain, name, of) for name, of in (("experts", EXPERTS), ("per head", [HEADS])) for domain in DOMAINS),
-        Row("unmarked", "ALiBi", PRIORS["ALiBi"]),
-        Row("runs", "experts", [*experts["runs"], both]),
-        Row("runs", "per head", [HEADS]),
-        Row("marked", "experts", [*experts["marked"], both]),
-        Row("marked", "per head", [HEADS]),
+        *(Row(domain, "experts", EXPERTS) for domain in DOMAINS),
+        Row("runs", "experts", experts["runs"]),
+        Row("marked", "experts", experts["marked"]),
         *separation()[:1],
+        *(Row(domain, "priors", [some]) for domain in DOMAINS),
+        Row("marked", "priors", [some]),
+        Row("runs", "priors", [some]),
         Row("unmarked", "router not routed", [HEADS, "model.router={groups: 2, routed: false}", *TAUGHT[2:]]),
         Row("unmarked", "router shuffled", [*TAUGHT, "train.terms.domain.shuffled=true"]),
-        *(Row("unmarked", name, PRIORS[name]) for name in ("generalized Gaussian", "per layer")),
         *separation()[1:],
         Row("unmarked", "three experts", [*EXPERTS, THREE]),
         Row("unmarked", "experts of equal priors", [*EXPERTS, "model.positions=[{name: bam}, {name: bam}]"]),
-        *(Row("three", name, of) for name, of in (("three experts", [*EXPERTS, THREE]), ("BAM", PRIORS["BAM"]))),
-        *(Row(t, name, of) for t in ("marked", "runs") for name, of in PRIORS.items() if name != "per head"),
-        *(Row(t, "router", TAUGHT) for t in ("marked", "runs")),
-        *(Row(domain, name, PRIORS[name]) for name in ("BAM", "ALiBi", "uniform") for domain in DOMAINS),
+        Row("three", "three experts", [*EXPERTS, THREE]),
+        Row("three", "priors", [some]),
+        *(Row(tunnel, "router", TAUGHT) for tunnel in ("marked", "runs")),
     ]
-    return every
 
 
 def separation() -> list[Row]:
@@ -122,7 +120,7 @@ def separation() -> list[Row]:
                 f"train.terms.separation.of={of}",
                 f"train.terms.separation.strength={STRENGTHS}",
             ]
-            each.append(Row("unmarked", f"separation {of} width {width}", [*PRIORS["BAM"], *shape, *term], ONE))
+            each.append(Row("unmarked", f"separation {of} width {width}", ["position=bam", *shape, *term], ONE))
     return each
 
 
@@ -149,7 +147,8 @@ def variants(row: Row) -> dict[str, list[records.Json]]:
         annealing = typed["model"].get("annealing", 0.5)
         strengths = [term["strength"] for term in typed["train"].get("terms", {}).values()]
         ends = [", not annealed"] if not annealing else [f", λ = {strength:g}" for strength in strengths]
-        named.setdefault(row.name + "".join(ends), []).append(study)
+        name = PRIORS[study["overrides"]["position"]] if row.name == "priors" else row.name
+        named.setdefault(name + "".join(ends), []).append(study)
     return named
 
 
