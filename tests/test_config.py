@@ -5,10 +5,10 @@ import pytest
 import yaml
 
 from tests import composed
-from windtunnel import config, models, presets, tunnels
+from windtunnel import config, door, models, presets, tunnels
 from windtunnel.errors import BadInput
 from windtunnel.models import position
-from windtunnel.spec import Real, arrays, identity, plain, spec, stack
+from windtunnel.spec import Real, arrays, identity, members, names, plain, spec, stack
 
 DEFAULT = composed.plain()
 
@@ -60,7 +60,7 @@ def changed(key: str, value: object) -> dict:
 )
 def test_bad_input_is_one_line_with_key_value_and_what_is_valid(key, value, message):
     with pytest.raises(BadInput) as error:
-        config.door(changed(key, value))
+        door.configuration(changed(key, value))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -211,7 +211,7 @@ def test_a_length_is_the_nearest_whole_number():
 def test_plain_goes_back_through_the_door():
     for overrides in ([], ["tunnel=bijection"], ["position=rope", "prior=uniform"]):
         composed_study = composed.study(*overrides)
-        assert config.study(plain(composed_study)) == composed_study
+        assert door.study(plain(composed_study)) == composed_study
 
 
 SPECS = {
@@ -227,7 +227,7 @@ SPECS = {
 @pytest.mark.parametrize("group", SPECS)
 def test_every_choice_lists_the_fields_of_its_spec(group):
     """Hydra refuses keys that a file does not list; and what code and file call the default is the same."""
-    specs = config._specs(SPECS[group])
+    specs = members(SPECS[group])
     by_name = {getattr(spec, "name", None): spec for spec in specs}
     for path in sorted((presets.folder() / group).glob("*.yaml")):
         assert presets.head(path), f"{path.name} does not say in its head what it is"
@@ -249,7 +249,7 @@ def test_every_choice_lists_the_fields_of_its_spec(group):
 
 def test_every_member_of_a_union_has_a_file():
     for group in ("position", "prior", "tunnel", "model", "inference"):
-        missing = set(config.names(SPECS[group])) - set(presets.choices(group)) - {"per_layer"}
+        missing = set(names(SPECS[group])) - set(presets.choices(group)) - {"per_layer"}
         assert not missing, f"conf/{group} lacks {missing}"
 
 

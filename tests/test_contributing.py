@@ -19,7 +19,7 @@ from tests import commanded, composed
 from tests.composed import TINY
 from tests.documented import HERE, commands, files, write
 from tests.foreign import forgotten
-from windtunnel import config, evaluate, plugins, records, train
+from windtunnel import config, door, evaluate, plugins, records, spec, train
 from windtunnel.errors import BadInput
 from windtunnel.information import kl_bits
 from windtunnel.instruments import dynamics
@@ -107,7 +107,7 @@ def test_a_study_comes_back_and_its_code_only_where_it_is_trusted(here, studies)
     for named in ([], ["cauchy.py"]):
         with pytest.raises(BadInput, match=r"needs the code of a plug-in; to run it, name it too: plugins=.*--trust$"):
             windtunnel.load(folder, named)
-    assert "cauchy" not in config.names(config.AnyPosition)
+    assert "cauchy" not in spec.names(config.AnyPosition)
     study, _, params = windtunnel.load(folder, trust=True)
     assert study.position.name == "cauchy" and study.train.terms["activity"].kinds == ("residual",)
     exact = exact_program(study.problem)
@@ -133,7 +133,7 @@ def test_each_part_of_a_configuration_brings_its_own(here):
     assert plain["plugins"] == ["linear.py", "cauchy.py", "activity.py"]
     assert plain["position"] == {"name": "cauchy", "scale": 8.0}
     assert plain["train"]["terms"] == {"activity": {"name": "activity", "strength": 0.01}}
-    study = config.door(plain)[0]
+    study = door.configuration(plain)[0]
     assert {source.rsplit("/", 1)[1] for source in plugins.sources(study)} == {"cauchy.py", "activity.py"}
     with pytest.raises(BadInput, match=r"^position\.plugin=3: should be a file or a module$"):
         composed.plain(beside, "position=cauchy", "position.plugin=3")
@@ -157,11 +157,11 @@ def test_each_part_of_a_configuration_brings_its_own(here):
 def test_a_term_that_is_wrong_is_answered_in_one_line(here, terms, said):
     plain = {key: value for key, value in composed.plain().items() if key not in config.SETTINGS}
     with pytest.raises(BadInput) as error:
-        config.study({**plain, "train": {**plain["train"], "terms": terms}}, ["activity.py"])
+        door.study({**plain, "train": {**plain["train"], "terms": terms}}, ["activity.py"])
     assert str(error.value).startswith(said) and "\n" not in str(error.value)
 
 
 def test_without_terms_no_name_is_valid():
     plain = {key: value for key, value in composed.plain().items() if key not in config.SETTINGS}
     with pytest.raises(BadInput, match=r"^train\.terms\.mine=activity: no such name; valid: none$"):
-        config.study({**plain, "train": {**plain["train"], "terms": {"mine": {"name": "activity"}}}})
+        door.study({**plain, "train": {**plain["train"], "terms": {"mine": {"name": "activity"}}}})

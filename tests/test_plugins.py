@@ -10,7 +10,7 @@ import pytest
 
 from tests.documented import HERE, write
 from tests.foreign import forgotten
-from windtunnel import config, plugins, spec
+from windtunnel import config, door, plugins, spec
 from windtunnel.errors import BadInput
 from windtunnel.spec import Family, plain
 from windtunnel.tunnels import TUNNELS, Markov, Recall, Tunnel, Urn
@@ -33,17 +33,17 @@ def coin(tmp_path, monkeypatch):
 
 def test_it_comes_through_the_door_and_is_a_pytree_like_the_others(coin):
     with pytest.raises(BadInput, match=r"tunnel\.name=coin|tunnel=coin: no such name"):
-        config.study(STUDY)
-    study = config.study(STUDY, ["coin.py"])
+        door.study(STUDY)
+    study = door.study(STUDY, ["coin.py"])
     assert study.tunnel.name == "coin" and plugins.sources(study) == [str(coin)]
-    other = config.study({**STUDY, "tunnel": {"name": "coin", "noise": 0.3}}, [str(coin)])
+    other = door.study({**STUDY, "tunnel": {"name": "coin", "noise": 0.3}}, [str(coin)])
     assert jax.tree.structure(study) == jax.tree.structure(other), "noise is a knob"
-    assert config.study(plain(study)) == study
+    assert door.study(plain(study)) == study
     assert plugins.sources(Recall()) == []
     with pytest.raises(BadInput, match=r"tunnel\.noise=0\.7: should be less than or equal to 0\.5"):
-        config.study({**STUDY, "tunnel": {"name": "coin", "noise": 0.7}})
+        door.study({**STUDY, "tunnel": {"name": "coin", "noise": 0.7}})
     with pytest.raises(BadInput, match=r"tunnel\.nose: no such name; did you mean noise\?"):
-        config.study({**STUDY, "tunnel": {"name": "coin", "nose": 0.7}})
+        door.study({**STUDY, "tunnel": {"name": "coin", "nose": 0.7}})
 
 
 def test_its_judge_finds_it_sound_and_finds_a_mistake_in_it(coin):
@@ -98,7 +98,7 @@ def test_what_is_installed_needs_no_naming(coin, group):
     assert '[project.entry-points."windtunnel.plugins"]\ncoin = "windtunnel_coin"' in declared
     (site / "windtunnel_coin-1.dist-info/entry_points.txt").write_text(f"[{group}]\ncoin = windtunnel_coin\n")
     code = (
-        f"from windtunnel import config\nstudy = config.study({STUDY})\nprint(study.tunnel)\n"
+        f"from windtunnel import door\nstudy = door.study({STUDY})\nprint(study.tunnel)\n"
         "from windtunnel.verify.brute import judges\nprint(sorted(judges()))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *sys.path])}
@@ -109,11 +109,11 @@ def test_what_is_installed_needs_no_naming(coin, group):
 
 def test_the_source_of_a_plug_in_is_part_of_a_study(coin):
     """A tunnel that was changed is another tunnel."""
-    config.study(STUDY, ["coin.py"])
-    name = config.study_id(config.study(STUDY, ["coin.py"]))
+    door.study(STUDY, ["coin.py"])
+    name = config.study_id(door.study(STUDY, ["coin.py"]))
     module = plugins.loaded[str(coin)].__name__
     spec.sources[module] = spec.digest(coin.read_text() + "# changed")
-    assert config.study_id(config.study(STUDY, ["coin.py"])) != name
+    assert config.study_id(door.study(STUDY, ["coin.py"])) != name
 
 
 def test_a_family_is_open():

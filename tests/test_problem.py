@@ -9,7 +9,7 @@ import pytest
 
 from tests.composed import study, tiny
 from windtunnel.compare import verdict
-from windtunnel.config import problem as door
+from windtunnel.door import problem as door
 from windtunnel.judge import Judge
 from windtunnel.problem import Exact, Problem, exact_program
 from windtunnel.spec import arrays, plain

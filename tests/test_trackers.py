@@ -8,7 +8,7 @@ import pytest
 
 from tests.composed import plain
 from windtunnel import trackers
-from windtunnel.config import door
+from windtunnel.door import configuration
 from windtunnel.errors import BadInput
 from windtunnel.trackers import TRACKERS, Tracking
 
@@ -98,9 +98,9 @@ def test_a_missing_one_is_one_line_before_anything_trains(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     message = rf"tracker={name}: .* is not installed \(pip install 'windtunnel\[{name}\]'\)"
     with pytest.raises(BadInput, match=message):
-        door(plain(f"tracker={name}"))
+        configuration(plain(f"tracker={name}"))
 
 
 def test_an_unknown_one_is_bad_input():
     with pytest.raises(BadInput, match="tracker=mlflow: should be 'tensorboard', 'trackio' or 'wandb'"):
-        door(plain("tracker=mlflow"))
+        configuration(plain("tracker=mlflow"))

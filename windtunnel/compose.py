@@ -4,15 +4,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from windtunnel.config import Settings, Study, door, takes_position
+from windtunnel.config import Settings, Study
+from windtunnel.door import configuration
 from windtunnel.errors import BadInput
+from windtunnel.models import takes_position
 from windtunnel.plugins import load
 from windtunnel.presets import folder
 
 
 def compose(overrides: Sequence[str] = ()) -> tuple[Study, Settings]:
     """The default study with these overrides, and its settings; `BadInput` in one line if they are not valid."""
-    return door(plain(overrides))
+    return configuration(plain(overrides))
 
 
 def plain(overrides: Sequence[str] = ()) -> dict[str, Any]:

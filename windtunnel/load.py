@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from windtunnel import checkpoint, records
-from windtunnel.config import Study, study, study_id
+from windtunnel.config import Study, study_id
+from windtunnel.door import study
 from windtunnel.errors import BadInput
 from windtunnel.models import with_parameters
 from windtunnel.plugins import permitted

@@ -149,3 +149,19 @@ def _default(field: dataclasses.Field) -> Any:
 def digest(plain: Any) -> str:
     """A hash of nested dicts, lists and numbers, as ten hexadecimal digits."""
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def names(union: Any) -> list[str]:
+    """The names of the specs that a union is made of."""
+    return [member.name for member in members(union)]
+
+
+def members(hint: Any) -> list[Any]:
+    """The specs that a type is built from."""
+    if dataclasses.is_dataclass(hint):
+        return [hint]
+    if isinstance(hint, Family):
+        return hint.members
+    parts = typing.get_args(hint)
+    families = [part for part in parts if isinstance(part, Family)]  # beside the base class, which is none of them
+    return [spec for part in families or parts for spec in members(part)]

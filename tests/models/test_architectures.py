@@ -10,7 +10,6 @@ from flax import nnx
 
 from tests import composed
 from tests.models.small import FEATURES, LENGTH, OUTCOMES
-from windtunnel.config import takes_position
 from windtunnel.errors import BadInput
 from windtunnel.matrices import hidden
 from windtunnel.models import (
@@ -29,6 +28,7 @@ from windtunnel.models import (
     parameters,
     recurrent,
     ssm,
+    takes_position,
     with_parameters,
 )
 from windtunnel.models.position import Alibi, PerLayer, Uniform

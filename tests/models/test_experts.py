@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.composed import plain
-from windtunnel import config
+from windtunnel import door
 from windtunnel.errors import BadInput
 from windtunnel.models import Experts, Shape, parameters, with_parameters
 from windtunnel.models.position import Alibi, GeneralizedGaussian, Uniform
@@ -168,5 +168,5 @@ def test_taps_have_a_depth_for_each_layer_of_each_expert_and_change_what_follows
 )
 def test_the_door_refuses_in_one_line(overrides, message):
     with pytest.raises(BadInput, match=message) as refused:
-        config.door(plain("model=experts", *overrides))
+        door.configuration(plain("model=experts", *overrides))
     assert "\n" not in str(refused.value)

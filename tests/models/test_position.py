@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.models.small import FEATURES, POSITIONS, built
-from windtunnel import config
+from windtunnel import config, door
 from windtunnel.errors import BadInput
 from windtunnel.matrices import hidden
 from windtunnel.models.position import (
@@ -290,4 +290,4 @@ def test_a_table_is_as_long_as_the_horizon_or_as_asked():
 def test_the_door_says_what_a_position_cannot_do(position, heads, reach, message):
     plain = {"tunnel": {"name": "recall"}, "model": {"name": "transformer", "width": 6, "heads": heads}}
     with pytest.raises(BadInput, match=message):
-        config.study({**plain, "train": {"horizon": 64}, "evaluate": {"reach": reach}, "position": position})
+        door.study({**plain, "train": {"horizon": 64}, "evaluate": {"reach": reach}, "position": position})

@@ -7,7 +7,7 @@ import pytest
 
 from tests.composed import plain
 from tests.models.small import FEATURES, LENGTH, OUTCOMES
-from windtunnel import config
+from windtunnel import door
 from windtunnel.errors import BadInput
 from windtunnel.matrices import hidden
 from windtunnel.models import Router, Shape, Transformer, parameters, with_parameters
@@ -89,4 +89,4 @@ def test_its_weight_is_no_hidden_matrix():
 )
 def test_the_door_refuses_in_one_line(overrides, message):
     with pytest.raises(BadInput, match=message):
-        config.door(plain(*overrides))
+        door.configuration(plain(*overrides))

@@ -7,7 +7,8 @@ import pytest
 
 from tests.composed import plain, tiny
 from windtunnel import records
-from windtunnel.config import Settings, door
+from windtunnel.config import Settings
+from windtunnel.door import configuration
 from windtunnel.errors import BadInput
 from windtunnel.instruments import INSTRUMENTS, instrument
 from windtunnel.report.probe import probe
@@ -22,7 +23,7 @@ POINTS = [Point(tiny(f"seed={seed}"), {"seed": str(seed)}) for seed in (0, 1)]
 def root(tmp_path_factory):
     """Two studies that were probed while they trained."""
     folder = tmp_path_factory.mktemp("runs") / "trial"
-    _, settings = door(plain("probe.every=3"))
+    _, settings = configuration(plain("probe.every=3"))
     assert run(POINTS, folder, settings, fixed_part([point.study for point in POINTS]))
     return folder
 
@@ -82,4 +83,4 @@ def test_bad_input_is_answered_in_a_line(root, tmp_path):
     with pytest.raises(BadInput, match="holds no trained study"):
         probe(tmp_path / "cut", [])
     with pytest.raises(BadInput, match=r"probe\.every=0: should be greater than or equal to 1"):
-        door(plain("probe.every=0"))
+        configuration(plain("probe.every=0"))

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from windtunnel.config import names
 from windtunnel.errors import BadInput, StudyFailed
 from windtunnel.priors import Gaussian, GeneralizedGaussian, Uniform
+from windtunnel.spec import names
 from windtunnel.tunnels import AnyTunnel, Bijection, Recall
 from windtunnel.verify import SIZES, verify, worst_of
 from windtunnel.verify.brute import BRUTES

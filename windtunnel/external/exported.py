@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from windtunnel import __version__, config, records
+from windtunnel import __version__, door, records
 from windtunnel.errors import BadInput
 from windtunnel.external.posed import Evaluation, Posed
 from windtunnel.plugins import permitted
@@ -130,7 +130,7 @@ def read(folder: Path, plugins: tuple[str, ...] = ()) -> Posed:
     wrong = [key for key, kind in kinds.items() if not isinstance(about.get(key), kind)]
     if wrong:
         raise BadInput(f"{path}: {wrong[0]}: missing, or no {kinds[wrong[0]].__name__}; export the problem again")
-    problem = config.problem(about["problem"], permitted(path, map(str, about["plugins"]), plugins))
+    problem = door.problem(about["problem"], permitted(path, map(str, about["plugins"]), plugins))
     if about["id"] != problem.id:
         raise BadInput(f"{path}: its id is {about['id']}, and that of its problem {problem.id}; export it again")
     posed = Posed(problem, about["batch"])

@@ -1,87 +1,18 @@
-"""The specs of the models under test. Their modules are imported only when one is built: flax takes half a second.
-
-A spec's `build` makes the module. `parameters` and `with_parameters` (`parameters.py`) read and replace its parameters.
+"""The specs of the models under test. `parameters` and `with_parameters` read and replace the parameters of one that is
+built.
 """
 
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from jaxtyping import Array
 from pydantic import Field
 
-from windtunnel.models.inference import EXACT, AnyInference, Inference
+from windtunnel.models.base import Depth, Model, Shape, uneven
+from windtunnel.models.inference import EXACT, AnyInference
 from windtunnel.models.parameters import parameters, with_parameters
 from windtunnel.models.position import AnyPosition, OfLayer, PerHead
 from windtunnel.models.position.additive import GeneralizedGaussian, Uniform
-from windtunnel.spec import Family, Knob, NonNegative, Size, spec
-
-
-class Shape(NamedTuple):
-    """What a model must know of its tunnel: the features F of a token or the vocabulary of tokens (the other is 0), the
-    outcomes V, and the tokens T of a training sequence.
-    """
-
-    features: int
-    vocabulary: int
-    outcomes: int
-    length: int
-
-
-@spec
-class Depth:
-    """Iterate until the predictives settle: until the KL between two iterations is below `tolerance` (bits), at most so
-    often.
-    """
-
-    max_iterations: Annotated[int, Field(ge=1, lt=2**31), Knob] = 100
-    tolerance: NonNegative = 1e-4
-
-
-class Model:
-    """The contract. `build` makes a flax module, called as `logits_BPV = model(inputs, tokens, *, key, tap, readings)`:
-    logits at `tokens`, which ascend. `key` is given in training only. A `tap` (`tap.py`) sees what the model computes.
-    A `Reading` of how attention was computed is appended to the list `readings`.
-    """
-
-    @property
-    def name(self) -> str:
-        raise NotImplementedError
-
-    @property
-    def layers(self) -> int:
-        raise NotImplementedError
-
-    @property
-    def width(self) -> int:
-        raise NotImplementedError
-
-    heads: int = 0  # of attention; a model without attention takes no position
-    positional: ClassVar[bool] = True  # whether one with attention takes a position; else it has its own
-    softmax: str = "plain"  # of attention
-    depth: Depth | None = None  # iterates until predictives settle; else computes a fixed number of layers
-    inference: Inference = EXACT  # of attention
-    anneals: ClassVar[bool] = False  # whether its module takes `progress`, the share of training that is done
-    gates: int = 0  # how many parts of the model a gate weighs, which a tap sees as `gate`
-    by_evidence: ClassVar[bool] = False  # whether it must see every outcome as the token after its prediction
-
-    @property
-    def weights(self) -> int:
-        """How many parameters there are at the least, from the sizes alone."""
-        return 0
-
-    @property
-    def conflict(self) -> str | None:
-        """What is wrong between fields that are valid each by itself, as `key=value: …`; None if nothing is."""
-        return uneven(self)
-
-    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
-        raise NotImplementedError
-
-
-def uneven(model: Model) -> str | None:
-    """Why heads cannot share the width."""
-    if model.heads and model.width % model.heads:
-        return f"heads={model.heads}: must divide model.width={model.width}"
-    return None
+from windtunnel.spec import Family, Knob, Size, spec
 
 
 @spec
@@ -135,7 +66,7 @@ class Transformer(Model):
 
         from windtunnel.models.transformer import Transformer as Module
 
-        assert position is not None  # validated by config.py
+        assert position is not None  # the door made sure
         return Module(self, position.bound(self.width, shape.length), shape, nnx.Rngs(key))
 
 
@@ -144,6 +75,8 @@ class Gru(Model):
     """L layers of D gated recurrent units."""
 
     name: Literal["gru"] = "gru"
+    module = "recurrent.Gru"
+    residual = True
     layers: Size = 3
     width: Size = 136
 
@@ -151,20 +84,14 @@ class Gru(Model):
     def weights(self) -> int:
         return self.layers * 6 * self.width**2
 
-    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
-        from flax import nnx
-
-        from windtunnel.models.recurrent import Gru as Layer
-        from windtunnel.models.residual import Residual
-
-        return Residual(Layer, self, shape, nnx.Rngs(key))
-
 
 @spec
 class Lstm(Model):
     """L layers of D long short-term memory units."""
 
     name: Literal["lstm"] = "lstm"
+    module = "recurrent.Lstm"
+    residual = True
     layers: Size = 3
     width: Size = 118
 
@@ -172,20 +99,14 @@ class Lstm(Model):
     def weights(self) -> int:
         return self.layers * 8 * self.width**2
 
-    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
-        from flax import nnx
-
-        from windtunnel.models.recurrent import Lstm as Layer
-        from windtunnel.models.residual import Residual
-
-        return Residual(Layer, self, shape, nnx.Rngs(key))
-
 
 @spec
 class Ssm(Model):
     """L selective state spaces of 2D channels with `states` states each."""
 
     name: Literal["ssm"] = "ssm"
+    module = "ssm.Selective"
+    residual = True
     layers: Size = 3
     width: Size = 128
     states: Size = 8
@@ -194,20 +115,13 @@ class Ssm(Model):
     def weights(self) -> int:
         return self.layers * 4 * self.width**2
 
-    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
-        from flax import nnx
-
-        from windtunnel.models.residual import Residual
-        from windtunnel.models.ssm import Selective as Layer
-
-        return Residual(Layer, self, shape, nnx.Rngs(key))
-
 
 @spec
 class Mlp(Model):
     """The concatenated embeddings of the last `window` tokens, then L residual MLPs of `hidden` units and width D."""
 
     name: Literal["mlp"] = "mlp"
+    module = "mlp.Mlp"
     layers: Size = 3
     width: Size = 96
     hidden: Size = 320
@@ -217,19 +131,13 @@ class Mlp(Model):
     def weights(self) -> int:
         return self.layers * 2 * self.width * self.hidden
 
-    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
-        from flax import nnx
-
-        from windtunnel.models.mlp import Mlp as Module
-
-        return Module(self, shape, nnx.Rngs(key))
-
 
 @spec
 class Belief(Model):
     """Recurrent attention: N `chains` of beliefs over M `slots`, each token's posterior the next token's prior."""
 
     name: Literal["belief"] = "belief"
+    module = "belief.Belief"
     width: Size = 64
     chains: Size = 1
     slots: Size = 3
@@ -243,13 +151,6 @@ class Belief(Model):
     def conflict(self) -> str | None:
         return f"chains={self.chains}: must divide model.width={self.width}" if self.width % self.chains else None
 
-    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
-        from flax import nnx
-
-        from windtunnel.models.belief import Belief as Module
-
-        return Module(self, shape, nnx.Rngs(key))
-
 
 @spec
 class Segments(Model):
@@ -258,6 +159,7 @@ class Segments(Model):
     """
 
     name: Literal["segments"] = "segments"
+    module = "segments.Segments"
     layers: Size = 2
     heads: Size = 2  # pyrefly: ignore[bad-override]
     width: Size = 64
@@ -265,13 +167,6 @@ class Segments(Model):
     segment: Size = 8
     memory: Size = 4
     positional = False
-
-    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
-        from flax import nnx
-
-        from windtunnel.models.segments import Segments as Module
-
-        return Module(self, shape, nnx.Rngs(key))
 
 
 @spec
@@ -281,6 +176,7 @@ class Feedback(Model):
     """
 
     name: Literal["feedback"] = "feedback"
+    module = "feedback.Feedback"
     layers: Size = 2
     heads: Size = 2  # pyrefly: ignore[bad-override]
     width: Size = 64
@@ -290,13 +186,6 @@ class Feedback(Model):
     depth: Depth | None = None  # pyrefly: ignore[bad-override]
     positional = False
 
-    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
-        from flax import nnx
-
-        from windtunnel.models.feedback import Feedback as Module
-
-        return Module(self, shape, nnx.Rngs(key))
-
 
 @spec
 class Memory(Model):
@@ -305,6 +194,8 @@ class Memory(Model):
     """
 
     name: Literal["memory"] = "memory"
+    module = "memory.Memory"
+    residual = True
     layers: Size = 1
     heads: Size = 2  # pyrefly: ignore[bad-override]
     width: Size = 64
@@ -313,14 +204,6 @@ class Memory(Model):
     store: Literal["slots", "delta"] = "slots"
     slots: Size = 8
     positional = False
-
-    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
-        from flax import nnx
-
-        from windtunnel.models.memory import Memory as Layer
-        from windtunnel.models.residual import Residual
-
-        return Residual(Layer, self, shape, nnx.Rngs(key))
 
 
 @spec
@@ -331,6 +214,7 @@ class Experts(Model):
     """
 
     name: Literal["experts"] = "experts"
+    module = "experts.Experts"
     positions: Annotated[tuple[OfLayer, ...], Field(min_length=1)] = (
         Uniform(),
         GeneralizedGaussian(scale=3.0, beta=1.0),
@@ -365,16 +249,15 @@ class Experts(Model):
                 return f"positions.{number}.heads: lists {len(position.heads)}, and an expert has heads={self.heads}"
         return uneven(self)
 
-    def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
-        from flax import nnx
-
-        from windtunnel.models.experts import Experts as Module
-
-        return Module(self, shape, nnx.Rngs(key))
-
 
 MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp, Belief, Segments, Feedback, Memory, Experts)
 AnyModel = Annotated[Model, MODELS]
+
+
+def takes_position(model: str) -> bool:
+    """Whether the model of this name takes a positional prior. A name that does not exist is not for here to say."""
+    return all(spec.heads > 0 and spec.positional for spec in MODELS.members if spec.name == model)
+
 
 __all__ = [
     "MODELS",
@@ -394,5 +277,6 @@ __all__ = [
     "Ssm",
     "Transformer",
     "parameters",
+    "takes_position",
     "with_parameters",
 ]

@@ -9,7 +9,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from windtunnel.compose import as_plain, typed
-from windtunnel.config import SETTINGS, Settings, Study, door
+from windtunnel.config import SETTINGS, Settings, Study
+from windtunnel.door import configuration
 from windtunnel.errors import EXPECTED, BadInput, StudyFailed, Unexpected
 from windtunnel.messages import one_line
 from windtunnel.spec import digest
@@ -50,7 +51,7 @@ def compose_all(
         choices, first = composed[-1].hydra.runtime.choices, composed[0].hydra.runtime.choices
         if choices.get("sweep") != first.get("sweep"):
             raise BadInput(f"+sweep={first.get('sweep')},{choices.get('sweep')}: one at a time")
-        validated.append(door(as_plain(composed[-1], job)))
+        validated.append(configuration(as_plain(composed[-1], job)))
         for key in SETTINGS - {"plugins"}:  # each part of a configuration brings its own
             if getattr(validated[-1][1], key) != getattr(validated[0][1], key):
                 raise BadInput(f"{key}: is one for the whole run, and cannot be swept")
@@ -92,7 +93,7 @@ def single(config: Any) -> None:
     from hydra.types import RunMode
 
     hydra = HydraConfig.get()
-    study, settings = door(as_plain(config, typed(hydra)))
+    study, settings = configuration(as_plain(config, typed(hydra)))
     multirun = hydra.mode == RunMode.MULTIRUN
     if multirun and settings.force:
         launcher = hydra.runtime.choices.get("hydra/launcher")

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 from jax.experimental.multihost_utils import broadcast_one_to_all
 
-from windtunnel.config import Settings, Study, study
+from windtunnel.config import Settings, Study
+from windtunnel.door import study
 from windtunnel.errors import BadInput
 from windtunnel.spec import plain
 from windtunnel.sweep.packs import Program, use_all_cores

@@ -11,7 +11,8 @@ import jax
 
 from windtunnel import checkpoint, records
 from windtunnel.cache import keep_compiled
-from windtunnel.config import Settings, study
+from windtunnel.config import Settings
+from windtunnel.door import study
 from windtunnel.errors import BadInput, StudyFailed
 from windtunnel.load import plain_study, read_study
 from windtunnel.progress import Display, console
