@@ -221,7 +221,9 @@ SPECS = {
     "model": models.AnyModel,
     "train": config.Train,
     "inference": models.inference.AnyInference,
+    "term": config.AnyTerm,
 }
+LISTS = {"per_layer", "per_head"}  # positions that are lists of others
 
 
 @pytest.mark.parametrize("group", SPECS)
@@ -234,8 +236,8 @@ def test_every_choice_lists_the_fields_of_its_spec(group):
         listed = yaml.safe_load(path.read_text())
         if "@package _global_" in path.read_text():
             listed = listed.get(group, {})
-        if "defaults" in listed or (group == "tunnel" and "name" not in listed):
-            continue  # it adds to another file
+        if "defaults" in listed or (group == "tunnel" and "name" not in listed) or listed.get("name") in LISTS:
+            continue  # it adds to another file, or is a list
         member = by_name.get(listed.get("name"), specs[0])
         fields = plain(member())
         missing = set(fields) - set(listed) - {"prior", "layers" if group == "position" else ""}
@@ -248,8 +250,8 @@ def test_every_choice_lists_the_fields_of_its_spec(group):
 
 
 def test_every_member_of_a_union_has_a_file():
-    for group in ("position", "prior", "tunnel", "model", "inference"):
-        missing = set(names(SPECS[group])) - set(presets.choices(group)) - {"per_layer"}
+    for group in ("position", "prior", "tunnel", "model", "inference", "term"):
+        missing = set(names(SPECS[group])) - set(presets.choices(group)) - LISTS
         assert not missing, f"conf/{group} lacks {missing}"
 
 
