@@ -72,7 +72,7 @@ class Model:
         return uneven(self)
 
     def build(self, position: AnyPosition | None, shape: Shape, key: Array) -> Any:
-        """The flax module, freshly initialised: `module`, or a residual stream through layers of it. It is imported here
+        """The flax module, freshly initialised: `module`, or a residual stream through layers of it. Imported here
         alone: flax takes half a second.
         """
         from flax import nnx
