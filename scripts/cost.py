@@ -61,6 +61,7 @@ METHODS: dict[str, Inference] = {
 TOP = "top-"
 LENGTHS = (2**13, 2**15, 2**17, 2**19, 2**20)
 EVERY, SOME = 2**15, 1024  # tokens compared: all of them up to this length, a random sample beyond
+LOWEST = 1e-6  # bits, of a floor that is worth showing
 TRUTH = 512  # random tokens at which exact reasoners are asked
 
 
@@ -274,7 +275,7 @@ def page() -> str:
             if method == "exact" and len(own) > 1:
                 missing = [tokens for tokens in LENGTHS if tokens > own[-1]["tokens"]]
                 costs += [
-                    [task, method, f"{tokens:,}", f"not run: ≈ {hours(own, tokens):.1f} h", *"––––"]
+                    [task, method, f"{tokens:,}", f"not run: ≈ {hours(own, tokens):.2g} h", *"––––"]
                     for tokens in missing
                 ]
     head = ["task", "method", "exponent of FLOPs", "of CPU time", "tokens", "fell back to exact attention"]
@@ -284,7 +285,7 @@ def page() -> str:
                  "expected (prior tail)", "gap estimated, nats", "audited: mean", "bound, 95 %", "worst"]  # fmt: skip
     load = max((cell["load"] for cell in cells), default=0.0)
     return "\n\n".join([
-        f"{len(os.sched_getaffinity(0))} cores, jax {jax.__version__}; load average up to {load:.1f}.",
+        f"One process at a time, jax {jax.__version__}; load average up to {load:.0f}, so time is CPU time.",
         table(head, slopes, (2, 3)),
         "**What it costs**", table(of_costs, costs, range(2, 8)),
         "**How wrong it is, and what it says of that**", table(of_errors, errors, (2, 3, 4, 6, 8, 9, 10, 11, 12, 13)),
@@ -313,10 +314,12 @@ def error_row(cell: dict[str, Any]) -> list[str]:
     against = "–"
     if apart and cell["method"] != "exact":
         against = "all" if cell["tokens"] <= EVERY else f"{SOME:,}" + (", last layer" if apart["in_last_layer"] else "")
+    floors = [(w, max(bits, 0.0)) for w, bits in cell["floor_bits"].items()]
+    above = sum(bits > LOWEST for _, bits in floors)  # and the first that is not
     return [
         cell["task"], cell["method"], f"{cell['tokens']:,}",
         *([f"{apart['mean']:.1e}", f"{apart['worst']:.1e}"] if against != "–" else ["–", "–"]), against,
-        f"{cell['kl_truth_bits']:.1e}", ", ".join(f"{w}: {bits:.0e}" for w, bits in cell["floor_bits"].items()),
+        f"{cell['kl_truth_bits']:.1e}", ", ".join(f"{w}: {bits:.0e}" for w, bits in floors[: above + 1]),
         "–" if rigorous is None else "vacuous" if rigorous > 0.5 else f"{rigorous:.1e}",
         most("prior_tail_mean"), most("gap_estimate_mean"),
         most("audit_missed_mean"), most("audit_missed_bound"), most("audit_missed_worst"),

@@ -333,7 +333,7 @@ def test_nodes_at_full_resolution_are_exact_and_coarse_ones_are_not(qkv, positio
     own = scored(position)
     exact = jax.nn.softmax(score.scores(qkv[0], qkv[1], ALL, own), axis=-1) @ qkv[2]
     keys = jax.nn.logsumexp(score.scores(qkv[0], qkv[1], ALL, own), axis=-1)
-    for near, fanout in ((6, 2), (1, 3)):
+    for near, fanout in ((6, 2), (1, 3), (1, 2)):  # of 6 blocks: all near, two levels, three
 
         @functools.partial(jax.jit, compiler_options=HASTE)
         def answer(q, k, v, near=near, fanout=fanout):

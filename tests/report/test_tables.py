@@ -65,13 +65,14 @@ def test_a_verdict_says_what_is_not_plain_about_attention():
     skipped = [read, {**read, "skipped_blocks": 0.97, "skipped_mass_bound": 9e-7}]
     assert "0%, 97% of its blocks, which hold at most 9.0e-07" in attention({"attention": skipped})[0]
     audited = {
-        **read,
+        "kernel": "sparse",
         "skipped_blocks": 0.5,
         "skipped_mass_bound": None,
         "certificates": {"audit_missed_bound": 0.0123},
     }
     assert attention({"attention": [audited]}) == [
         "attention skipped 50% of its blocks",
+        "attention is sparse",
         "audited: attention misses at most 1.2% of its mass on average (95 %)",
     ]
     why = "whole (not fused: it takes half precision, not float32)"

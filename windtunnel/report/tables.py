@@ -77,8 +77,10 @@ def attention(row: dict[str, Any]) -> list[str]:
         rigorous = max(bounds) if None not in bounds else 1.0
         holding = f", which hold at most {rigorous:.1e} of its mass" if rigorous <= VACUOUS else ""
         remarks.append(f"attention skipped {shares} of its blocks{holding}")
-    audits = [layer["certificates"]["audit_missed_bound"] for layer in layers if layer.get("certificates")]
+    approximate = [layer for layer in layers if layer.get("certificates")]
+    audits = [layer["certificates"]["audit_missed_bound"] for layer in approximate]
     if audits:
+        remarks += sorted({f"attention is {layer['kernel']}" for layer in approximate})
         remarks.append(f"audited: attention misses at most {max(audits):.1%} of its mass on average (95 %)")
     return remarks + sorted({f"attention {layer['kernel']}" for layer in layers if "(not " in layer["kernel"]})
 
