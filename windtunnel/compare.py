@@ -121,7 +121,8 @@ def by_domain(bins: Bins, exact: Exact, kl_BP: np.ndarray, gaps: Curves, toleran
             "headroom_bits": min(mean_and_error(gaps[name], inside)[0] for name in less),
             "headroom_bits_past": min(mean_and_error(gap, past)[0] for gap in gaps.values()),
         }
-        decision = decide(bins, kl_BP, weight, tolerance)
+        share = weight.sum() / max(exact.weight.sum(), 1e-300)  # the 256 samples of a bin are those of all domains
+        decision = decide(bins, kl_BP, weight / max(share, 1e-300), tolerance)
         headroom = headroom_curve(bins, {f"baseline/{name}": curve(bins, gap, weight)[0] for name, gap in gaps.items()})
         known |= {"critical_length": decision.lengths()["critical_length"]}
         known |= {"verdict": outcome(decision, headroom, tolerance)}

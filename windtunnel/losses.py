@@ -80,7 +80,6 @@ class Domain(Term):
     """
 
     name: Literal["domain"] = "domain"
-    strength: Real = 0.1
     shuffled: bool = False
     kinds = ("gate",)
     by_domain = True
@@ -112,7 +111,6 @@ class Separation(Term):
     """
 
     name: Literal["separation"] = "separation"
-    strength: Real = 0.1
     layer: Annotated[int, Field(ge=0)] | None = None
     of: Literal["domains", "shuffled", "subspaces"] = "domains"
     kinds = ("residual",)

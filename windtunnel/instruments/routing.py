@@ -9,6 +9,7 @@ In shapes, G is the parts that a gate weighs, K the domains.
 
 import itertools
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,8 +23,10 @@ from windtunnel.config import Study
 from windtunnel.information import entropy_bits, kl_bits
 from windtunnel.instruments.base import EXAMPLES, Build, Json, Subject, fresh
 from windtunnel.models.tap import Collect, Tap
+from windtunnel.problem import Problem
 from windtunnel.tunnels import Batch, Tunnel
 
+FAR = 16.0  # horizons
 SURE = -23.0  # nats: what a gate, or the posterior, is floored at when it replaces a gate (1e-10)
 
 
@@ -42,9 +45,10 @@ def measure(subject: Subject) -> Json:
     """`gate`: KL (bits) of the exact posterior over domains to the gate, beside nulls: `uniform`, `time_only` (the mean
     posterior at each position), `shuffled` (the gate of another sequence) and the `untrained` model's gate; `replaced`:
     ΔKL of predictions (bits, with its standard error) when the gate is replaced by the `exact` posterior, or is
-    `uniform`, `shuffled` or `flipped` (each domain's weight is another's). Each `in_range` and `past` the horizon.
+    `uniform`, `shuffled` or `flipped` (each domain's weight is another's). Each `in_range` and `past` the horizon, to
+    16 horizons at most.
     """
-    study, problem = subject.study, subject.study.problem
+    study, problem = subject.study, near(subject.study)
     log_gate_BPG, log_domains_BPK, log_p_BPV, weight_BP, log_q_BPV = map(
         np.asarray, gates(study, subject.params, EXAMPLES, subject.model)
     )
@@ -133,6 +137,12 @@ def within(log_domains_BPK: np.ndarray, log_gate_BPG: np.ndarray, of: tuple[int,
     return log_BPG.astype(log_gate_BPG.dtype)
 
 
+def near(study: Study) -> Problem:
+    """The study's problem, up to FAR horizons: each intervention is a pass over all sequences."""
+    evaluate = replace(study.evaluate, reach=min(FAR, study.evaluate.reach))
+    return replace(study.problem, evaluate=evaluate)
+
+
 def null(subject: Subject) -> Any:
     """The parameters of an untrained model."""
     return fresh(subject.study) if subject.null is None else subject.null
@@ -143,7 +153,7 @@ def gates(study: Study, params: Any, count: int, model: Build) -> tuple[Array, A
     """The gate [B, P, G], the exact posterior over domains [B, P, K], the exact predictive [B, P, V], weights [B, P]
     and the model's predictive, on evaluation sequences at their scored tokens; nats.
     """
-    problem, module = study.problem, model(study, params)
+    problem, module = near(study), model(study, params)
     tables, at = study.tunnel.prepare(problem.length), jnp.asarray(problem.bins.at)
 
     def one(batch: Batch) -> Any:
@@ -159,7 +169,7 @@ def gates(study: Study, params: Any, count: int, model: Build) -> tuple[Array, A
 @partial(jax.jit, static_argnames=("count", "model"))
 def replaced(study: Study, params: Any, count: int, model: Build, log_gate_BPG: Array) -> Array:
     """[B, P, V]: the model's log-predictive (nats) with these gates in place of its own."""
-    problem, module = study.problem, model(study, params)
+    problem, module = near(study), model(study, params)
     tables = study.tunnel.prepare(problem.length)
 
     def one(number: Array) -> Array:

@@ -23,8 +23,8 @@ def interference(row: Row, rows: list[Row]) -> dict[str, Any]:
         if alone is None:
             return nothing
         gaps.append({name: _less(known[name], alone[name]) for name in ("kl_bits", "kl_bits_past")})
-    inside = [gap["kl_bits"] for gap in gaps]
-    return {"interference": gaps, "interference_bits": None if None in inside else max(inside)}
+    inside = [bits for gap in gaps if (bits := gap["kl_bits"]) is not None]
+    return {"interference": gaps, "interference_bits": max(inside) if len(inside) == len(gaps) else None}
 
 
 def _alone(other: Row, row: Row, domain: Row) -> bool:

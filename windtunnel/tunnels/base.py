@@ -165,9 +165,10 @@ class Tunnel:
         """Whether `log_last` sums over all that could have come before its window."""
         return True
 
-    def log_restarted(self, symbol_BT: Array, at: Array) -> Array | None:
-        """[B, P, S, V]: what it would say at the observations `at` if its sequence had begun at observation s, for each
-        s ≤ at, of S = T; the rest is not read. None where it takes no part in runs that begin anywhere (`runs.py`).
+    def log_restarted(self, symbol_BT: Array, at: Array, of_BPV: Array) -> Array | None:
+        """[B, P, S, V]: the log-probability, at the observations `at`, of the symbols `of`, if its sequence had begun
+        at observation s ≤ at, of S = T; the rest is not read. None where it takes no part in runs that begin anywhere
+        (`runs.py`).
         """
         return None
 

@@ -131,12 +131,12 @@ class Echo(Tunnel):
 
         return by_blocks(heard, batch, at, terms=len(lag_W) * self.symbols)
 
-    def log_restarted(self, symbol_BT: Array, at: Array) -> Array:
+    def log_restarted(self, symbol_BT: Array, at: Array, of_BPV: Array) -> Array:
         """By sums over lags that begin with the last symbol, each one lag longer than the one before."""
         lag_PS = at[:, None] - 1 - jnp.arange(symbol_BT.shape[1])[None]
         log_lag_PS = jnp.where(lag_PS >= 0, self.prior.log_density(lag_PS.astype(float)), -jnp.inf)
-        is_symbol_BSV = jax.nn.one_hot(symbol_BT, self.symbols, dtype=bool)
-        log_lag_BPSV = jnp.where(is_symbol_BSV[:, None], log_lag_PS[None, ..., None], -jnp.inf)
+        is_symbol_BPSV = symbol_BT[:, None, :, None] == of_BPV[:, :, None]
+        log_lag_BPSV = jnp.where(is_symbol_BPSV, log_lag_PS[None, ..., None], -jnp.inf)
         log_mass_BPSV = lax.cumlogsumexp(log_lag_BPSV, axis=2, reverse=True)
         log_total_PS = lax.cumlogsumexp(log_lag_PS, axis=1, reverse=True)
         begun_PS = lag_PS >= 0  # else nothing can be repeated yet

@@ -108,7 +108,7 @@ class Markov(Tunnel):
         weight_BPk = jnp.sum(here_BPC[..., None] * count_BPCk, axis=2) + self.concentration
         return jnp.log(weight_BPk) - jnp.log(jnp.sum(weight_BPk, axis=-1, keepdims=True))
 
-    def log_restarted(self, symbol_BT: Array, at: Array) -> Array | None:
+    def log_restarted(self, symbol_BT: Array, at: Array, of_BPV: Array) -> Array | None:
         """By counts, which differ by those before the beginning; with contexts, a run would not predict its first
         symbols.
         """
@@ -116,9 +116,12 @@ class Markov(Tunnel):
             return None
         is_symbol_BTk = jax.nn.one_hot(symbol_BT, self.symbols, dtype=jnp.int32)
         count_BTk = jnp.pad(jnp.cumsum(is_symbol_BTk, axis=1), ((0, 0), (1, 0), (0, 0)))
-        count_BPSk = jnp.maximum(count_BTk[:, at][:, :, None] - count_BTk[:, None, :-1], 0)
-        weight_BPSk = count_BPSk + self.concentration
-        return jnp.log(weight_BPSk) - jnp.log(jnp.sum(weight_BPSk, axis=-1, keepdims=True))
+        now_BP1V = jnp.take_along_axis(count_BTk[:, at], of_BPV, axis=-1)[:, :, None]
+        before_BPSV = jnp.take_along_axis(count_BTk[:, None, :-1], of_BPV[:, :, None], axis=-1)
+        count_BPSV = jnp.maximum(now_BP1V - before_BPSV, 0)
+        length_PS = jnp.maximum(at[:, None] - jnp.arange(symbol_BT.shape[1])[None], 0)
+        total_PS = length_PS + self.symbols * self.concentration
+        return jnp.log(count_BPSV + self.concentration) - jnp.log(total_PS)[None, ..., None]
 
     def token_weights(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
         """The symbols that have followed the current context, equally: their shares are n(b, ·) / n(b)."""

@@ -28,8 +28,8 @@ Domains = Sequence[Tunnel]
 
 def begins_anywhere(domain: Tunnel) -> bool:
     """Whether a domain can say what it would say after any beginning."""
-    symbol_BT = jax.ShapeDtypeStruct((1, 2), jnp.int32)
-    return jax.eval_shape(lambda symbol_BT: domain.log_restarted(symbol_BT, jnp.arange(1)), symbol_BT) is not None
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((1, 2), (1,), (1, 1, 1))]
+    return jax.eval_shape(domain.log_restarted, *shapes) is not None
 
 
 def beliefs(log_seen_BTSD: Array, hazard: Any) -> Array:
@@ -50,19 +50,20 @@ def beliefs(log_seen_BTSD: Array, hazard: Any) -> Array:
     return jnp.moveaxis(jnp.concatenate([start_BSD[None], state_TBSD]), 0, 1)
 
 
-def restarted(domains: Domains, symbol_BT: Array, at: Array) -> Array:
-    """[B, P, S, D, V]: the log-predictive of every domain at `at` if its run began at s ≤ at. A domain excludes the
-    symbols that it lacks; where one came, another replaces it.
+def restarted(domains: Domains, symbol_BT: Array, at: Array, of_BPV: Array | None = None) -> Array:
+    """[B, P, S, D, V]: the log-probability in every domain, at `at`, of the symbols `of` (None: of all), if its run
+    began at s ≤ at. A domain excludes the symbols that it lacks; where one came, another replaces it.
     """
-    outcomes = max(domain.outcomes for domain in domains)
+    every_V = jnp.arange(max(domain.outcomes for domain in domains))
+    asked_BPV = jnp.broadcast_to(every_V, (len(symbol_BT), len(at), len(every_V))) if of_BPV is None else of_BPV
 
-    def of(domain: Tunnel) -> Array:
-        log_p_BPSV = domain.log_restarted(jnp.minimum(symbol_BT, domain.outcomes - 1), at)
+    def in_domain(domain: Tunnel) -> Array:
+        last = domain.outcomes - 1
+        log_p_BPSV = domain.log_restarted(jnp.minimum(symbol_BT, last), at, jnp.minimum(asked_BPV, last))
         assert log_p_BPSV is not None  # the door made sure
-        lacking = ((0, 0), (0, 0), (0, 0), (0, outcomes - domain.outcomes))
-        return jnp.pad(log_p_BPSV, lacking, constant_values=-jnp.inf)
+        return jnp.where((asked_BPV <= last)[:, :, None], log_p_BPSV, -jnp.inf)
 
-    return jnp.stack([of(domain) for domain in domains], axis=3)
+    return jnp.stack([in_domain(domain) for domain in domains], axis=3)
 
 
 def symbols(batch: Batch) -> tuple[Array, Array]:
@@ -75,11 +76,9 @@ def log_seen(domains: Domains, batch: Batch) -> Array:
     symbol_BT, every = symbols(batch)
 
     def drawn(at: Array) -> Array:
-        log_p_BPSDV = restarted(domains, symbol_BT, at)
-        is_symbol_BPV = jax.nn.one_hot(symbol_BT[:, at], log_p_BPSDV.shape[-1], dtype=bool)
-        return jnp.sum(jnp.where(is_symbol_BPV[:, :, None, None], log_p_BPSDV, 0.0), axis=-1)
+        return restarted(domains, symbol_BT, at, symbol_BT[:, at, None])[..., 0]
 
-    return by_blocks(drawn, batch, every, terms=len(every) * sum(domain.outcomes for domain in domains))
+    return by_blocks(drawn, batch, every, terms=len(every) * len(domains))
 
 
 def log_joint(domains: Domains, hazard: Any, batch: Batch, at: Array) -> Array:
