@@ -57,6 +57,7 @@ CASES = [
     ("run tunnel=null", "tunnel=null: a group takes a name"),
     ("run hydra/launcher=nosuch", "hydra/launcher=nosuch: no such name; valid: basic, "),
     ("run -m position=rope,alibi position.scaling=yarn", "scaling: no such name; valid: none (with position=alibi)"),
+    ("run -m position=rope,xpos position.scaling=yarn", "valid: scale (with position=xpos)"),
     ("run runs=läufe", """such a value needs quotes: 'runs="läufe"'"""),
     ("run tunnel.noise=${nothing}", "Interpolation key 'nothing' not found"),
     ("run seed=1 extra", "extra: should be KEY=VALUE"),

@@ -90,33 +90,37 @@ def inputs():
 
 
 @pytest.fixture(scope="module")
-def whole(module, inputs):
-    return jax.jit(lambda x: module(x, AT))(inputs)
+def call(module):
+    """The model as a function of its parameters, which go out and come back: one program for all that follows."""
+    return jax.jit(lambda params, x: with_parameters(module, params)(x, AT))
 
 
-def test_no_logit_depends_on_a_later_token(spec, module, inputs):
-    """By gradients that are exactly zero, not small."""
+@pytest.fixture(scope="module")
+def whole(module, call, inputs):
+    return call(parameters(module), inputs)
+
+
+def test_no_logit_depends_on_a_later_token_and_alone_it_is_as_in_a_batch(spec, module, inputs, whole):
+    """By gradients that are exactly zero, not small; of the module as it was built, parameters inside."""
+
+    def alone(x):
+        logits = module(x[None], AT)[0]
+        return logits, logits
+
     differentiated = jax.jacfwd if spec.depth else jax.jacrev  # what iterates until it settles has no reverse mode
-    jacobian = jax.jit(differentiated(lambda x: module(x[None], AT)[0]))(inputs[0])  # [P, V, T, F]
+    jacobian, logits = jax.jit(differentiated(alone, has_aux=True))(inputs[1])  # [P, V, T, F]
     size_PT = np.abs(np.asarray(jacobian)).sum(axis=(1, 3))
     assert (size_PT[np.triu_indices(LENGTH, 1)] == 0).all()
     assert (size_PT[np.tril_indices(LENGTH)] > 0).all(), "and on every earlier one it does"
+    np.testing.assert_allclose(logits, whole[1], atol=1e-5)
 
 
-def test_some_tokens_as_all(module, inputs, whole):
-    several = (jnp.asarray([1, 4, 6]), np.asarray([0, 2, 4, 6]), np.asarray([3]))
-    asked = jax.jit(lambda x: [module(x, at) for at in several])(inputs)
+def test_some_tokens_are_as_all_also_where_the_sequence_goes_on(module, inputs, whole):
+    longer = jnp.concatenate([inputs, 1 + inputs], axis=1)
+    several = (jnp.asarray([0, 1, 4, 6]), np.asarray([3]))
+    asked = jax.jit(lambda x: [module(x, at) for at in several])(longer)
     for at, logits in zip(several, asked, strict=True):
         np.testing.assert_allclose(logits, whole[:, at], atol=1e-5)
-
-
-def test_a_longer_sequence_begins_like_a_shorter_one(module, inputs, whole):
-    longer = jnp.concatenate([inputs, 1 + inputs], axis=1)
-    np.testing.assert_allclose(jax.jit(lambda x: module(x, AT))(longer), whole, atol=1e-5)
-
-
-def test_alone_as_in_a_batch(module, inputs, whole):
-    np.testing.assert_allclose(jax.jit(lambda x: module(x, AT))(inputs[1:]), whole[1:], atol=1e-5)
 
 
 def test_taps_see_without_changing_and_intervene(spec, module, inputs, whole):
@@ -137,18 +141,22 @@ def test_taps_see_without_changing_and_intervene(spec, module, inputs, whole):
         layers = [(i, kind) for i in range(depth) for kind in [*kinds, "residual"]]
         assert calls == [(0, "embedding"), *layers, (depth - 1, "logits")]
 
-    def changed(x):
-        def at_one(call):
-            def flipped(depth, kind, value):
-                return value.at[0].multiply(-2) if (depth, kind) == call else value
+    changing = [call for call in calls if call[1] in CHANGED]
 
-            return module(x, at, tap=flipped)
+    @jax.jit
+    def changed(x, factor_C):
+        """With all that is shown of the first example of two multiplied: by 1, by which nothing changes, or by -2."""
 
-        return [at_one(call) for call in calls if call[1] in CHANGED]
+        def scaled(depth, kind, value):
+            known = (depth, kind) in changing
+            return value.at[0].multiply(factor_C[changing.index((depth, kind))]) if known else value
 
-    for logits in jax.jit(changed)(inputs):  # in the first example of two
-        assert not np.allclose(logits[0], whole[0, at], atol=1e-4)
+        return module(x, at, tap=scaled)
+
+    for factor_C in np.where(np.eye(len(changing) + 1, len(changing), dtype=bool), -2.0, 1.0).astype(np.float32):
+        logits = changed(inputs, factor_C)
         np.testing.assert_allclose(logits[1], whole[1, at], atol=1e-5)
+        assert np.allclose(logits[0], whole[0, at], atol=1e-4) == (factor_C == 1).all()
 
 
 def test_states_are_kept_only_for_those_who_look(inputs, monkeypatch):
@@ -162,11 +170,9 @@ def test_states_are_kept_only_for_those_who_look(inputs, monkeypatch):
     assert kept == [False, False, True]
 
 
-def test_parameters_go_out_and_come_back(module, inputs, whole):
-    params = parameters(module)
-    call = jax.jit(lambda params: with_parameters(module, params)(inputs, AT))
-    np.testing.assert_allclose(call(params), whole, atol=1e-5)
-    assert not np.allclose(call(jax.tree.map(lambda leaf: leaf + 1.0, params)), whole)
+def test_other_parameters_are_another_function(module, call, inputs, whole):
+    """That its own come back as they went out, each test above that has the module itself says."""
+    assert not np.allclose(call(jax.tree.map(lambda leaf: leaf + 1.0, parameters(module)), inputs), whole)
 
 
 def test_tokens_in_place_of_features(spec):

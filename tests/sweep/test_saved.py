@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from tests.hostile.damage import swap
 from windtunnel import checkpoint, records
 from windtunnel.errors import BadInput
 from windtunnel.sweep.saved import Saved, Training, cut_off
@@ -46,6 +47,20 @@ def test_a_part_goes_on_where_the_whole_was(tmp_path):
     other = Saved(tmp_path, ["a", "z"])
     other.adopt(["a", "z"], training(2))
     assert not other.exists
+
+
+def test_checkpoints_of_packs_that_were_swapped_are_nobodys(tmp_path):
+    """They have the same shapes, and would go on under each other's names."""
+    one, other = Saved(tmp_path, WHOLE), Saved(tmp_path, ["d", "e", "f"])
+    for pack in (one, other):
+        pack.begin(steps=4)
+        pack.save(training(3))
+    swap(one.folder, other.folder)
+    for pack, owner in ((one, other), (other, one)):
+        with pytest.raises(records.Damaged, match=f"{pack.folder}: damaged, it belongs to pack {owner.folder.name}$"):
+            pack.load(training(3))
+    Saved(tmp_path, WHOLE[:1]).adopt(WHOLE, training(1))
+    assert not one.exists and one.folder.with_name(one.folder.name + records.AWAY).exists(), "nor is a part of it taken"
 
 
 def test_what_is_cut_off_is_found_by_its_studies(tmp_path):

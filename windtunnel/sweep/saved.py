@@ -30,6 +30,7 @@ class Training(NamedTuple):
     curves: dict[str, np.ndarray]  # the learning curves, float32[S, steps] each, NaN for steps that are not done
     done: Any  # int32[], steps
     seconds: Any  # float32[], of training so far
+    pack: Any = None  # uint8[L], on disk: the digest of its studies, since a folder may be moved
 
     @property
     def steps(self) -> int:
@@ -67,13 +68,24 @@ class Saved:
 
     def save(self, training: Training) -> None:
         state = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(self.ids)], training.state)
-        checkpoint.save(self.folder, training._replace(state=state))
+        checkpoint.save(self.folder, training._replace(state=state, pack=self._pack))
         self.note(saved=int(training.done))
 
     def load(self, like: Training) -> Training:
-        """The checkpoint, in the structure of `like`, whose state may be padded."""
+        """The checkpoint, in the structure of `like`, whose state may be padded.
+
+        Raises `Damaged` if it is another pack's: the checkpoints of two packs of one structure have the same shapes.
+        """
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(self.ids), *x.shape[1:]), x.dtype), like.state)
-        return Training(*checkpoint.load(self.folder, like._replace(state=shapes)))
+        saved = Training(*checkpoint.load(self.folder, like._replace(state=shapes, pack=self._pack)))
+        if not np.array_equal(saved.pack, self._pack):
+            owner = bytes(np.asarray(saved.pack)).decode("ascii", "replace")
+            raise records.Damaged(self.folder, f"it belongs to pack {owner}")
+        return saved._replace(pack=None)
+
+    @property
+    def _pack(self) -> np.ndarray:
+        return np.frombuffer(self.folder.name.encode(), np.uint8)
 
     def adopt(self, whole: list[str], like: Training) -> None:
         """If a larger pack within the `whole` was saved and holds these studies, split its checkpoint in two.
