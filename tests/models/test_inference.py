@@ -345,6 +345,9 @@ def test_nodes_at_full_resolution_are_exact_and_coarse_ones_are_not(qkv, positio
         level = answer(0 * qkv[0], *qkv[1:])  # without content a node has its prior mass, and nothing is lost
         log_z = jax.nn.logsumexp(score.scores(0 * qkv[0], qkv[1], ALL, own), axis=-1)
         np.testing.assert_allclose(level.log_evidence_BNQ, log_z, atol=1e-5)
+        if not position.has_bias:  # and a mean of values is a mean of means
+            mean = jnp.cumsum(qkv[2], axis=2) / (1 + jnp.arange(LENGTH))[:, None]
+            np.testing.assert_allclose(level.context_BNQd, mean, atol=1e-5)
         assert near != 6 or np.abs(got.log_evidence_BNQ - keys).max() < 1e-5
 
 
