@@ -1,4 +1,4 @@
-"""Configurations composed by Hydra and validated by `config.door`, as on the command line, for use from Python."""
+"""Configurations composed by Hydra and validated at the door, as on the command line, for use from Python."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def compose(overrides: Sequence[str] = ()) -> tuple[Study, Settings]:
 
 
 def plain(overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The composed configuration as `config.door` takes it."""
+    """The composed configuration as `door.configuration` takes it."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -47,7 +47,7 @@ def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
     each file of a configuration then brings its own, and all of them are added to `plugins`.
 
     The presets of tunnels name a position for the models that take one. If the model takes none, that position is left
-    out; a position among the `overrides` stays, and `config.door` refuses it.
+    out; a position among the `overrides` stays, and `door.configuration` refuses it.
     """
     from omegaconf import OmegaConf
 

@@ -67,7 +67,7 @@ class Family:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def spec(cls: type) -> Any:
-    """Make `cls` a frozen, keyword-only dataclass, registered as a JAX pytree; `config.door` validates it."""
+    """Make `cls` a frozen, keyword-only dataclass, registered as a JAX pytree; `door.configuration` validates it."""
     cls.__pydantic_config__ = ConfigDict(extra="forbid", validate_default=True)  # type: ignore[attr-defined]
     dataclass: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
     hints = typing.get_type_hints(cls, include_extras=True)
