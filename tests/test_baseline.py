@@ -102,6 +102,7 @@ def test_same_steps_of_the_optimiser(both_models):
         assert_same(params, dict(theirs.model.named_parameters()), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_same_learning_curve(both_models):
     """As statistics: both reach the same loss, from starts and on data of their own."""
     ours, _, _ = both_models

@@ -132,19 +132,20 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path):
 
 
 def test_a_multirun_from_command_to_answer(tmp_path):
-    overrides = [*TINY, "position=uniform,alibi", "seed=range(2)", "question=Which?"]
+    overrides = [*TINY, "seed=range(2)", "question=Which?"]  # the pack that other tests compile as well
     code, out, err = commanded.windtunnel(tmp_path, "run", "-m", *overrides)
     assert code == 0, err
-    assert "4 studies, 0 of them done; 2 packs to run" in out
+    assert "2 studies, 0 of them done; 1 packs to run" in out
     assert "Which?" in out and "results.csv" in out and "kl_against_length.png" in out
     root = next((tmp_path / "runs").iterdir())
     assert root.name.startswith("multirun-")
     code, again, _ = commanded.windtunnel(tmp_path, "table", str(root.relative_to(tmp_path)))
     assert code == 0 and again.splitlines()[-1] == out.splitlines()[-1], "the answer is a function of the records"
     code, out, _ = commanded.windtunnel(tmp_path, "run", "-m", *overrides)
-    assert code == 0 and "4 studies, 4 of them done; 0 packs to run" in out
+    assert code == 0 and "2 studies, 2 of them done; 0 packs to run" in out
 
 
+@pytest.mark.slow
 def test_other_launchers_work_too(tmp_path):
     """Users bring launchers of their own: each point then runs alone, and lands where the packed launcher finds it."""
     sweep = [*TINY, "+sweep=smoke", "position=generalized_gaussian", "tunnel.noise=0.1,0.2", "seed=0", "runs=out"]

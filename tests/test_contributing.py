@@ -1,6 +1,6 @@
 """What CONTRIBUTING.md shows as a plug-in is one: a position, a model, a loss term and an instrument, as it is printed.
 
-They train together once, in a process of their own; then each is looked at.
+They train together once, in a process of their own, among the slow tests; then each is looked at.
 """
 
 import json
@@ -34,10 +34,16 @@ SMALL = [*(word for word in TINY if not word.startswith("model.hidden")), "model
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A folder with the page's files, in which its sweep has run."""
+def folder(tmp_path_factory):
+    """A folder with the page's files."""
     folder = tmp_path_factory.mktemp("home")
     write(PAGE, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(folder):
+    """The folder, in which the page's sweep has run."""
     words = [sys.executable, "-m", "windtunnel.cli", *RUN, *SMALL]
     quick = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}  # programs that run for a moment
     done = subprocess.run(words, cwd=folder, env=quick, capture_output=True, text=True)
@@ -46,10 +52,10 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def here(home, monkeypatch):
-    monkeypatch.chdir(home)
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
     with forgotten():
-        yield home
+        yield folder
 
 
 @pytest.fixture
@@ -67,6 +73,7 @@ def test_each_costs_a_file_and_a_yaml_of_a_few_lines():
     assert {"my/position/cauchy.yaml", "my/model/linear.yaml", "my/term/activity.yaml"} < files(PAGE).keys()
 
 
+@pytest.mark.slow
 def test_they_train_and_are_judged(studies):
     """Each study's record names the files that it needs, and its learning curve has every term."""
     needs = {name: {"activity.py", f"{name}.py"} for name in ("cauchy", "linear")}
@@ -81,8 +88,8 @@ def test_they_train_and_are_judged(studies):
     assert records.row(studies["linear"])["position"] is None, "it takes none, and the sweep's is left out"
 
 
-def test_list_shows_them(home):
-    code, out, _ = commanded.windtunnel(home, *LIST)
+def test_list_shows_them(folder):
+    code, out, _ = commanded.windtunnel(folder, *LIST)
     assert code == 0
     after = {line.strip() for line in out.split("+term=")[1].splitlines()[1:4]}
     assert "activity    the mean square of the residual stream" in after
@@ -90,6 +97,7 @@ def test_list_shows_them(home):
         assert f"  {name} " in out
 
 
+@pytest.mark.slow
 def test_the_instrument_looks_into_what_it_makes_sense_for(here, studies):
     code, out, err = commanded.windtunnel(here, *PROBE)
     assert code == 0, err
@@ -101,6 +109,7 @@ def test_the_instrument_looks_into_what_it_makes_sense_for(here, studies):
     assert spread["linear"] == {"skipped": "model linear has no attention"}
 
 
+@pytest.mark.slow
 def test_a_study_comes_back_and_its_code_only_where_it_is_trusted(here, studies):
     """The position's class, and the model that was judged; from the record alone, nothing."""
     folder = studies["transformer"]
@@ -119,6 +128,7 @@ def test_a_study_comes_back_and_its_code_only_where_it_is_trusted(here, studies)
     )
 
 
+@pytest.mark.slow
 def test_forces_are_those_of_cross_entropy_whatever_other_terms_want_to_see(here, studies):
     """Only traced: a term that looked for what it wants would find nothing."""
     study, _, params = windtunnel.load(studies["transformer"], trust=True)

@@ -48,6 +48,7 @@ def test_the_priors_are_those_that_recovery_compares():
     assert arrays["position_bits"][0, 1, past] - arrays["position_bits"][0, 1, 0] == pytest.approx(step)
 
 
+@pytest.mark.slow
 def test_what_has_no_attention_or_no_lags_shows_what_it_has():
     _, _, arrays = study_with_example("tunnel=hmm", "model=gru", "model.layers=1", "train.horizon=6")
     assert set(arrays) == {"words", "at", "outcome", "predictive", "predictive_exact"}

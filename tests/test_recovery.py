@@ -154,14 +154,14 @@ def test_the_sweep_composes_and_varies_what_it_says():
 
 
 def test_the_record_the_verdict_and_the_answer(tmp_path):
-    """Three made-up cases, as a sweep leaves them: recovered, recovered up to a temperature, and not."""
+    """Made-up cases, as a sweep leaves them: recovered, recovered up to a temperature, and not."""
     from windtunnel.config import Settings
     from windtunnel.sweep.folder import fixed_part
     from windtunnel.sweep.point import Point
     from windtunnel.sweep.run import run
 
     with jax.enable_x64(False):
-        overrides = [{"tunnel.prior.beta": beta} for beta in ("1", "2", "4")]
+        overrides = [{"tunnel.prior.beta": beta} for beta in ("1", "2")]  # a pack that others compile too
         points = [Point(tiny(f"tunnel.prior.beta={o['tunnel.prior.beta']}"), o) for o in overrides]
         root = tmp_path / "trial"
         assert run(points, root, Settings(), fixed_part([point.study for point in points]))
@@ -171,14 +171,20 @@ def test_the_record_the_verdict_and_the_answer(tmp_path):
     last_line = verdict(root / points[1].id)[1].splitlines()[-1]
     assert last_line.startswith("prior of head 0.1: β ") and "(true 2.0)" in last_line
 
-    for point, (kl, tempered) in zip(points, [(0.001, 0.001), (0.1, 0.001), (0.1, 0.1)], strict=True):
-        path = root / point.id / "result.json"
-        numbers = {"recovered_kl_bits": kl, "recovered_kl_bits_tempered": tempered, "recovered_beta": 1.5}
-        records.write_sealed(path, records.read_json(path) | numbers)
-    table, numbers = summary(root)
+    def with_recovered(*kl_and_tempered):
+        for point, (kl, tempered) in zip(points, kl_and_tempered, strict=True):
+            path = root / point.id / "result.json"
+            numbers = {"recovered_kl_bits": kl, "recovered_kl_bits_tempered": tempered, "recovered_beta": 1.5}
+            records.write_sealed(path, records.read_json(path) | numbers)
+        return summary(root)
+
+    table, numbers = with_recovered((0.001, 0.001), (0.1, 0.001))
     assert [str(column.header) for column in table.columns][:5] == [
         "tunnel.prior.beta", "seeds", "KL in range", "learned β", "scale"]  # fmt: skip
     assert answer(numbers) == (
-        "The data's prior is recovered in 1 of 3 cases (KL ≤ 0.01 bits), up to a temperature in 2; not in 4."
+        "The data's prior is recovered in 1 of 2 cases (KL ≤ 0.01 bits), up to a temperature in 2; not in none."
+    )
+    assert answer(with_recovered((0.001, 0.001), (0.1, 0.1))[1]) == (
+        "The data's prior is recovered in 1 of 2 cases (KL ≤ 0.01 bits), up to a temperature in 1; not in 2."
     )
     assert "recovered in" not in answer(groups(records.rows(root), ["seed"])), "another sweep asks another question"

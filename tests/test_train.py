@@ -135,6 +135,7 @@ def gradients(toy):
         return jax.tree.map(np.asarray, all_of_them(flat))
 
 
+@pytest.mark.slow
 def test_sample_supervision_has_the_gradient_of_posterior_supervision_on_average(gradients):
     """By Monte Carlo over sequences as they are drawn. The difference of the two gradients of an example has mean
     zero: no coordinate's mean is further from it than five standard errors, and their squares are one on average.
@@ -152,6 +153,7 @@ def test_sample_supervision_has_the_gradient_of_posterior_supervision_on_average
     assert np.abs(posterior.mean(axis=0)[moves] / error[moves]).max() > 30
 
 
+@pytest.mark.slow
 def test_posterior_supervision_removes_the_variance_of_the_draw(gradients):
     """Rao and Blackwell, at one observation: Var g_sample = Var g_posterior + Var (g_sample − g_posterior), with no
     covariance. Of a sum over observations that need not hold: later inputs show what was drawn.

@@ -36,7 +36,9 @@ def sampled(overrides):
     return problem, np.asarray(batch.inputs), np.asarray(batch.outcome_BP)[:, problem.bins.at]
 
 
-@pytest.mark.parametrize("name", TUNNELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "mixture")) for name in TUNNELS]
+)
 def test_a_prompt_holds_the_tokens_that_the_exact_reasoner_has_seen(name):
     problem, inputs, outcome = sampled(TUNNELS[name])
     for form in FORMS:
@@ -70,6 +72,7 @@ def test_what_the_reasoner_predicts_depends_on_the_prompt_alone():
     one, other = Text().prompts(problem, inputs)[0], Text().prompts(problem, changed)[0]
     assert one.text != other.text and one.text[: one.ends[4]] == other.text[: other.ends[4]]
 
+    @jax.jit
     def exact(inputs):
         batch = tunnel.sample(problem.key, tables, 3, problem.length)
         return tunnel.log_predictive(tables, batch._replace(inputs=jnp.asarray(inputs)), at)

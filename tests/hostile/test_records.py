@@ -91,6 +91,12 @@ def test_what_was_edited_is_not_believed(root, name, keys):
     assert f"{name}: its seal is broken" in table(root)[2]
 
 
+def test_a_number_that_no_float_holds_is_no_number(root):
+    record = records.read_result(root / BAM)
+    records.write_sealed(root / BAM / "result.json", {**record, "critical_length": 10**400})
+    assert "result.json: no JSON: a number of 401 digits" in table(root)[2]
+
+
 def test_all_damaged_is_one_line(root):
     for folder in records.studies(root):
         (folder / "study.json").write_text("null")

@@ -26,6 +26,21 @@ SMALL = (
 POINTS = [Point(study(*SMALL, f"seed={seed}"), {"seed": str(seed)}) for seed in range(5)]
 IDS = [point.id for point in POINTS]
 FIXED = fixed_part([point.study for point in POINTS])
+PAIR = [Point(tiny(f"seed={seed}"), {"seed": str(seed)}) for seed in (0, 1)]  # compiled for other tests already
+ONE, OTHER = (point.id for point in PAIR)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two studies, for the fast tests."""
+    root = tmp_path_factory.mktemp("pair") / "trial"
+    assert run(PAIR, root, Settings(), fixed_part([point.study for point in PAIR]))
+    return root
+
+
+@pytest.fixture
+def pair(trained, tmp_path):
+    return copy(trained, tmp_path / "trial")
 
 
 @pytest.fixture(scope="module")
@@ -107,27 +122,27 @@ SPOILT = ("gone", "a file", "emptied", "cut", "flipped", "no data", "no metadata
 
 
 @pytest.mark.parametrize("way", SPOILT)
-def test_no_parameters_come_out_of_a_damaged_checkpoint(root, way):
-    spoil(root / IDS[0] / "checkpoint", way)
+def test_no_parameters_come_out_of_a_damaged_checkpoint(pair, way):
+    spoil(pair / ONE / "checkpoint", way)
     with pytest.raises(records.Damaged) as error:
-        windtunnel.load(root / IDS[0])
-    assert "\n" not in str(error.value) and str(root / IDS[0]) in str(error.value)
+        windtunnel.load(pair / ONE)
+    assert "\n" not in str(error.value) and str(pair / ONE) in str(error.value)
 
 
-def test_parameters_of_another_study_are_not_taken_for_its_own(root):
-    swap(root / IDS[0] / "checkpoint", root / IDS[1] / "checkpoint")
+def test_parameters_of_another_study_are_not_taken_for_its_own(pair):
+    swap(pair / ONE / "checkpoint", pair / OTHER / "checkpoint")
     with pytest.raises(records.Damaged, match="its parameters are not those that were trained here"):
-        windtunnel.load(root / IDS[0])
+        windtunnel.load(pair / ONE)
 
 
-def test_a_name_is_a_hash_of_the_study_whoever_seals_it(root):
+def test_a_name_is_a_hash_of_the_study_whoever_seals_it(pair):
     """Somebody edits the width and seals the record again: the folder's name still says otherwise."""
-    folder = root / IDS[0]
+    folder = pair / ONE
     record = records.read_study(folder)
     record["study"]["model"]["hidden"] = 16
     records.write_sealed(folder / "study.json", record)
     assert records.status(folder) == "done", "a table cannot know"
-    with pytest.raises(records.Damaged, match=rf"its study is urn-\S+, not {IDS[0]}: it was edited"):
+    with pytest.raises(records.Damaged, match=rf"its study is recall-\S+, not {ONE}: it was edited"):
         windtunnel.load(folder)
     record["study"]["model"]["hidden"] = -1
     records.write_sealed(folder / "study.json", record)
@@ -194,4 +209,4 @@ def _of(model):
 
 
 def test_a_study_keeps_its_name():
-    assert study_id(POINTS[0].study) == IDS[0]
+    assert study_id(PAIR[0].study) == ONE

@@ -3,6 +3,7 @@
 from functools import cache
 
 import jax
+import pytest
 
 from windtunnel import models
 from windtunnel.models import Shape, Transformer
@@ -47,7 +48,14 @@ POSITIONS = {
     "per_head": PerHead(heads=(Alibi(), T5())),
     "per_layer": PerLayer(layers=(Alibi(), Learned())),
 }
+# Of two that share their code, the fast tests ask one.
+ALIKE = {"randomised_rope", "rope_yarn", "generalized_gaussian_fixed", "gaussian", "bam_uniform"}
 FEATURES, OUTCOMES, LENGTH = 3, 4, 7
+
+
+def rows(names):
+    """These positions as parameters of a test, by their names."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in ALIKE)) for name in names]
 
 
 @cache

@@ -74,7 +74,12 @@ def built(spec, position=None):
     return arrays(spec).build(position, Shape(FEATURES, 0, OUTCOMES, LENGTH), jax.random.key(0))
 
 
-@pytest.fixture(params=MODELS.values(), ids=list(MODELS), scope="module")
+# Of two that share their code, the fast tests ask one.
+ALIKE = {"lstm", "looped_adaptive", "belief_content", "feedback_adaptive", "memory_delta"}
+ROWS = [pytest.param(spec, id=name, marks=[pytest.mark.slow] * (name in ALIKE)) for name, spec in MODELS.items()]
+
+
+@pytest.fixture(params=ROWS, scope="module")
 def spec(request):
     return request.param
 

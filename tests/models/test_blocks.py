@@ -140,6 +140,7 @@ def test_gradients_are_those_of_the_softmax_as_written(qkv):
         assert np.abs(expected).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", [Uniform(), SHORT])
 def test_memory_is_linear_in_the_length(position, monkeypatch):
     monkeypatch.setattr(blocks, "CHUNK", 64)

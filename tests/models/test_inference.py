@@ -114,6 +114,7 @@ class TestEveryMethod:
             if name != "mass_bound":  # of all sequences together
                 assert of_B[1] == {**after.certificates, **certified_after}[name][1], name
 
+    @pytest.mark.slow
     def test_some_queries_are_as_all(self, method, qkv):
         """As far from the exact ones, which a block that begins elsewhere can change."""
         rows = (0, 1, 7, 8, 9, 22, 31, 40, 44)
@@ -161,6 +162,7 @@ def test_each_head_reads_as_far_as_its_own_prior(qkv):
     assert (seen.first_MN[-1, 0] > seen.first_MN[-1, 1]) and seen.first_MN[-1, 1] == 0
 
 
+@pytest.mark.slow
 def test_the_posterior_mass_of_what_is_skipped_is_its_prior_mass_on_average():
     """Of an exact head of `recall`, over 256 sequences; the prior restricted to the pairs that exist."""
     tunnel = arrays(Recall(bits=4, symbols=2, noise=0.2, prior=priors.GeneralizedGaussian(scale=2.0, beta=0.5)))
@@ -328,7 +330,7 @@ def test_cells_of_keys_that_take_few_values_are_exact_and_the_gap_is_a_kl(qkv):
     assert (1 - np.exp(-gap.max(axis=(1, 2))) <= few.certificates["mass_bound"] + 1e-6).all()
 
 
-@pytest.mark.parametrize("position", [HEAVY, Uniform()])
+@pytest.mark.parametrize("position", [HEAVY, pytest.param(Uniform(), marks=pytest.mark.slow)])
 def test_nodes_at_full_resolution_are_exact_and_coarse_ones_are_not(qkv, position):
     own = scored(position)
     exact = jax.nn.softmax(score.scores(qkv[0], qkv[1], ALL, own), axis=-1) @ qkv[2]
@@ -351,6 +353,7 @@ def test_nodes_at_full_resolution_are_exact_and_coarse_ones_are_not(qkv, positio
         assert near != 6 or np.abs(got.log_evidence_BNQ - keys).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_a_codebook_is_fitted_to_other_sequences_after_training_and_judged_with():
     """The first layer's keys take six values (a start among them), and the codebook has
     all. It depends on the parameters and the seed alone, and what is judged is not NaN.

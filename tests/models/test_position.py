@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.small import FEATURES, POSITIONS, built
+from tests.models.small import FEATURES, POSITIONS, built, rows
 from windtunnel import config, door
 from windtunnel.errors import BadInput
 from windtunnel.matrices import hidden
@@ -126,7 +126,7 @@ def test_no_log_prior(position):
     assert bias(position) is None
 
 
-@pytest.mark.parametrize("name", ADDITIVE)
+@pytest.mark.parametrize("name", rows(ADDITIVE))
 def test_attention_is_likelihood_times_prior(name):
     """softmax(a + b) = normalise(softmax(a) softmax(b)), of what attention really computed."""
     module, params = built(ADDITIVE[name], layers=1)

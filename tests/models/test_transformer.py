@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.models.small import FEATURES, LENGTH, POSITIONS, built
+from tests.models.small import FEATURES, LENGTH, POSITIONS, built, rows
 from windtunnel.models import Shape, Transformer, attention, blocks, parameters, with_parameters
 from windtunnel.models.position import Alibi, PerLayer, Uniform
 from windtunnel.models.tap import Collect, Tap
@@ -13,9 +13,9 @@ from windtunnel.models.tap import Collect, Tap
 AT = jnp.arange(LENGTH)
 
 
-@pytest.fixture(params=POSITIONS.values(), ids=list(POSITIONS))
+@pytest.fixture(params=rows(POSITIONS))
 def position(request):
-    return request.param
+    return POSITIONS[request.param]
 
 
 def layers(position):
@@ -28,23 +28,23 @@ def inputs():
     return jax.random.normal(jax.random.key(1), (2, LENGTH, FEATURES))
 
 
-def test_no_logit_depends_on_a_later_token(position, inputs):
-    """By gradients that are exactly zero, not small."""
+def test_no_logit_depends_on_a_later_token_and_in_chunks_all_and_some_are_as_at_once(position, inputs, monkeypatch):
+    """By gradients that are exactly zero, not small; and by the logits that came with them."""
     module, _ = built(position, layers(position))
-    jacobian = jax.jit(jax.jacrev(lambda x: module(x[None], AT)[0]))(inputs[0])  # [P, V, T, F]
+
+    def at_once(x):
+        logits = module(x[None], AT)[0]
+        return logits, logits
+
+    jacobian, whole = jax.jit(jax.jacrev(at_once, has_aux=True))(inputs[0])  # [P, V, T, F]
     size_PT = np.abs(np.asarray(jacobian)).sum(axis=(1, 3))
     assert (size_PT[np.triu_indices(LENGTH, 1)] == 0).all()
     assert (size_PT[np.tril_indices(LENGTH)] > 0).all(), "and on every earlier one it does"
-
-
-def test_in_chunks_as_at_once_and_some_queries_as_all(position, inputs, monkeypatch):
-    module, _ = built(position, layers(position))
-    several = (AT, jnp.asarray([1, 4, 6]), np.asarray([3]))
-    whole, *some = jax.jit(lambda inputs: [module(inputs, at) for at in several])(inputs)
-    for at, logits in zip(several[1:], some, strict=True):
-        np.testing.assert_allclose(logits, whole[:, at], atol=1e-6)
-    monkeypatch.setattr(blocks, "CHUNK", 3)  # 7 queries: the last chunk is padded
-    np.testing.assert_allclose(jax.jit(lambda inputs: module(inputs, AT))(inputs), whole, atol=1e-6)
+    several = (AT, jnp.asarray([1, 4, 6]))
+    monkeypatch.setattr(blocks, "CHUNK", 3)  # 7 queries: the last chunk is padded; 3 are one chunk
+    in_chunks = jax.jit(lambda x: [module(x[None], at)[0] for at in several])(inputs[0])
+    for at, logits in zip(several, in_chunks, strict=True):
+        np.testing.assert_allclose(logits, whole[at], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["uniform", "learned", "rope", "alibi", "per_layer"])

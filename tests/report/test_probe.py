@@ -32,6 +32,7 @@ def rows(folder):
     return [json.loads(line) for line in (folder / "probe.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_series_has_its_steps_and_what_is_cheap(root):
     for point in POINTS:
         series = rows(root / point.id)
@@ -42,6 +43,7 @@ def test_a_series_has_its_steps_and_what_is_cheap(root):
     assert first["kl_bits"] != last["kl_bits"]
 
 
+@pytest.mark.slow
 def test_training_is_not_changed_by_being_looked_at(root, tmp_path):
     assert run(POINTS, tmp_path / "blind", Settings(), fixed_part([point.study for point in POINTS]))
     for point in POINTS:
@@ -50,6 +52,7 @@ def test_training_is_not_changed_by_being_looked_at(root, tmp_path):
             assert (root / point.id / name).read_bytes() == (tmp_path / "blind" / point.id / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_study_is_probed_and_its_verdict_stays(root, capsys):
     before = (root / POINTS[0].id / "result.json").read_bytes()
     probe(root, [])

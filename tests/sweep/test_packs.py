@@ -139,12 +139,14 @@ def test_sequences_are_judged_alike_however_many_a_call(pack, monkeypatch):
         np.testing.assert_allclose(together, other, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_lowers_kl():
     program = Program([tiny("train.steps=300"), tiny("train.steps=300", "seed=1")])
     for kl_bits_X in program.advance(program.start(), 100)[1]["kl_bits"]:
         assert kl_bits_X[90:100].mean() < 0.5 * kl_bits_X[:10].mean()
 
 
+@pytest.mark.slow
 def test_parameters_that_a_layer_does_not_use_stay_where_they_are():
     """`learned` positions are embedded once: the tables of deeper layers are arguments that the program never reads."""
     long = "position=learned model.layers=2 evaluate.reach=100 evaluate.examples=2".split()  # in blocks

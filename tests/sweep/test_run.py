@@ -130,6 +130,7 @@ def test_load_gives_back_the_model(root):
     assert call(params).shape == (2, 6, 2) and 0 in seen["attention"]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_its_study_alone(tmp_path, capsys):
     """In one pack: an absurd rate breaks one study, its neighbour ends as if nothing had happened.
 
@@ -199,9 +200,9 @@ def test_what_another_process_is_at_work_on_is_left_to_it_and_taken_over_if_it_d
     """The other one is a claim here, let go of without a result once this one has done what was free."""
     points = [
         Point(tiny(f"position={name}", f"seed={seed}"), {"position": name, "seed": str(seed)})
-        for name in ("uniform", "alibi")
+        for name in ("uniform", "generalized_gaussian")
         for seed in (0, 1)
-    ]  # as another test's, so that each compiles only what the other has not
+    ]  # of which one pack is compiled already, for the other tests of this file
     claims = Claims(tmp_path)
     claims.take([point.id for point in points[:2]])
     states = []

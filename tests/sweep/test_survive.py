@@ -14,6 +14,7 @@ from windtunnel import records
 from windtunnel.report.status import standings
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_ends_where_it_would_have_ended(tmp_path):
     """SIGKILL and SIGTERM, for real, and the same command again: bit for bit the same parameters and verdict.
 

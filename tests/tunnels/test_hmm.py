@@ -82,6 +82,7 @@ def test_a_header_of_tokens_is_the_truth(states, symbols):
     assert np.asarray(batch.inputs).max() < tunnel.vocabulary and batch.inputs.shape[1] == tunnel.tokens(3)
 
 
+@pytest.mark.slow
 def test_the_published_setting_in_published_numbers():
     """Entropy MAE in bits over 20 observations, S = O = 5, header of tokens (SCIENCE, section 3): uniform 0.417;
     the last 1, 2, 4 observations 0.080, 0.025, 0.0027."""
@@ -94,6 +95,7 @@ def test_the_published_setting_in_published_numbers():
         assert gap[name] == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.slow
 def test_thirty_two_thousand_observations():
     """Against products of [S, S] matrices side by side (an associative scan), for a chain that hardly forgets."""
     n, at = 32_000, jnp.asarray([0, 1, 63, 12_345, 31_998, 31_999])
@@ -119,6 +121,7 @@ def test_thirty_two_thousand_observations():
         np.testing.assert_allclose(np.exp(log_q).sum(-1), 1, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_slow_chain_needs_a_long_memory():
     """The preset `hmm_slow`, past its horizon of 20: the last 8 symbols are not enough, nor are the last 20."""
     tunnel, at = arrays(Hmm(mixing=0.99, symbols=2)), jnp.arange(20, 60)

@@ -53,6 +53,7 @@ def test_the_first_symbols_are_not_stationary(order):
     assert stays.mean() == pytest.approx(expected, abs=5 * np.sqrt(expected / sequences))
 
 
+@pytest.mark.slow
 def test_after_32000_transitions_the_rows_are_known():
     """By a window's reasoner too, as well as its counts allow; in float32, where counts must not round."""
     k, order, n, w = 3, 2, 32_000, 4096

@@ -92,6 +92,7 @@ def test_a_symbol_that_a_domain_lacks_rules_it_out():
     assert np.isfinite(np.exp(log_p)).all()
 
 
+@pytest.mark.slow
 def test_after_32_000_symbols_the_domain_is_certain_and_says_what_it_says_alone():
     """In float32, where the odds between domains are a number with thousands of digits."""
     n, at = 32_000, np.asarray([0, 1_000, 31_999])

@@ -72,6 +72,7 @@ def test_permutations_are_drawn_from_the_prior():
     assert sum((seen[pi] - n) ** 2 / n for pi, n in expected.items()) < chi2.isf(1e-6, 23)
 
 
+@pytest.mark.slow
 def test_after_32_000_pairs_only_the_noise_remains():
     """Counts so large that no weight of a wrong permutation is a float any more: only its logarithm is."""
     n, at = 32_000, np.asarray([0, 5_000, 31_999])

@@ -69,6 +69,7 @@ def test_a_few_positions_at_a_time_are_as_all_at_once(monkeypatch):
         np.testing.assert_allclose(log_p, whole[name], atol=1e-12, err_msg=name)
 
 
+@pytest.mark.slow
 def test_memory_is_linear_in_the_observations():
     def temporary(observations):
         def judge(tunnel):

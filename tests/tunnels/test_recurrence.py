@@ -57,6 +57,7 @@ def test_seventeen_symbols_agree_with_all_290_hypotheses_one_by_one():
     assert 5 < chance_B.sum() < 35
 
 
+@pytest.mark.slow
 def test_what_is_certain_stays_finite_for_32000_symbols():
     """A program that runs on makes chance p^(3−n) times as likely, which no float holds but its logarithm does;
     a single slip at the end makes chance certain.

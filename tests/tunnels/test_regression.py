@@ -120,6 +120,7 @@ def test_cells_far_from_the_mean_keep_their_mass_in_float32():
         np.testing.assert_allclose(log_mass, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.5, 0.01])
 def test_float32_bears_little_noise_and_32000_observations(sigma):
     """XᵀX would lose σ² = 1e-4 beside 1, and a running sum of 32,000 squares the last digits of every window."""

@@ -42,6 +42,7 @@ def test_the_example_of_the_docstring():
     assert [p[0, 0], p[1, 0], p[1, 1]] == pytest.approx([1 / 2, 3 / 8, 5 / 8], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_fine_grid_and_no_noise_give_laplaces_rule():
     p = table(Urn(hypotheses=1_000_000, noise=0.0), 64)
     for n, s in counts(64):
@@ -116,6 +117,7 @@ def test_last_w_counts_its_window():
             assert np.exp(log_p[name][0, i, 1]) == pytest.approx(p[len(seen), seen.sum()], abs=1e-12), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("double", [True, False])
 def test_after_32_000_draws_the_bias_is_known(double):
     """What has collapsed is the channel; what has not, because the grid is fine, follows Laplace's rule."""

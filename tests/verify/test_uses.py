@@ -70,6 +70,7 @@ def test_an_oracle_that_is_wrong_only_where_it_is_compiled_turns_red(broken, wro
     assert failed(bijection()) == rows
 
 
+@pytest.mark.slow
 def test_everything_that_is_asked_is_held_against_float64(broken):
     for name in ("baselines", "log_full_predictive", "log_posterior", "token_weights"):
         broken(name, alone)

@@ -70,7 +70,7 @@ def read_lines(path: Path, shape: Any = dict) -> list[Json]:
 
 def _parsed(path: Path, content: str, shape: Any) -> Json:
     try:
-        parsed = json.loads(content, parse_constant=_no_constant)
+        parsed = json.loads(content, parse_constant=_no_constant, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         what = "nothing in it" if not content.strip() else f"no JSON: {str(error).splitlines()[0]}"
         raise Damaged(path, what) from None
@@ -83,6 +83,12 @@ def _parsed(path: Path, content: str, shape: Any) -> Json:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > 300:  # no floating-point number is as large, and whatever shows numbers would fail
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def read_curves(path: Path) -> dict[str, np.ndarray]:
