@@ -153,8 +153,12 @@ def variants(row: Row) -> dict[str, list[records.Json]]:
 
 
 def lines(row: Row) -> list[list[str]]:
-    each = [line(row, name, studies) for name, studies in variants(row).items()]
-    return each or [[row.name, "not run", *[""] * (len(HEAD) - 2)]]
+    """A line for each answer of a row; what has not run stands there too."""
+    known = variants(row)
+    wanted = [PRIORS[name] for name in row.overrides[0].partition("=")[2].split(",")] if row.name == "priors" else []
+    names = [*known, *(name for name in wanted or [row.name] * (not known) if name not in known)]
+    nothing = ["not run", *[""] * (len(HEAD) - 2)]
+    return [line(row, name, known[name]) if name in known else [name, *nothing] for name in names]
 
 
 def line(row: Row, name: str, done: list[records.Json]) -> list[str]:
@@ -170,8 +174,12 @@ def line(row: Row, name: str, done: list[records.Json]) -> list[str]:
     return [name, *cells, f"{held} of {len(done)}", between, f"{done[0]['parameters']:,}", f"{seconds:.0f}"]
 
 
+def plus(bits: float) -> str:
+    return f"{'−' if bits < 0 else '+'}{number(abs(bits))}"
+
+
 def signed(of: Any) -> str:
-    return f"{of.mean:+.1e} [{of.low:+.1e}, {of.high:+.1e}]"
+    return f"{plus(of.mean)} [{plus(of.low)}, {plus(of.high)}]"
 
 
 def against_alone(row: Row, study: records.Json) -> dict[str, Any]:
@@ -213,7 +221,7 @@ def gates() -> str:
                 np.mean([probe["replaced"][other]["past"]["bits"] for probe in probes])
                 for other in ("exact", "uniform", "shuffled", "flipped")
             ]
-            table.append([f"{name} ({row.tunnel})", *map(number, gaps), *(f"{effect:+.1e}" for effect in effects)])
+            table.append([f"{name} ({row.tunnel})", *map(number, gaps), *map(plus, effects)])
     return page.table(head, table, range(1, len(head))) if table else "Not run."
 
 
