@@ -105,7 +105,7 @@ class Bandit(Tunnel):
 
     def log_choices(self, observations: int, informed: Array | float) -> Array:
         """[N, n]: log-likelihood of N choices, n of them of arm i, if that is the best, up to what is the same for all
-        arms; ρ is `informed`, α `evenness`. Any j of the n choices may have been informed; the others are a Pólya urn's:
+        arms; ρ is `informed`, α `evenness`. Any j of the n choices may have been informed, the others a Pólya urn's:
 
             Σ_j C(n, j) ρ^j (1−ρ)^(N−j) · Γ(Kα) / Γ(Kα + N − j) · Γ(α + n − j) / Γ(α + n).
         """

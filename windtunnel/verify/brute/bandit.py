@@ -75,6 +75,18 @@ class Bandit(Brute):
         """The best arm is never shown, so this product proves nothing: there is no chain of outcomes."""
         return math.prod(float(self.predictive(t)[outcome]) for t, outcome in enumerate(self.outcomes))
 
+    @staticmethod
+    def further() -> dict[str, float]:
+        """The dynamic programme and the regrets of two arms, at a horizon that can be enumerated."""
+        from windtunnel import regret
+        from windtunnel.verify.brute import regret as brute
+
+        exact = {name: float(of_t.sum()) for name, of_t in regret.regrets(3).items()}
+        policies = {"greedy": brute.greedy, "thompson": brute.thompson, "uniform": brute.uniform}
+        others = max(abs(exact[name] - brute.of(policy, 3)) for name, policy in policies.items())
+        optimum = abs(exact["optimal"] - brute.optimal(3))
+        return {"dynamic programme equals enumeration": optimum, "regrets equal enumeration": others}
+
 
 def counts(pulls: list[tuple[int, int]], arms: int) -> list[tuple[int, int]]:
     """(pulls, rewards) of each arm."""
