@@ -1,7 +1,7 @@
 """What acting is worth: exact Bayesian regrets on two Bernoulli arms with θ ~ U(0, 1), over all counts.
 
-After t pulls, n of them of the first arm, the rewards s of the first and r of the second are a sufficient statistic. All
-arrays are [n, s, r], each index up to t, and what cannot be (s > n or r > t − n) is never reached. Float64, no JAX.
+After t pulls, n of them of the first arm, the rewards s of the first and r of the second are a sufficient statistic.
+All arrays are [n, s, r], each index up to t; what cannot be (s > n or r > t − n) is never reached. Float64, no JAX.
 """
 
 from collections.abc import Callable

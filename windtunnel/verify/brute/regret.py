@@ -37,7 +37,7 @@ def optimal(horizon: int) -> float:
 def of(policy: Callable[[Pulls], Fraction], horizon: int) -> float:
     """Of a policy that takes the first arm with this probability after these pulls."""
     total = Fraction(0)
-    for pulls in itertools.product(itertools.product((0, 1), repeat=2), repeat=horizon):
+    for pulls in itertools.product([(0, 0), (0, 1), (1, 0), (1, 1)], repeat=horizon):
         chosen = Fraction(1)
         for t, (arm, _) in enumerate(pulls):
             first = policy(pulls[:t])
