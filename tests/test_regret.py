@@ -29,6 +29,11 @@ def test_no_deterministic_policy_does_better_than_the_dynamic_programme(horizon)
     assert regret.regrets(horizon)["optimal"].sum() == pytest.approx(brute.optimal(horizon), abs=1e-12)
 
 
+def test_nor_does_any_that_remembers_the_whole_history():
+    assert regret.regrets(6)["optimal"].sum() == pytest.approx(brute.backward(6), abs=1e-12)
+    assert brute.backward(3) == pytest.approx(brute.optimal(3), abs=1e-15)
+
+
 @pytest.mark.parametrize("name", ["greedy", "thompson", "uniform"])
 def test_regrets_are_those_of_every_sequence(name):
     assert regret.regrets(4)[name].sum() == pytest.approx(brute.of(getattr(brute, name), 4), abs=1e-12)

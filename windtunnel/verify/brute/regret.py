@@ -34,6 +34,17 @@ def optimal(horizon: int) -> float:
     return regret(most, horizon)
 
 
+def backward(horizon: int) -> float:
+    """The same over the tree of histories, from the leaves to the root, for horizons at which the policies are too many."""
+
+    def most(pulls: tuple[tuple[int, int], ...]) -> Fraction:
+        if len(pulls) == horizon:
+            return likelihood(pulls) * sum(reward for _, reward in pulls)
+        return max(sum((most((*pulls, (arm, reward))) for reward in (0, 1)), Fraction(0)) for arm in (0, 1))
+
+    return regret(most(()), horizon)
+
+
 def of(policy: Callable[[Pulls], Fraction], horizon: int) -> float:
     """Of a policy that takes the first arm with this probability after these pulls."""
     total = Fraction(0)
