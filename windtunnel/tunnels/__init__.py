@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from windtunnel.spec import Family
+from windtunnel.tunnels.bandit import Bandit
 from windtunnel.tunnels.base import Batch, Tables, Tunnel
 from windtunnel.tunnels.bijection import Bijection
 from windtunnel.tunnels.echo import Echo
@@ -20,6 +21,7 @@ from windtunnel.tunnels.urn import Urn
 
 TUNNELS = Family(
     Tunnel,
+    Bandit,
     Bijection,
     Echo,
     Hmm,
@@ -39,6 +41,7 @@ AnyTunnel = Annotated[Tunnel, TUNNELS]
 __all__ = [
     "TUNNELS",
     "AnyTunnel",
+    "Bandit",
     "Batch",
     "Bijection",
     "Echo",

@@ -85,6 +85,8 @@ def checks(tunnel: Tunnel, observations: int, seed: int = 0) -> Iterator[Check]:
         yield Check("KL of last-w falls with w (SE)", _windows(answers, tunnel.windows(horizon)), SIGMAS)
     yield Check("outcomes follow the predictive (−log₁₀ p)", _calibration(answers), -np.log10(LEVEL))
     yield Check("float32 agrees", _single(tunnel, answers), SINGLE)
+    for name, deviation in Brute.further().items():
+        yield Check(name, deviation, EXACT)
 
 
 def _sequence(Brute: Any, tunnel: Tunnel, answers: Answers, b: int) -> Any:

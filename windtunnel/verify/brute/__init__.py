@@ -1,6 +1,7 @@
 """The judges: for every tunnel, exact answers by enumeration."""
 
 from windtunnel import plugins
+from windtunnel.verify.brute.bandit import Bandit
 from windtunnel.verify.brute.base import Brute
 from windtunnel.verify.brute.bijection import Bijection
 from windtunnel.verify.brute.echo import Echo
@@ -30,6 +31,7 @@ BRUTES: dict[str, type[Brute]] = {
     "echo": Echo,
     "mixture": Mixture,
     "tree": Tree,
+    "bandit": Bandit,
 }
 
 

@@ -54,6 +54,11 @@ class Brute:
         """The probability of all outcomes together, given what is never predicted (keys, cues)."""
         raise NotImplementedError
 
+    @staticmethod
+    def further() -> dict[str, float]:
+        """Deviations from enumeration of whatever else rests on the tunnel and knows no sequence."""
+        return {}
+
 
 class Listed(Brute):
     """Where one hypothesis holds for the sequence and all can be listed."""
