@@ -82,7 +82,7 @@ def line(tunnel: str, model: str) -> list[str]:
     group = groups(records.rows(root), ["tunnel"])[0]
     seconds = np.mean([row["train_seconds"] for row in rows])
     intervals = [with_interval(group.interval(name)) for name in ("kl_bits", "kl_bits_past")]
-    return [f"`{model}`", f"{rows[0]['learning_rate']:g}", *intervals, lengths(group, "critical_length"),
+    return [f"`{model}`", f"{rows[0]['train.learning_rate']:g}", *intervals, lengths(group, "critical_length"),
             above(root, group), group.verdict, f"{rows[0]['parameters']:,}", f"{seconds:.0f}"]  # fmt: skip
 
 
