@@ -124,7 +124,8 @@ def predictor(study: Study, method: str, tokens: int) -> Any:
         readings: list[Any] = []
         module: Any = model(study, params)
         if method.startswith(TOP):
-            if method == f"{TOP}exact" and study.position.name == "uniform" and not study.tunnel.features:
+            position: Any = study.position
+            if method == f"{TOP}exact" and position.name == "uniform" and not study.tunnel.features:
                 lowest = Identical(inputs[0], study.tunnel.vocabulary)
                 module.layers["0"].attention.inference = nnx.data(lowest)
             module.layers[str(len(module.layers) - 1)].attention.inference = nnx.data(EXACT)
@@ -210,7 +211,8 @@ def flops(cell: dict[str, Any]) -> float:
         read = (1 - layer["skipped_blocks"]) * chunks * (chunks + 1) / 2
         total += n * read * 4 * c**2 * d
         if layer["kernel"] == "variational":  # scores, values, gaps; assignments, sums of keys, squares and values
-            total += n * chunks * c * (14 * METHODS["variational"].cells * d + 4 * d**2)
+            cells: Any = METHODS["variational"]
+            total += n * chunks * c * (14 * cells.cells * d + 4 * d**2)
         if layer["kernel"] == "hierarchical":  # scores, values, gaps
             method: Any = METHODS["hierarchical"]
             levels = next(m for m in range(1, 64) if method.fanout**m * method.near >= chunks)

@@ -134,10 +134,10 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score, tail_ma
     k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, blocks * CHUNK - length), (0, 0))) for x in (k, v))
     block_lengths = jnp.linalg.norm(k.astype(jnp.float32), axis=-1).reshape(*k.shape[:2], blocks, CHUNK)
     longest_BNM = lax.cummax(jnp.max(block_lengths, axis=-1), axis=2) / jnp.sqrt(q.shape[-1])
-    table_NT = jnp.broadcast_to(score.table(), (heads, length)) if tabulated else None
+    table_NT: Any = jnp.broadcast_to(score.table(), (heads, length)) if tabulated else None
     bounded = tabulated and not score.every
     # One tail for all chunks, unless the softmax sharpens the prior: O(length) for every chunk would be quadratic.
-    tail_NT = log_tail(table_NT, rows_Q, score) if bounded and not score.inside else None
+    tail_NT: Any = log_tail(table_NT, rows_Q, score) if bounded and not score.inside else None
     dtype = jnp.promote_types(q.dtype, jnp.float32)
 
     def chunk(queries: tuple[Array, Array, Array]) -> tuple[Array, Array, Array, Array, Array]:
