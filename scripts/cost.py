@@ -124,8 +124,8 @@ def predictor(study: Study, method: str, tokens: int) -> Any:
         readings: list[Any] = []
         module: Any = model(study, params)
         if method.startswith(TOP):
-            order_free = getattr(study.position, "name", None) == "uniform"
-            if method == f"{TOP}exact" and order_free and not study.tunnel.features:
+            position: Any = study.position
+            if method == f"{TOP}exact" and position.name == "uniform" and not study.tunnel.features:
                 lowest = Identical(inputs[0], study.tunnel.vocabulary)
                 module.layers["0"].attention.inference = nnx.data(lowest)
             module.layers[str(len(module.layers) - 1)].attention.inference = nnx.data(EXACT)

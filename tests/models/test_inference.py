@@ -311,9 +311,9 @@ def test_cells_of_keys_that_take_few_values_are_exact_and_the_gap_is_a_kl(qkv):
     own = scored(Uniform())
 
     @functools.partial(jax.jit, static_argnums=0, compiler_options=HASTE)
-    def answer(count, v):
+    def answer(count, v, sharper=1.0):
         book = cells.fitted(q, k[..., ::-1, :], count, 20, 1e-3)
-        return cells.attend(q, k, v, ALL, own, book)
+        return cells.attend(sharper * q, k, v, ALL, own, book)
 
     log_alpha = jax.nn.log_softmax(score.scores(q, k, ALL, own), axis=-1)
     log_z = jax.nn.logsumexp(score.scores(q, k, ALL, own), axis=-1)
@@ -328,6 +328,8 @@ def test_cells_of_keys_that_take_few_values_are_exact_and_the_gap_is_a_kl(qkv):
     assert gap.max() > 0.05
     np.testing.assert_allclose(gap, kl, atol=1e-4)
     assert (1 - np.exp(-gap.max(axis=(1, 2))) <= few.certificates["mass_bound"] + 1e-6).all()
+    assert (few.certificates["mass_bound"] < 1).all() and (full.certificates["mass_bound"] < 1e-3).all()
+    assert (answer(2, tokens, 1e3).certificates["mass_bound"] == 1).all(), "vacuous, and a number"
 
 
 @pytest.mark.parametrize("position", [HEAVY, pytest.param(Uniform(), marks=pytest.mark.slow)])

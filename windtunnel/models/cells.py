@@ -114,12 +114,14 @@ def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, codebook: C
         log_count_BNK = jnp.where(sums.count > 0, jnp.log(safe_BNK1[..., 0]), -jnp.inf) + far_prior_N1[None]
         far_BNCK = content(q_block, k_BNKd) + log_count_BNK[:, :, None]
         log_z_BNC = jax.nn.logsumexp(jnp.concatenate([near_BNCJ, far_BNCK], axis=-1), axis=-1)
-        near_BNCJ, far_BNCK = (jnp.exp(x - log_z_BNC[..., None]) for x in (near_BNCJ, far_BNCK))
+        log_far_BNCK = far_BNCK - log_z_BNC[..., None]
+        near_BNCJ, far_BNCK = jnp.exp(near_BNCJ - log_z_BNC[..., None]), jnp.exp(log_far_BNCK)
         context_BNCd = near_BNCJ @ near_v + far_BNCK @ v_BNKd
 
         width_BNCK = 2 * jnp.linalg.norm(q_block, axis=-1)[..., None] * sums.radius[:, :, None] / root
-        short_BNCK = jnp.exp(jnp.minimum(width_BNCK**2 / 8, width_BNCK))
-        bound_BNC = 1 - 1 / (1 + jnp.sum(far_BNCK * (short_BNCK - 1), axis=-1))
+        short_BNCK = jnp.minimum(width_BNCK**2 / 8, width_BNCK)  # its exponential can be infinite
+        log_missed_BNCK = log_far_BNCK + short_BNCK + jnp.log(-jnp.expm1(-short_BNCK))
+        bound_BNC = jax.nn.sigmoid(jax.nn.logsumexp(log_missed_BNCK, axis=-1))  # m / (1 + m) of what is missed
         gap_BNC = gap_estimate(q_block, k_BNKd, sums.square / safe_BNK1, far_BNCK, axes_BNdd)
 
         old_k, old_v = near_k[:, :, :size], near_v[:, :, :size]
