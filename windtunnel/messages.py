@@ -12,6 +12,7 @@ from windtunnel.presets import ADDED, folder
 _GROUP = re.compile(
     r"Could not find '(?P<group>[\w/]+)/(?P<name>[^']+)'.*?Available options in '[^']+':\n(?P<valid>.*?)(\n\S|$)", re.S
 )
+_ABSENT = re.compile(r"Could not override '(?P<key>[^'@]*)'")  # a group of which the default configuration has none
 _KEY = re.compile(r"is not in struct.*?full_key: (?P<key>[\w.]+)", re.S)
 _GROUPS = re.compile(r"(tunnel|prior|model|position|train|\+term|\+inference|hydra/launcher)=\w+")
 _PLAIN = re.compile(r"[\w./+\-%@?:\\ ]*", re.ASCII)  # a value that needs no quotes
@@ -78,8 +79,11 @@ def one_line(error: BaseException, arguments: list[str]) -> str:
         return unread
     if group := _GROUP.search(whole):
         return f"{group['group']}={group['name']}: {no_such(group['name'], group['valid'].split())}"
-    if (key := _KEY.search(whole)) and key["key"] in ADDED:
-        return f"{key['key']}: is added to the configuration: +{key['key']}=NAME; `windtunnel list` shows the names"
+    key = _KEY.search(whole)
+    if (absent := _ABSENT.search(whole) or key) and absent["key"] in ADDED:
+        return (
+            f"{absent['key']}: is added to the configuration: +{absent['key']}=NAME; `windtunnel list` shows the names"
+        )
     if key:
         parent, _, name = key["key"].rpartition(".")
         given = f" (with {', '.join(chosen)})" if parent and (chosen := _chosen(arguments, parent)) else ""

@@ -95,7 +95,9 @@ def test_domains_that_lie_apart_are_told_apart_and_domains_that_do_not_are_not()
     posterior = np.log(np.where(np.arange(2)[None, None] == domain[..., None], 0.99, 0.01))
 
     def seen(states):
-        return SimpleNamespace(log_domains_BPK=posterior, taps={"residual": {0: states}}, tokens=np.arange(6))
+        batch = SimpleNamespace(weight_BP=np.ones((40, 6)))
+        taps = {"residual": {0: states}}
+        return SimpleNamespace(log_domains_BPK=posterior, taps=taps, tokens=np.arange(6), batch=batch)
 
     noise = NORMAL(size=(40, 6, 4))
     apart = geometry.domains(seen(noise + 8 * domain[..., None]), seen(noise))
