@@ -35,7 +35,7 @@ def optimal(horizon: int) -> float:
 
 
 def backward(horizon: int) -> float:
-    """The same over the tree of histories, leaves first, where policies are too many."""
+    """The same over the tree of histories, from the leaves to the root, where policies are too many to list."""
 
     def most(pulls: tuple[tuple[int, int], ...]) -> Fraction:
         if len(pulls) == horizon:
