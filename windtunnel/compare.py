@@ -90,7 +90,8 @@ def verdict(problem: Problem, exact: Exact, log_q: np.ndarray, more: More | None
     curves["state"] = np.asarray(decision.states)
     numbers |= decision.lengths()
     numbers |= worst_bin(bins, curves)
-    numbers |= {"sequences": decision.sequences, "unseen_share": 3 / decision.sequences, "open": decision.open}
+    unseen = min(1.0, 3 / decision.sequences)
+    numbers |= {"sequences": decision.sequences, "unseen_share": unseen, "open": decision.open}
     numbers |= convergence(curves, evaluate.settled, problem.tunnel.limit_bits)
     memory = {window(name, bins.horizon): pair[bool(bins.beyond)] for name, pair in means.items()}
     memory = {w: gap for w, gap in memory.items() if 0 < w < math.inf}
