@@ -28,7 +28,7 @@ FIRST = [("hmm_far", ["segments", "feedback", "belief", "gru_narrow", "memory"])
 CELLS = [(tunnel, model) for tunnel, models in FIRST for model in models]
 CELLS += [cell for cell in itertools.product(TUNNELS, MODELS) if cell not in CELLS]
 OWN = {("shuffle", "belief_content"): ["model.slots=24"]}  # as many as the filter has
-REACH = {"hops": 8, "narrow": 50, "looped_narrow": 50}  # where 500 takes too long: both fail long before
+REACH = {"hops": 8, "narrow": 50, "looped_narrow": 50}  # where 500 takes too long
 HEAD = ["model", "rate", "KL in range", "KL past", "holds to", "bins above τ", "verdict", "parameters", "seconds"]
 
 
