@@ -122,18 +122,20 @@ class Problem:
         tables = self.tunnel.prepare(self.length)
         return self.each(lambda batch: (self.tunnel.log_predictive(tables, batch, at), batch.weight_BP[:, at]), numbers)
 
-    def each(self, function: Callable[[Batch], Any], numbers: Array) -> Any:
+    def each(self, function: Callable[..., Any], numbers: Array, *beside: Array) -> Any:
         """Apply `function` to the evaluation sequences of these numbers in turn, as batches of one, and put the results
-        together. A sequence is made, read and forgotten, so memory does not grow with how many there are.
+        together. A sequence is made, read and forgotten, so memory does not grow with how many there are. What stands
+        `beside` the sequences, [B, …], is given with each.
         """
         tables = self.tunnel.prepare(self.length)
         root = self.key
 
-        def one(number: Array) -> Any:
+        def one(of_sequence: tuple[Array, ...]) -> Any:
+            number, *others = of_sequence
             batch = self.tunnel.sample(jax.random.fold_in(root, number), tables, 1, self.length)
-            return jax.tree.map(lambda leaf: leaf[0], function(batch))
+            return jax.tree.map(lambda leaf: leaf[0], function(batch, *(other[None] for other in others)))
 
-        return lax.map(one, numbers)
+        return lax.map(one, (numbers, *beside))
 
 
 exact_program = jax.jit(Problem.exact)

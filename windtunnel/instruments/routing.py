@@ -170,11 +170,9 @@ def gates(study: Study, params: Any, count: int, model: Build) -> tuple[Array, A
 def replaced(study: Study, params: Any, count: int, model: Build, log_gate_BPG: Array) -> Array:
     """[B, P, V]: the model's log-predictive (nats) with these gates in place of its own."""
     problem, module = near(study), model(study, params)
-    tables = study.tunnel.prepare(problem.length)
 
-    def one(number: Array) -> Array:
-        batch = study.tunnel.sample(jax.random.fold_in(problem.key, number), tables, 1, problem.length)
-        tap = Tap(lambda depth, kind, value: log_gate_BPG[number][None], "gate")
-        return jax.nn.log_softmax(module(batch.inputs, problem.tokens, tap=tap))[0]
+    def one(batch: Batch, log_gate_1PG: Array) -> Array:
+        tap = Tap(lambda depth, kind, value: log_gate_1PG, "gate")
+        return jax.nn.log_softmax(module(batch.inputs, problem.tokens, tap=tap))
 
-    return jax.lax.map(one, jnp.arange(count))
+    return problem.each(one, jnp.arange(count), log_gate_BPG)
