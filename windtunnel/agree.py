@@ -6,7 +6,7 @@ from typing import Any
 from windtunnel.config import Em, Study
 from windtunnel.errors import BadInput
 from windtunnel.models import AnyModel, takes_position
-from windtunnel.models.position import AnyPosition, PerHead, PerLayer, per_layer
+from windtunnel.models.position import AnyPosition, PerHead, PerLayer, Position, per_layer
 from windtunnel.problem import Problem
 from windtunnel.spec import members, names
 from windtunnel.tunnels import AnyTunnel, Tunnel
@@ -25,8 +25,7 @@ def agree(study: Study) -> None:
     if model.conflict is not None:
         raise BadInput(f"model.{model.conflict}")
     for number, own in enumerate(getattr(model, "positions", ())):
-        if (conflict := own.conflict(model.width // model.heads, tunnel.tokens(study.problem.length))) is not None:
-            raise BadInput(f"model.positions.{number}{conflict}")
+        _fits(own, f"model.positions.{number}", study)
     if model.by_evidence and not shows_outcomes(tunnel):
         raise BadInput(
             f"model={model.name}: weighs by the evidence of outcomes, and inputs of {tunnel.name} do not show each "
@@ -39,7 +38,7 @@ def agree(study: Study) -> None:
 
 
 def _agree_on_position(study: Study) -> None:
-    tunnel, model, position = study.tunnel, study.model, study.position
+    model, position = study.model, study.position
     if not takes_position(model.name):
         if position is not None:
             takers = ", ".join(spec.name for spec in members(AnyModel) if takes_position(spec.name))
@@ -47,24 +46,31 @@ def _agree_on_position(study: Study) -> None:
         return
     if position is None:
         raise BadInput(f"position=null: model {model.name} needs one; valid: {', '.join(names(AnyPosition))}")
-    conflict = position.conflict(model.width // model.heads, tunnel.tokens(study.problem.length))
-    if conflict is not None:
-        raise BadInput(f"position{conflict}")
+    _fits(position, "position", study)
     if isinstance(position, PerLayer) and len(position.layers) != model.layers:
         raise BadInput(
             f"position.layers: lists {len(position.layers)} positions, and the model has model.layers={model.layers}"
         )
-    for one in per_layer(position, model.layers):
-        if isinstance(one, PerHead) and len(one.heads) != model.heads:
-            raise BadInput(
-                f"position.heads: lists {len(one.heads)} positions, and the model has model.heads={model.heads}"
-            )
     if model.softmax == "scalable_inside" and not any(one.has_bias for one in per_layer(position, model.layers)):
         raise BadInput(
             f"model.softmax=scalable_inside: position={position.name} adds no prior to the score that could be inside; "
             "valid: plain, scalable_outside"
         )
     _agree_on_inference(study, per_layer(position, model.layers))
+
+
+def _fits(position: Position, key: str, study: Study) -> None:
+    """The position against the sizes of the model; `key` is where it stands."""
+    model = study.model
+    conflict = position.conflict(model.width // model.heads, study.tunnel.tokens(study.problem.length))
+    if conflict is not None:
+        raise BadInput(f"{key}{conflict}")
+    layers = position.layers if isinstance(position, PerLayer) else (position,)
+    for one in layers:
+        if isinstance(one, PerHead) and len(one.heads) != model.heads:
+            raise BadInput(
+                f"{key}.heads: lists {len(one.heads)} positions, and the model has model.heads={model.heads}"
+            )
 
 
 def _agree_on_inference(study: Study, positions: Any) -> None:

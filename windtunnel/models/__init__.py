@@ -10,7 +10,7 @@ from pydantic import Field
 from windtunnel.models.base import Depth, Model, Shape, uneven
 from windtunnel.models.inference import EXACT, AnyInference
 from windtunnel.models.parameters import parameters, with_parameters
-from windtunnel.models.position import AnyPosition, OfLayer, PerHead
+from windtunnel.models.position import AnyPosition, OfLayer
 from windtunnel.models.position.additive import GeneralizedGaussian, Uniform
 from windtunnel.spec import Family, Knob, Size, spec
 
@@ -241,13 +241,6 @@ class Experts(Model):
     @property
     def weights(self) -> int:
         return self.gates * self.expert.weights
-
-    @property
-    def conflict(self) -> str | None:
-        for number, position in enumerate(self.positions):
-            if isinstance(position, PerHead) and len(position.heads) != self.heads:
-                return f"positions.{number}.heads: lists {len(position.heads)}, and an expert has heads={self.heads}"
-        return uneven(self)
 
 
 MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp, Belief, Segments, Feedback, Memory, Experts)
