@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import cost
+import cost_cell
 from windtunnel.models import blocks, score
 from windtunnel.models.position import Uniform
 
@@ -45,7 +46,7 @@ def test_beyond_some_length_a_random_sample_is_compared_and_the_whole_model_firs
     assert cost.compare(cell) == {"mean": 0.0, "worst": 0.0, "in_last_layer": True}
     kept("top-exact", [0.5, 0.5])
     assert cost.compare(cell)["mean"] > 0.1 and not cost.compare(cell)["in_last_layer"]
-    assert len(cost.compared(cost.EVERY)) == cost.EVERY and len(cost.compared(cell["tokens"])) == cost.SOME
+    assert len(cost_cell.compared(cost.EVERY)) == cost.EVERY and len(cost_cell.compared(cell["tokens"])) == cost.SOME
 
 
 def test_hours_follow_the_last_exponent():
@@ -59,7 +60,7 @@ def test_equal_keys_together_are_exact_attention():
     k, v = (jnp.broadcast_to(x[token_T], (1, 2, 45, 4)) for x in of_token)
     q, rows_Q = jax.random.normal(jax.random.key(2), (1, 2, 3, 4)), np.asarray([0, 7, 44])
     own = score.Score(Uniform(), {}, jnp.arange(45), None, 2, False)
-    ours = cost.Identical(token_T, 5).attend(q, k, v, rows_Q, own, None)
+    ours = cost_cell.Identical(token_T, 5).attend(q, k, v, rows_Q, own, None)
     np.testing.assert_allclose(ours.context_BNQd, blocks.whole(q, k, v, rows_Q, own), atol=1e-6)
     log_z = jax.nn.logsumexp(score.scores(q, k, rows_Q, own), axis=-1)
     np.testing.assert_allclose(ours.log_evidence_BNQ, log_z, atol=1e-5)
