@@ -9,8 +9,11 @@ import pytest
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from tests import composed
+from windtunnel import train
 from windtunnel.losses import Domain, Look, Separation
 from windtunnel.models.tap import Collect
+from windtunnel.spec import arrays
 from windtunnel.tunnels import Batch
 
 B, T, D = 8, 5, 6
@@ -72,7 +75,6 @@ def test_random_subspaces_know_nothing_of_domains():
 
 @pytest.mark.parametrize("term", [Domain(), Separation(), Separation(of="subspaces")], ids=["domain", "of", "random"])
 def test_two_devices_measure_what_one_does(term):
-    """And their gradients add up to the same."""
     parts = tuple(map(jnp.asarray, (STATES, LOG_P, GATE, WEIGHT)))
     mesh = Mesh(np.asarray(jax.devices()[:2]), ("batch",))
 
@@ -92,3 +94,25 @@ def test_two_devices_measure_what_one_does(term):
     states, log_p, gate, weight = parts
     one, two = (jax.jit(of)(states, gate, log_p, weight) for of in (alone, shared))
     assert two == pytest.approx(float(one), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_devices_learn_from_a_statistic_of_the_batch_what_one_does():
+    """Each has the gradient of the whole statistic by its own examples; these add up."""
+    words = (
+        "tunnel=mixture_conflict model=small model.layers=1 model.heads=2 model.width=8 model.hidden=8 train.batch=8 "
+        "train.horizon=8 train.optimizer=sgd train.learning_rate=0.1 train.warmup=0 train.clip=1e9 "
+        "+term=separation train.terms.separation.strength=100"
+    )
+    asked = arrays(composed.study(*words.split()))
+    tables, state = train.prepare(asked), train.start(asked)
+    mesh = Mesh(np.asarray(jax.devices()[:2]), ("batch",))
+
+    def advance(state, axis=None):
+        return train.advance(asked, tables, state, np.int32(2), axis)[0].params
+
+    shared = jax.shard_map(partial(advance, axis="batch"), mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False)
+    one, two = (jax.jit(of)(state) for of in (advance, shared))
+    moved = jax.tree.map(lambda after, before: float(np.abs(after - before).max()), one, state.params)
+    assert max(jax.tree.leaves(moved)) > 0.1
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-4), one, two)
