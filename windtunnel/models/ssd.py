@@ -1,7 +1,7 @@
 """A state-space dual: a linear recurrence with one decay for a head, computed as matrix products (Mamba-2).
 
-In the shapes of this file, E is the channels, H the heads, d the channels of a head, N the states of a channel; G counts
-the chunks, and C and J are tokens of a chunk, those that read and those that are written.
+In the shapes of this file, E is the channels, H the heads, d the channels of a head and N the states of a channel; G is
+the chunks, and C and J are tokens of a chunk, those that read and those that are read.
 """
 
 from typing import Any
@@ -28,8 +28,8 @@ class Dual(nnx.Module):
         u, B, C = silu(conv(W_u x, W_B x, W_C x)),  Δ = softplus(W_Δ x + b) [H],  a = −exp(rate) < 0 [H]
         h_t = exp(Δ_t a) h_{t−1} + Δ_t B_t u_tᵀ,  y_t = C_tᵀ h_t + s u_t,  out = W_o norm(y ⊙ silu(W_g x))
 
-    It is linear attention with a learned decay: C are queries, B keys, Δ u values, and N × d numbers hold what a head has
-    bound. All heads share B and C.
+    It is linear attention with a learned decay: C are queries, B keys, Δ u values, and N × d numbers hold what a head
+    has bound. All heads share B and C.
 
     Tap `state` sees h [B, P, H, N, d] at the tokens whose logits are wanted; replacing it changes the output there, not
     the states of later tokens. Only then are states of single tokens computed.
