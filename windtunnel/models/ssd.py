@@ -59,7 +59,9 @@ class Dual(nnx.Module):
 
     def __call__(self, x_BTD: Array, rows_Q: Rows, tokens_P: Rows, tap: LayerTap) -> Array:
         parts = [dense(layer, x_BTD) for layer in (self.enter, self.write, self.read)]
-        mixed_BTM = jax.nn.silu(convolve(jnp.concatenate(parts, axis=2), self.convolution[...]) + self.convolution_bias)
+        mixed_BTM = jax.nn.silu(
+            convolve(jnp.concatenate(parts, axis=2), self.convolution[...]) + self.convolution_bias[...]
+        )
         channels, states = parts[0].shape[2], parts[1].shape[2]
         u_BTE, write_BTN, read_BTN = jnp.split(mixed_BTM, [channels, channels + states], axis=2)
         u_BTHd = u_BTE.reshape(*u_BTE.shape[:2], self.heads, -1)
