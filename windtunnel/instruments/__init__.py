@@ -15,6 +15,7 @@ INSTRUMENTS = {
     "consistency": "do attention weights compute the exact posterior, and does the prediction rest on it?",
     "stability": "how does it decay past the horizon, and what fails first?",
     "convergence": "how fast do exact and model's entropies fall, beside the law that applies?",
+    "beliefs": "do residual states hold the belief over a hidden state, and does a state put in force what follows?",
     "routing": "is the gate the exact posterior over domains, and do predictions rest on it?",
     "dynamics": "do scores move by advantage routing, and values to the queries that use them?",
 }

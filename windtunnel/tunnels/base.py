@@ -135,6 +135,12 @@ class Tunnel:
         """
         raise NotImplementedError
 
+    def log_given(self, tables: Tables, batch: Batch, at: Array) -> Array | None:
+        """[B, P, S, V]: the log-probability of each outcome if the hidden state were known to be s, whatever was seen;
+        None where no few states are hidden.
+        """
+        return None
+
     def log_last(self, tables: Tables, batch: Batch, at: Array, window: int) -> Array:
         """[B, P, V]: the predictive of a reasoner that sees only the last `window` observations, marginalising the
         rest.
