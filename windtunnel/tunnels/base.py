@@ -93,6 +93,13 @@ class Tunnel:
         return None
 
     @property
+    def exchangeable(self) -> bool:
+        """Whether the tokens after the start are outcomes that may come in any order: what was predicted is exact, if
+        it is, whatever the order.
+        """
+        return False
+
+    @property
     def header(self) -> int:
         """Tokens before the first symbol."""
         return 0

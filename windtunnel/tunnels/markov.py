@@ -64,6 +64,10 @@ class Markov(Tunnel):
     def start(self) -> int:
         return self.symbols
 
+    @property
+    def exchangeable(self) -> bool:
+        return self.order == 0
+
     def tokens(self, observations: int) -> int:
         return observations + self.order
 
