@@ -44,7 +44,10 @@ instruments: run ## what the instruments see (half an hour), into docs/instrumen
 	for sweep in convergence em em_adaptive; do $(BIN)/windtunnel run +sweep=$$sweep || exit 1; done
 	$(BIN)/windtunnel run probe.every=50
 	for sweep in extrapolation convergence; do $(BIN)/windtunnel probe runs/$$sweep || exit 1; done
+	$(BIN)/windtunnel run +sweep=inside
+	$(BIN)/windtunnel probe runs/inside beliefs exchangeability implied convergence
 	$(BIN)/python scripts/instruments.py
+	$(BIN)/python scripts/inside.py
 
 docs-figures: ## every figure of README and docs/ again: hours; what was cut off goes on where it was
 	for page in run figures tunnels verdicts external recovery instruments extrapolation primitives architectures reproduce bench; do \

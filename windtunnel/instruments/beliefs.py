@@ -25,7 +25,7 @@ from windtunnel.config import Study
 from windtunnel.information import kl_bits
 from windtunnel.instruments.base import Build, Json, Subject, fresh, sequences
 from windtunnel.models.tap import Collect, Tap
-from windtunnel.tunnels import Tunnel
+from windtunnel.tunnels import Batch, Tables, Tunnel
 
 COUNT = 128  # sequences
 POINTS = 1000  # beliefs that are kept for a picture, where three states are hidden
@@ -137,7 +137,14 @@ def held(study: Study, params: Any, count: int, model: Build) -> tuple[Array, Ar
     # The last layer is computed at the tokens that are asked for alone.
     states = {depth: r if r.shape[1] == len(tokens) else r[:, tokens] for depth, r in seen["residual"].items()}
     belief_BPS = jnp.exp(study.tunnel.log_posterior(tables, batch, every))
-    return belief_BPS, study.tunnel.log_given(tables, batch, every[-1:])[:, 0], states
+    return belief_BPS, given(study, tables, batch), states
+
+
+def given(study: Study, tables: Tables, batch: Batch) -> Array:
+    """[B, S, V]: log P(outcome | state) at the last observation."""
+    log_given_BPSV = study.tunnel.log_given(tables, batch, jnp.asarray([study.horizon - 1]))
+    assert log_given_BPSV is not None  # `refusal` asks
+    return log_given_BPSV[:, 0]
 
 
 @partial(jax.jit, static_argnames=("count", "model", "depth"))
@@ -159,5 +166,4 @@ def replaced(
         return jax.nn.log_softmax(module(batch.inputs, token, tap=Tap(change, "residual")))[:, 0]
 
     log_q_KJBV = jax.lax.map(lambda patch_JD: jax.lax.map(predicted, patch_JD), patches_KJD)
-    last = jnp.asarray([study.horizon - 1])
-    return predicted(None), log_q_KJBV, study.tunnel.log_given(tables, batch, last)[:, 0]
+    return predicted(None), log_q_KJBV, given(study, tables, batch)
