@@ -5,7 +5,7 @@ from typing import Any
 
 from windtunnel.config import Em, Study
 from windtunnel.errors import BadInput
-from windtunnel.models import AnyModel, takes_position
+from windtunnel.models import AnyModel, Transformer, takes_position
 from windtunnel.models.position import AnyPosition, PerHead, PerLayer, Position, per_layer
 from windtunnel.problem import Problem
 from windtunnel.spec import members, names
@@ -113,6 +113,8 @@ def _agree_on_monitor(study: Study) -> None:
         raise BadInput(
             f"monitor.recover.tries={recover.tries}: nothing is recovered without checks; give monitor.every"
         )
+    if recover.tokens and not isinstance(model, Transformer):
+        raise BadInput(f"monitor.recover.tokens={recover.tokens}: model {model.name} has no inference to choose")
     if fault.name is not None and fault.step >= study.train.steps:
         raise BadInput(f"monitor.fault.step={fault.step}: training has train.steps={study.train.steps}")
     if fault.name in (None, "nan_parameter", "nan_gradient"):

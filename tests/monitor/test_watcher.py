@@ -26,6 +26,7 @@ def folders(tmp_path_factory):
     return watched, trained(root / "plain")
 
 
+@pytest.mark.slow
 def test_a_study_that_is_watched_trains_as_one_that_is_not(folders):
     for watched, plain in zip(*folders, strict=True):
         assert watched.name == plain.name
@@ -35,6 +36,7 @@ def test_a_study_that_is_watched_trains_as_one_that_is_not(folders):
         assert not (plain / "health.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_every_check_is_a_line(folders):
     for folder in folders[0]:
         rows = read_health(folder)

@@ -151,7 +151,7 @@ class Look(Tap):
 
 def entropy_bits(weight: Array) -> Array:
     """Over the last axis."""
-    return -jnp.sum(jnp.where(weight > 0, weight * jnp.log2(jnp.maximum(weight, 1e-30)), 0.0), axis=-1)
+    return -jnp.sum(jnp.where(weight == 0, 0.0, weight * jnp.log2(jnp.maximum(weight, 1e-30))), axis=-1)
 
 
 def above_mean(score: Array) -> Array:

@@ -94,10 +94,12 @@ def orthogonal(check: Check, of: str = "score") -> float | None:
     frame = check.asked.frame
     if frame is None or not check.seen.keys:
         return None
+    if not all(np.isfinite(k_BNHd).all() for k_BNHd in check.seen.keys.values()):
+        return math.nan
     horizon = next(iter(check.seen.keys.values())).shape[2]
     frame = replace(frame, label_BT=np.asarray(frame.label_BT)[:, :horizon])
     rows = [
-        orthogonality(directions(np.nan_to_num(k_BNHd[:, head].astype(np.float64)), frame))
+        orthogonality(directions(k_BNHd[:, head].astype(np.float64), frame))
         for k_BNHd in check.seen.keys.values()
         for head in range(k_BNHd.shape[1])
     ]
@@ -118,8 +120,10 @@ def codes(check: Check, of: str = "score") -> float | None:
 
 
 def domains(check: Check) -> float | None:
-    if check.asked.log_domains_BPK is None or not np.isfinite(check.seen.residual_BPD).all():
+    if check.asked.log_domains_BPK is None:
         return None
+    if not np.isfinite(check.seen.residual_BPD).all():
+        return math.nan
     return separation(check.seen.residual_BPD.astype(np.float64), check.asked.log_domains_BPK)
 
 

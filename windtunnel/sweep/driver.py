@@ -9,24 +9,30 @@ import jax
 import numpy as np
 
 from windtunnel import checkpoint, records
-from windtunnel.config import evaluate_id
+from windtunnel.compare import finite
+from windtunnel.config import Study, evaluate_id
+from windtunnel.decide import mean_and_error
 from windtunnel.evaluate import Predicted
 from windtunnel.example import example
+from windtunnel.information import kl_bits
 from windtunnel.judge import Case, Judge, attention_facts, iteration_curves, iteration_facts
 from windtunnel.load import read_parameters
+from windtunnel.monitor import closed
+from windtunnel.monitor.recoveries import Served, served
 from windtunnel.progress import Display
 from windtunnel.records.claims import Claims, locked
 from windtunnel.recovery import recovery
-from windtunnel.spec import digest, plain
+from windtunnel.spec import arrays, digest, plain
 from windtunnel.sweep.facts import brought_up
 from windtunnel.sweep.memory import in_parts
-from windtunnel.sweep.packs import Program
+from windtunnel.sweep.packs import Program, group
 from windtunnel.sweep.point import Point, title
 from windtunnel.sweep.saved import Saved, cut_off, tidy
 from windtunnel.sweep.stop import Stop
 from windtunnel.sweep.trainer import Trainer
 from windtunnel.trackers import Tracking
 
+FELL_BACK = "fell back"
 VERDICT = ("kl_bits", "kl_bits_past", "headroom_bits_past", "critical_length", "extrapolation_ratio")
 
 
@@ -119,7 +125,26 @@ class Driver:
         self.display.say(f"{point.id}: damaged, {found.why}; made again, and what was there is kept as *{records.AWAY}")
 
     def _judge(self, number: int, points: list[Point], program: Program, cut: str | None) -> None:
-        """Compare with the exact posterior, in the program that trained them where it is large enough."""
+        """Compare with the exact posterior, in the program that trained them where it is large enough. A study that was
+        recovered answers as its record says, which may take another program.
+        """
+        of = [self._served(point) for point in points]
+        for alike in group(of):
+            part = [points[index] for index in alike]
+            studies = [of[index] for index in alike]
+            if [point.study for point in part] == studies:
+                own = program if len(part) == len(points) else program.filled(studies)
+            else:
+                same = jax.tree.structure(studies[0]) == jax.tree.structure(points[0].study)
+                own = program.filled(studies) if same else Program(studies)
+            self._judge_alike(number, part, own)
+
+    def _served(self, point: Point) -> Study:
+        """The study as it answers, after what was done about it while it trained."""
+        known = records.read_study(self.root / point.id)["facts"].get("served")
+        return served(point.study, Served(**known)) if known else served(point.study)
+
+    def _judge_alike(self, number: int, points: list[Point], program: Program) -> None:
         self.display.show(number, f"{title(points)} · evaluating", 0)
         packs = self._noted(points, what="evaluating")
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), program.params)
@@ -187,6 +212,7 @@ class Driver:
         records.write_curves(folder / "example.npz", example(study, params, self.judge.compiled))
         facts = {
             **recovery(study, params),
+            **self._fallen(point, params),
             "kl_ratio_half": records.ratio_to_half(folder / "train.jsonl"),
             "attention": [attention_facts(reading, index) for reading in predicted.readings],
         }
@@ -195,6 +221,23 @@ class Driver:
             records.write_curves(folder / "depth.npz", curves)
             facts["depth"] = iteration_facts(curves)
         return case.close(folder, facts)
+
+    def _fallen(self, point: Point, params: Any) -> records.Json:
+        """Of a study whose attention was given up for the closed form: that it fell back, and how it answers with it.
+        All else in the verdict is of its own attention, so that nothing of the oracle counts for it.
+        """
+        known = records.read_study(self.root / point.id)["facts"].get("served")
+        if known is None or known["fell"] is None:
+            return {}
+        slopes = np.asarray([np.nan if c is None else c for c in known["slopes"]], np.float32)
+        exact, problem = self.judge.exact(point.study.problem), point.study.problem
+        numbers = np.arange(problem.evaluate.examples)
+        shape = -1, point.study.model.heads
+        log_q_BPV = np.asarray(closed.answers(arrays(point.study), params, slopes.reshape(shape), numbers))
+        gap_BP = kl_bits(exact.log_predictive, log_q_BPV)
+        weights = {"kl_bits": problem.bins.inside_P, "kl_bits_past": problem.bins.past_P}
+        gaps = {name: finite(mean_and_error(gap_BP, exact.weight * of_P)[0]) for name, of_P in weights.items()}
+        return {"verdict": FELL_BACK, "fell_back": {"to": "closed form", "step": known["fell"], **gaps}}
 
     def _noted(self, points: list[Point], what: str) -> list[Saved]:
         """The packs that these studies trained in, told of it; none of those that are judged once more."""

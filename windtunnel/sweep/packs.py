@@ -90,6 +90,12 @@ class Program:
         other.pack = self.on_devices(stack(studies))
         return other
 
+    def tuned(self, studies: list[Study]) -> Self:
+        """The same program, with the same studies at other rates, or after their faults."""
+        other = copy.copy(self)
+        other.pack = self.on_devices(stack(studies))
+        return other
+
     @property
     def compile_seconds(self) -> float:
         return self.compiled.cost.seconds

@@ -50,35 +50,53 @@ class Trainer:
             (self.root / point.id / "error.txt").unlink(missing_ok=True)
             self.tracking.begin(point.id, plain(point.study))
         curves = blank(curve_names(points[0].study.train), size, steps)
-        now = Training(program.start(), curves, np.int32(0), np.float32(0))
+        watcher = self._watcher(points, program)
+        state = program.start()
+        begun = watcher.begin(program.fetch(state)) if watcher and watcher.recovers else state
+        now = Training(begun, curves, np.int32(0), np.float32(0))
         saved.adopt([point.id for point in whole], now)
-        now = self._resumed(number, points, program, saved, now)
+        now = self._resumed(number, points, program, saved, now, watcher)
         program.memory("advance")  # compiled before the clock starts
         saved.note_compilations(program.compiled.take())
-        state, done, seconds = self._advance(number, points, program, saved, now)
+        state, done, seconds = self._advance(number, points, program, saved, now, watcher)
         self.display.show(number, title(points), (steps - done) * size)
         learned_params = program.fetch(state).params
         count = sum(leaf[0].size for leaf in jax.tree.leaves(learned_params))
         params = program.finish(learned_params)
+        broken = self._broken(now.curves["kl_bits"][:, :done], watcher)
         for index, point in enumerate(points):
             learned = {name: curve[index, :done] for name, curve in now.curves.items()}
-            if done == steps or not np.isfinite(learned["kl_bits"]).all():
+            if broken[index]:
+                self._write_broken(point, learned)
+            elif done == steps:
                 own_params = jax.tree.map(lambda leaf, i=index: leaf[i], params)
-                self._write_trained(point, own_params, count, learned, program.compile_seconds / size, seconds / size)
-        if done < steps and np.isfinite(now.curves["kl_bits"][:, :done]).all(axis=1).any():
+                facts = watcher.facts(index) if watcher else {}
+                self._write_trained(
+                    point, own_params, count, learned, program.compile_seconds / size, seconds / size, facts
+                )
+        if done < steps and not broken.all():
             raise StudyFailed  # and the others go on another time
         saved.remove()
 
-    def _resumed(self, number: int, points: list[Point], program: Program, saved: Saved, fresh: Training) -> Training:
-        """The training that was saved; a fresh one where none was, or what was is damaged."""
+    def _resumed(
+        self, number: int, points: list[Point], program: Program, saved: Saved, fresh: Training, watcher: Any
+    ) -> Training:
+        """The training that was saved; a fresh one where none was, or what was is damaged. Its state is on the devices,
+        and the watcher has what is its own.
+        """
+
+        def begun(now: Training) -> Training:
+            state = watcher.taken(now.state) if watcher else now.state
+            return now._replace(state=program.resume(state) if now is not fresh or state is not now.state else state)
+
         if not saved.exists:
-            return fresh
+            return begun(fresh)
         try:
             now = saved.load(fresh)
         except records.Damaged as error:
             records.set_aside(saved.folder)
             self.display.say(f"{title(points)}: {error}; starts again, and what was there is kept as *{records.AWAY}")
-            return fresh
+            return begun(fresh)
         before = saved.devices
         self.display.say(
             f"{title(points)}: goes on from step {now.done}"
@@ -89,9 +107,11 @@ class Trainer:
             )
         )
         self.display.show(number, title(points), int(now.done) * len(points))
-        return now._replace(state=program.resume(now.state), curves=jax.tree.map(np.array, now.curves))
+        return begun(now._replace(curves=jax.tree.map(np.array, now.curves)))
 
-    def _advance(self, number: int, points: list[Point], program: Program, saved: Saved, now: Training) -> Any:
+    def _advance(
+        self, number: int, points: list[Point], program: Program, saved: Saved, now: Training, watcher: Any
+    ) -> Any:
         """(state, steps done, seconds): to the end, until every study is broken, or with `fail_fast` until one is.
 
         `now.curves` are filled in.
@@ -99,11 +119,12 @@ class Trainer:
         size, steps, state, kl_bits = len(points), points[0].study.train.steps, now.state, now.curves["kl_bits"]
         done, seconds, count = int(now.done), float(now.seconds), 1
         last_saved, last_noted = time.monotonic(), 0.0
-        series, watcher = self._series(points), self._watcher(points, program)
+        series = self._series(points)
+        program = program.tuned(watcher.going_on()) if watcher and watcher.recovers else program
         if series and not done:
             series.look(0, program.fetch(state).params)
         enough = np.any if self.fail_fast else np.all
-        while done < steps and not enough(~np.isfinite(kl_bits[:, :done]).all(axis=1)):
+        while done < steps and not enough(self._broken(kl_bits[:, :done], watcher)):
             count = min(count, steps - done, *(of.room(done) for of in (series, watcher) if of))
             began = time.perf_counter()
             state, curves = program.advance(state, count)
@@ -116,7 +137,9 @@ class Trainer:
             if series and series.due(done):
                 series.look(done, program.fetch(state).params)
             if watcher and watcher.any_due(done):
-                watcher.checks(done, program.fetch(state).params)
+                changed = watcher.checks(done, program.fetch(state))
+                if changed is not None:
+                    state, program = program.resume(changed), program.tuned(watcher.going_on())
             self._track(points, {name: curve[:, :done] for name, curve in now.curves.items()}, done - count)
             if time.monotonic() - last_noted >= NOTE_SECONDS:
                 known = [float(value) if np.isfinite(value) else None for value in latest]
@@ -124,13 +147,19 @@ class Trainer:
                 last_noted = time.monotonic()
             count = int(np.clip(count * CALL_SECONDS / took, 1, min(CHUNK, 4 * count)))
             late = time.monotonic() - last_saved >= self.checkpoint_seconds
-            if late or done == steps or self.stop.asked or (self.fail_fast and not np.isfinite(latest).all()):
-                saved.save(Training(program.fetch(state), now.curves, np.int32(done), np.float32(seconds)))
+            fails = self.fail_fast and self._broken(kl_bits[:, :done], watcher).any()
+            if late or done == steps or self.stop.asked or fails:
+                kept = watcher.kept(program.fetch(state)) if watcher else program.fetch(state)
+                saved.save(Training(kept, now.curves, np.int32(done), np.float32(seconds)))
                 last_saved = time.monotonic()
             if done < steps:
                 self.stop.check()
         saved.note(what="training", step=done, steady_seconds=seconds)
         return state, done, seconds
+
+    def _broken(self, kl_bits: np.ndarray, watcher: Any) -> np.ndarray:
+        """bool[S]: which studies are not finite, and nothing will recover them."""
+        return ~np.isfinite(kl_bits).all(axis=1) & (watcher.lost() if watcher else True)
 
     def _track(self, points: list[Point], curves: dict[str, np.ndarray], after: int) -> None:
         """Show the tracker the curves after a step."""
@@ -142,15 +171,23 @@ class Trainer:
                 known = {name: mean for name, mean in row.items() if name != "step" and mean is not None}
                 self.tracking.log(point.id, row["step"], known)
 
+    def _write_broken(self, point: Point, curves: dict[str, np.ndarray]) -> None:
+        records.write_learning_curve(self.root / point.id / "train.jsonl", curves)
+        broken = np.flatnonzero(~np.isfinite(curves["kl_bits"]))
+        self.fail(point, f"the loss was not finite at step {broken[0] + 1}")
+
     def _write_trained(
-        self, point: Point, params: Any, count: int, curves: dict[str, np.ndarray], compiling: float, seconds: float
+        self,
+        point: Point,
+        params: Any,
+        count: int,
+        curves: dict[str, np.ndarray],
+        compiling: float,
+        seconds: float,
+        facts: records.Json,
     ) -> None:
         folder, study = self.root / point.id, point.study
         records.write_learning_curve(folder / "train.jsonl", curves)
-        broken = np.flatnonzero(~np.isfinite(curves["kl_bits"]))
-        if len(broken):
-            self.fail(point, f"the loss was not finite at step {broken[0] + 1}")
-            return
         tokens = study.train.steps * study.train.batch * study.tunnel.tokens(study.horizon)
         record = records.read_study(folder)
         record["parameters"] = checkpoint.fingerprint(params)
@@ -159,6 +196,7 @@ class Trainer:
             "train_seconds": seconds,
             "compile_seconds": compiling,
             "tokens_per_second": tokens / seconds,
+            **facts,
         }
         records.write_sealed(folder / "study.json", record)
         checkpoint.save(folder / "checkpoint", params)
