@@ -82,7 +82,7 @@ def computed(name: str | None, value: Array) -> Array:
     for cell in (positive, ~positive):
         count = jnp.cumsum(cell, axis=2)
         means.append(jnp.cumsum(jnp.where(cell, value, 0.0), axis=2) / jnp.maximum(count, 1))
-    return jnp.where(positive, *means)
+    return jnp.where(positive, means[0], means[1])
 
 
 def struck(fault: Fault, params: Any, step: Array, directions: Any) -> Any:

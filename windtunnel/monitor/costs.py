@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from windtunnel.config import Study
@@ -35,7 +36,7 @@ def costs(study: Study, params: Any) -> Costs:
 
         def predict(study: Study, params: Any, problem: Problem = problem, scored: np.ndarray = scored) -> Any:
             module = model(study, finished(study, params))
-            return problem.each(lambda batch: module(batch.inputs, scored[len(scored) // 2 :]), FIRST + np.arange(1))
+            return problem.each(lambda batch: module(batch.inputs, scored[len(scored) // 2 :]), FIRST + jnp.arange(1))
 
         program = jax.jit(predict).lower(study, params).compile()
         jax.block_until_ready(program(study, params))
@@ -45,7 +46,7 @@ def costs(study: Study, params: Any) -> Costs:
             jax.block_until_ready(program(study, params))
             runs.append(time.perf_counter() - began)
         seconds.append(min(runs))
-        bytes_.append(max(1, program.memory_analysis().temp_size_in_bytes))
+        bytes_.append(max(1, program.memory_analysis().temp_size_in_bytes))  # pyrefly: ignore[missing-attribute]
         tokens.append(study.tunnel.tokens(length))
-    slopes = [float(np.polyfit(np.log(tokens), np.log(of), 1)[0]) for of in (seconds, bytes_)]
-    return Costs(*slopes, 1e3 * seconds[-1] / tokens[-1])
+    time_slope, memory_slope = (float(np.polyfit(np.log(tokens), np.log(of), 1)[0]) for of in (seconds, bytes_))
+    return Costs(time_slope, memory_slope, 1e3 * seconds[-1] / tokens[-1])

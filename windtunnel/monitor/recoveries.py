@@ -84,7 +84,7 @@ def served(study: Study, of: Served = AS_IT_IS) -> Study:
     study = going_on(study, of)
     if inference == study.model.inference:
         return study
-    return replace(study, model=replace(study.model, inference=inference))  # pyrefly: ignore[bad-argument-type]
+    return replace(study, model=replace(study.model, inference=inference))  # pyrefly: ignore[bad-argument-type, bad-specialization]
 
 
 def approximates(study: Study, step: int, of: Served) -> bool:

@@ -159,7 +159,7 @@ class Trainer:
 
     def _broken(self, kl_bits: np.ndarray, watcher: Any) -> np.ndarray:
         """bool[S]: which studies are not finite, and nothing will recover them."""
-        return ~np.isfinite(kl_bits).all(axis=1) & (watcher.lost() if watcher else True)
+        return np.asarray(~np.isfinite(kl_bits).all(axis=1) & (watcher.lost() if watcher else True))
 
     def _track(self, points: list[Point], curves: dict[str, np.ndarray], after: int) -> None:
         """Show the tracker the curves after a step."""
