@@ -1,9 +1,10 @@
 """Acting on a posterior: policies that pull the arms of a bandit themselves, rolled out on the same worlds.
 
-A policy takes arms with probabilities that it gives after each pull. An agent that takes an arm as often as it says that
-arm is the best samples from its posterior (Thompson 1933); one that takes the likeliest arm exploits it. All policies
-meet the same worlds: the same θ, the same reward at the j-th pull of an arm, the same uniform number behind the choice
-before pull t. So what two policies lose differs by far less than either is uncertain (common random numbers).
+A policy takes arms with probabilities that it gives after each pull. An agent that takes an arm as often as it says
+that arm is the best samples from its posterior (Thompson 1933); one that takes the likeliest arm exploits it. All
+policies meet the same worlds: the same θ, the same reward at the j-th pull of an arm, the same uniform number behind
+the choice before pull t. So the difference between two policies is known far better than what either loses (common
+random numbers).
 
 In the shapes of this file, K is the arms, R the two rewards, and T the pulls of a rollout, before each of which a model
 sees as many tokens: a start and the pulls so far.

@@ -57,8 +57,8 @@ def _possible(t: int) -> np.ndarray:
 
 
 def gaps(horizon: int, at_BT: np.ndarray, q_BT: np.ndarray) -> np.ndarray:
-    """[B, T]: (p − q) ΔQ at the counts that an agent has reached, where it takes the first arm with probability q: their
-    sum over t is an estimate of (1) without the noise of choices and rewards.
+    """[B, T]: (p − q) ΔQ at the counts that an agent has reached, where it takes the first arm with probability q:
+    their sum over t is an estimate of (1) without the noise of choices and rewards.
     """
     known = stakes(horizon)
     return (known.p[at_BT] - q_BT) * known.advantage[at_BT]
@@ -94,8 +94,8 @@ def enough(horizon: int, gap: float) -> float:
 
 
 def coverage(horizon: int, behaviour: Callable[[int], np.ndarray]) -> np.ndarray:
-    """[T]: the largest ratio of the probabilities of counts under exact Thompson sampling and under a behaviour. For who
-    reads nothing but counts, the KL on Thompson's states is at most that times the one on the behaviour's.
+    """[T]: the largest ratio of the probabilities of counts under exact Thompson sampling and under a behaviour. For
+    who reads nothing but counts, the KL on Thompson's states is at most that times the one on the behaviour's.
     """
     pairs = zip(regret.occupancy(regret.thompson, horizon), regret.occupancy(behaviour, horizon), strict=True)
     return np.asarray([np.max(own[own > 0] / other[own > 0]) for own, other in pairs])

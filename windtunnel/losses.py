@@ -208,9 +208,10 @@ AnyTerm = Annotated[Term, TERMS]
 def terms(train: Any, look: Look) -> dict[str, Sum]:
     """Every term of a study's loss by its name, and `kl` to the exact posterior, which is reported and not trained on.
 
-    The first is what is trained on beside terms. Cross-entropy is to the exact predictive p (`posterior` supervision) or to the drawn outcome (`sample`):
-    −Σ_v p_v log q_v or −log q_o. Their gradients have the same mean, since outcomes are drawn from p; at every single
-    observation, the first lacks the variance of the draw. Of a batch that the model acted out itself, it is the regret.
+    The first is what is trained on beside terms. Cross-entropy is to the exact predictive p (`posterior` supervision)
+    or to the drawn outcome (`sample`): −Σ_v p_v log q_v or −log q_o. Their gradients have the same mean, since outcomes
+    are drawn from p; at every single observation, the first lacks the variance of the draw. Of a batch that the model
+    has acted out itself, it is the regret.
     """
     if train.supervision == "posterior":
         target_BPV = jnp.exp(look.log_p_BPV)

@@ -63,7 +63,9 @@ def thompson(t: int) -> np.ndarray:
 
 
 def urn(evenness: float) -> Policy:
-    """The behaviour of `tunnels.Bandit`: frequencies from Dirichlet(α, α) make choices a Pólya urn's, (α + n)/(2α + t)."""
+    """The behaviour in the data of `tunnels.Bandit`: frequencies from Dirichlet(α, α) are a Pólya urn, whose next
+    choice is the first arm with probability (α + n) / (2α + t).
+    """
 
     def policy(t: int) -> np.ndarray:
         n, _ = counts(t).pulls
@@ -76,7 +78,7 @@ def action_values(horizon: int, policy: Policy | None = None) -> list[np.ndarray
     """[t]: Q_t [n, s, r, arm], the rewards to come from taking the arm now and following the policy after that; without
     one, the Bayes-optimal one, which knows how many pulls are left:
 
-    Q_t(k) = m_k (1 + V_{t+1}(reward)) + (1 − m_k) V_{t+1}(none),    V_t = Σ_k π_t(k) Q_t(k) or max_k Q_t(k),    V_T = 0.
+    Q_t(k) = m_k (1 + V_{t+1}(reward)) + (1 − m_k) V_{t+1}(none),   V_t = Σ_k π_t(k) Q_t(k) or max_k Q_t(k),   V_T = 0.
     """
     values: list[np.ndarray] = []
     value = np.zeros((horizon + 1,) * 3)

@@ -1,8 +1,8 @@
 """Acting: what are predictions worth to an agent that acts on them?
 
 The model is rolled out as a policy (`windtunnel/acting.py`) beside exact agents, all on the same worlds. On two arms
-values are known for all counts, so what a policy loses is measured without the noise of choices and rewards: against the
-Bayes-optimal policy and against exact Thompson sampling (`windtunnel/guarantee.py`). On more arms it is a mean of
+values are known for all counts, so what a policy loses is measured without the noise of choices and rewards: against
+the Bayes-optimal policy and against exact Thompson sampling (`windtunnel/guarantee.py`). On more arms it is a mean of
 rollouts, and a difference of two that are paired.
 
 In shapes, B is the rollouts, T the pulls, K the arms.
@@ -40,18 +40,18 @@ class Rolled(NamedTuple):
     """Rollouts by name, and what exact inference says of the model's own states and of Thompson's."""
 
     played: dict[str, Played]
-    pulls: dict[str, Array]  # int[B, T, K, R] before each pull
-    log_exact_BTK: Array  # after the model's own pulls, which are interventions
-    log_deluded_BTK: Array  # the same, read as somebody else's
+    pulls: dict[str, Any]  # int[B, T, K, R] before each pull
+    log_exact_BTK: Any  # after the model's own pulls, which are interventions
+    log_deluded_BTK: Any  # the same, read as somebody else's
 
 
 class Passive(NamedTuple):
     """On sequences that somebody else has chosen, what the model says and what exact inference does."""
 
-    log_q_BTK: Array
-    log_p_BTK: Array
-    baselines: dict[str, Array]
-    log_rewards: tuple[Array, Array]  # exact, the model's, [B, T, K, R]
+    log_q_BTK: Any
+    log_p_BTK: Any
+    baselines: dict[str, Any]
+    log_rewards: tuple[Any, Any]  # exact, the model's, [B, T, K, R]
 
 
 def refusal(subject: Subject) -> str | None:
@@ -116,28 +116,30 @@ def verdict(record: Json, thompson: float, samples: int, tolerance: float) -> st
 def lines(record: Json) -> list[str]:
     regrets, gap, again = record["regret"], record["gap"], record["never_again"]
     exact = ", ".join(f"{name} {of['mean']:.3f}" for name, of in regrets.items() if not name.startswith(MODEL))
+    own, likeliest = (f"{regrets[name]['mean']:.3f} ± {regrets[name]['se']:.3f}" for name in (MODEL, LIKELIEST))
+    shares = ", ".join(f"{name} {again[name]['half']:.3f}" for name in (MODEL, "thompson", "greedy"))
     sentences = [
         f"{record['verdict']}: KL on policy {record['kl_bits']['mean']:.2g} bits, passive "
         f"{record['kl_bits_passive']['mean']:.2g}, headroom {record['headroom_bits']:.2g}",
-        f"regret of {record['pulls']} pulls {regrets[MODEL]['mean']:.3f} ± {regrets[MODEL]['se']:.3f}, its likeliest arm "
-        f"{regrets[LIKELIEST]['mean']:.3f} ± {regrets[LIKELIEST]['se']:.3f}; exact: {exact}",
-        f"gap to exact Thompson sampling {gap['mean']:+.2g} ± {gap['se']:.1g}; arms never played again in the second half "
-        f"{again[MODEL]['half']:.3f} (Thompson {again['thompson']['half']:.3f}, greedy {again['greedy']['half']:.3f})",
+        f"regret of {record['pulls']} pulls {own}, of its likeliest arm {likeliest}; exact: {exact}",
+        f"gap to exact Thompson sampling {gap['mean']:+.2g} ± {gap['se']:.1g}; arms that are not played in the second "
+        f"half: {shares}",
     ]
     if "bounds" in record:
         bounds, best = record["bounds"], record["optimal"]
         sentences.append(
-            f"its KL guarantees a gap of at most {bounds['guaranteed']:.2g} (Pinsker {bounds['pinsker']:.2g}); KL from the "
-            f"Bayes-optimal policy {best['kl_bits']['mean']:.2g} bits, regret {best['gap']['mean']:+.2g} above its"
+            f"its KL guarantees a gap of at most {bounds['guaranteed']:.2g} (Pinsker {bounds['pinsker']:.2g}); it is "
+            f"{best['kl_bits']['mean']:.2g} bits off the Bayes-optimal policy and loses {best['gap']['mean']:.2g} more"
         )
     counts = record["state"]["counts"]
     sentences.append(
-        f"counts are read linearly from its state with R² {counts['trained']:.3f} (untrained {counts['untrained']:.3f}, "
-        f"shuffled {counts['shuffled']:.3f})"
+        f"counts are read linearly from its state with R² {counts['trained']:.3f} (untrained "
+        f"{counts['untrained']:.3f}, shuffled {counts['shuffled']:.3f})"
     )
     if (rewards := record["rewards"]) is not None:
         sentences.append(
-            f"next rewards are {rewards['kl_bits']['mean']:.2g} bits off Beta–Bernoulli (chance {rewards['chance_bits']:.2g})"
+            f"next rewards are {rewards['kl_bits']['mean']:.2g} bits off Beta–Bernoulli (chance "
+            f"{rewards['chance_bits']:.2g})"
         )
     return sentences
 
@@ -156,7 +158,8 @@ def headline(record: Json) -> dict[str, float | None]:
 @partial(jax.jit, static_argnames=("count", "model"))
 def rollouts(study: Study, params: Any, count: int, model: Build) -> Rolled:
     """The model and exact agents on the same worlds, which are the same for all studies of a problem's arms."""
-    tunnel, tables, module = study.tunnel, prepare(study), model(study, params)
+    tunnel: Any = study.tunnel
+    tables, module = prepare(study), model(study, params)
     own, exact = acting.of_model(module), acting.thompson(tunnel, tables)
     policies = {
         MODEL: own,
@@ -184,7 +187,8 @@ def rollouts(study: Study, params: Any, count: int, model: Build) -> Rolled:
 
 @partial(jax.jit, static_argnames=("count", "model"))
 def watched(study: Study, params: Any, count: int, model: Build) -> Passive:
-    tunnel, (tables, batch) = study.tunnel, sequences(study, count)
+    tunnel: Any = study.tunnel
+    tables, batch = sequences(study, count)
     seen, at = Collect("residual"), jnp.arange(study.horizon)
     log_q_BTK = jax.nn.log_softmax(model(study, params)(batch.inputs, np.arange(study.horizon), tap=seen))
     gaps = tunnel.baselines(tables, batch, at, study.horizon)
@@ -311,7 +315,7 @@ def read_out(subject: Subject, rolled: Rolled) -> Json:
         np.asarray(states(study, params, inputs_BT, subject.model), np.float64) for params in (subject.params, null)
     )
     pulls = rolled.pulls["thompson"].astype(np.float64)
-    targets = {
+    targets: dict[str, Any] = {
         "counts": pulls.reshape(*pulls.shape[:2], -1),
         "means": (pulls[..., 1] + 1) / (pulls.sum(axis=-1) + 2),
         "belief": np.exp(rolled.played["thompson"].log_policy_BTK.astype(np.float64)),

@@ -168,8 +168,8 @@ class Bandit(Tunnel):
         return tables.log_density_NNM[n_BPK, s_BPK] + log_others_BPKM + tables.log_weight_M[None, None, None]
 
     def log_rewards(self, tables: BanditTables, batch: Batch, at: Array) -> Array:
-        """[B, P, K, R]: the log-probabilities of no reward and of one, of each arm if it is pulled next because somebody
-        says so. That is its mean: (s + 1) / (n + 2), or with `informed` choices, which say which arm is the best,
+        """[B, P, K, R]: the log-probabilities of no reward and of one, of each arm if it is pulled next at somebody
+        else's wish. That is its mean: (s + 1) / (n + 2), or with `informed` choices, which say which arm is the best,
 
             Σ_i P(i is best | all) E[θ_k | i is best, rewards],     E[θ_k; i is best] = ∫ f_i m_k F⁺_k Π_{j≠i,k} F_j dx
 
