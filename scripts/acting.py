@@ -10,7 +10,6 @@ import operator
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,7 +106,7 @@ def between(of: Any, digits: int = 3) -> str:
     return f"{mean} [{low}, {high}]" if of.n > 2 else mean
 
 
-def table(rows: list[Row], columns: dict[str, Callable[[list[records.Json]], str]]) -> str:
+def table(rows: list[Row], columns: dict[str, Any]) -> str:
     """A line for each row: a column is a function of its records."""
     lines = []
     for row in rows:
@@ -170,9 +169,9 @@ def bounds() -> str:
         return "Not run."
     known = first["bounds"]
     words = (
-        f"A gap of 5 % of Thompson's regret is guaranteed up to {number(known['enough_bits'])} bits on policy before each "
-        f"pull. Exact Thompson sampling comes to some counts {known['coverage']:.0f} times as often as the behaviour of "
-        "the data does"
+        f"A gap of 5 % of Thompson's regret is guaranteed up to {number(known['enough_bits'])} bits on policy before "
+        f"each pull. Exact Thompson sampling comes to some counts {known['coverage']:.0f} times as often as the "
+        "behaviour of the data does"
     )
     if EVEN.probes:
         words += f" (under even behaviour {number(EVEN.probes[0]['bounds']['coverage'])} times)"

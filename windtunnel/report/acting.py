@@ -19,7 +19,7 @@ def regret_picture(root: Path, groups: list[Group]) -> Picture | None:
     lines = []
     for index, group in enumerate(drawable(groups)):
         curves = [dig(probe, "acting", "curves", "regret") for probe in probes(root, group)]
-        curves = [curve for curve in curves if curve]
+        curves = [curve for curve in curves if isinstance(dig(curve, "model"), list)]
         if curves:
             lines.append((index, group, curves))
     if not lines:
@@ -30,7 +30,7 @@ def regret_picture(root: Path, groups: list[Group]) -> Picture | None:
         exact = lines[0][2][0]
         pulls = np.arange(1, len(exact["model"]) + 1)
         for name, dashes in EXACT.items():
-            if name in exact:
+            if isinstance(exact.get(name), list):
                 axes.plot(pulls, exact[name], color=INK if name == "optimal" else SOFT, ls=dashes, lw=1.4, label=name)
         for index, group, curves in lines:
             mean = np.mean([curve["model"] for curve in curves], axis=0)
