@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+from windtunnel.acting import MOST
 from windtunnel.config import Em, Study
 from windtunnel.errors import BadInput
 from windtunnel.models import AnyModel, Transformer, takes_position
@@ -33,6 +34,7 @@ def agree(study: Study) -> None:
         )
     _agree_on_terms(study)
     _agree_on_monitor(study)
+    _agree_on_objective(study)
     if not model.heads and train.em != Em():
         raise BadInput(f"train.em: model {model.name} has no attention to route by")
     _agree_on_position(study)
@@ -126,6 +128,24 @@ def _agree_on_monitor(study: Study) -> None:
     shared = type(tunnel).frame is not Tunnel.frame and tunnel.vocabulary > 0  # hypotheses that all sequences have
     if fault.name == "merged" and type(tunnel).log_domains is Tunnel.log_domains and not shared:
         raise BadInput(f"monitor.fault.name=merged: {tunnel.name} has neither domains nor hypotheses of all sequences")
+
+
+def _agree_on_objective(study: Study) -> None:
+    tunnel = study.tunnel
+    if study.train.objective == "prediction":
+        return
+    if not tunnel.actions:
+        takers = ", ".join(spec.name for spec in members(AnyTunnel) if spec.actions is not Tunnel.actions)
+        raise BadInput(f"train.objective=reward: {tunnel.name} has no actions (valid with tunnel={takers})")
+    if tunnel.actions != 2:
+        raise BadInput(
+            f"train.objective=reward: values are exact for two arms, and there are {tunnel.actions}; give tunnel.arms=2"
+        )
+    if study.horizon > MOST:
+        raise BadInput(
+            f"train.objective=reward: values of all counts after {study.horizon} pulls are too many; "
+            f"give train.horizon={MOST} or less"
+        )
 
 
 def agree_on_problem(problem: Problem) -> None:

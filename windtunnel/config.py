@@ -41,15 +41,17 @@ class Train:
     """How a model is trained: `steps` batches, drawn fresh, of `horizon` observations (null: all the tunnel holds).
 
     `posterior` supervision is cross-entropy to the exact predictive, `sample` to the drawn outcome. They have the
-    same expected gradient; the first lacks the noise of sampling. The rate warms up over `warmup` of the steps and
-    then falls along a cosine to zero. With `muon`, `learning_rate` is that of the hidden matrices and
-    `adam_rate` × `learning_rate` that of everything else. `em` gives parts of attention a rate or phases of their
-    own; `terms` are losses beside cross-entropy, by name (`losses.py`).
+    same expected gradient; the first lacks the noise of sampling. With the objective `reward` the model acts, on two
+    arms: its predictions are its policy, and the gradient is that of the regret of its own rollouts (`acting.py`). The
+    rate warms up over `warmup` of the steps and then falls along a cosine to zero. With `muon`, `learning_rate` is that
+    of the hidden matrices and `adam_rate` × `learning_rate` that of everything else. `em` gives parts of attention a
+    rate or phases of their own; `terms` are losses beside cross-entropy, by name (`losses.py`).
     """
 
     steps: Size = 1000
     batch: Size = 32
     horizon: Size | None = None
+    objective: Literal["prediction", "reward"] = "prediction"
     supervision: Literal["posterior", "sample"] = "posterior"
     optimizer: Literal["muon", "adamw", "sgd"] = "muon"
     learning_rate: Positive = 0.05

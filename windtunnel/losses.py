@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array
 from pydantic import Field
 
+from windtunnel.acting import Acted
 from windtunnel.information import kl
 from windtunnel.models.tap import Collect
 from windtunnel.spec import Family, Real, spec
@@ -21,6 +22,7 @@ from windtunnel.tunnels import Batch
 
 SMALL = 1e-12  # added under a root
 CROSS_ENTROPY, KL = "cross_entropy", "kl"  # in nats; a learning curve has them in bits
+REGRET = "regret"  # of a rollout, in rewards
 
 
 class Sum(NamedTuple):
@@ -43,6 +45,12 @@ class Look(NamedTuple):
     axis: str | None
     tokens: Any = None  # int[P]: the tokens at which outcomes are predicted
     log_domains_BPK: Any = None  # the exact log-posterior over K domains, for terms that want it (`by_domain`)
+    tables: Any = None  # the tunnel's
+    acted: Acted | None = None  # where the batch is what the model did itself (`train.objective=reward`)
+
+    def at_tokens(self, x_BTD: Array) -> Array:
+        """States at the tokens at which outcomes are predicted; the last layer may have no others."""
+        return x_BTD if x_BTD.shape[1] == len(self.tokens) else x_BTD[:, self.tokens]
 
     def over_devices(self, tree: Any) -> Any:
         """The sum over the devices that share the batch."""
@@ -124,9 +132,7 @@ class Separation(Term):
 
     def measure(self, look: Look) -> Sum:
         states = look.seen["residual"]
-        x_BPD = states[max(states) if self.layer is None else self.layer]
-        if x_BPD.shape[1] != len(look.tokens):
-            x_BPD = x_BPD[:, look.tokens]
+        x_BPD = look.at_tokens(states[max(states) if self.layer is None else self.layer])
         log_w_BPK = {
             "domains": look.log_domains_BPK,
             "shuffled": jnp.roll(look.log_domains_BPK, 1, axis=0),
@@ -162,16 +168,50 @@ def alike(a_KDD: Array, b_KDD: Array) -> Array:
     return jnp.sum(a_KDD * b_KDD, (1, 2)) / jnp.sqrt(sizes + SMALL)
 
 
-TERMS = Family(Term, Domain, Separation)
+@spec
+class Reward(Term):
+    """A second target for who acts: what each arm would pay if it were pulled next. KL (nats, the mean over arms) of
+    the exact predictive, Beta–Bernoulli, to Bernoulli(σ(x_k)), with x_k the first K numbers of the last residual state:
+    a head without parameters, since the layers below can turn what they write into any direction.
+    """
+
+    name: Literal["reward"] = "reward"
+    kinds = ("residual",)
+
+    def refusal(self, study: Any) -> str | None:
+        arms = study.tunnel.actions
+        if not arms:
+            return f"{study.tunnel.name} has no actions to be rewarded (valid with tunnel=bandit)"
+        if study.model.width < arms:
+            return f"model.width={study.model.width} has no place for {arms} arms"
+        return None
+
+    def measure(self, look: Look) -> Sum:
+        states = look.seen["residual"]
+        at = jnp.arange(look.log_p_BPV.shape[1])
+        log_p_BPKR = look.tunnel.log_rewards(look.tables, look.batch, at)
+        log_q_BPKR = log_rewards(look.at_tokens(states[max(states)]), look.tunnel.actions)
+        weight_BP = look.batch.weight_BP
+        return Sum(jnp.sum(jnp.mean(kl(log_p_BPKR, log_q_BPKR), axis=-1) * weight_BP), jnp.sum(weight_BP))
+
+
+def log_rewards(x_BPD: Array, arms: int) -> Array:
+    """[B, P, K, R]: what states say of the next reward of each arm, if the term `reward` has taught them to."""
+    x_BPK = x_BPD[..., :arms]
+    return jnp.stack([jax.nn.log_sigmoid(-x_BPK), jax.nn.log_sigmoid(x_BPK)], axis=-1)
+
+
+TERMS = Family(Term, Domain, Separation, Reward)
 AnyTerm = Annotated[Term, TERMS]
 
 
 def terms(train: Any, look: Look) -> dict[str, Sum]:
     """Every term of a study's loss by its name, and `kl` to the exact posterior, which is reported and not trained on.
 
-    Cross-entropy is to the exact predictive p (`posterior` supervision) or to the drawn outcome (`sample`):
-    −Σ_v p_v log q_v or −log q_o. Their gradients have the same mean, since outcomes are drawn from p; at every single
-    observation, the first lacks the variance of the draw.
+    The first is what is trained on beside terms. Cross-entropy is to the exact predictive p (`posterior` supervision)
+    or to the drawn outcome (`sample`): −Σ_v p_v log q_v or −log q_o. Their gradients have the same mean, since outcomes
+    are drawn from p; at every single observation, the first lacks the variance of the draw. Of a batch that the model
+    has acted out itself, it is the regret.
     """
     if train.supervision == "posterior":
         target_BPV = jnp.exp(look.log_p_BPV)
@@ -179,33 +219,50 @@ def terms(train: Any, look: Look) -> dict[str, Sum]:
         target_BPV = jax.nn.one_hot(look.batch.outcome_BP, look.tunnel.outcomes)
     weight_BP = look.batch.weight_BP
     weight = jnp.sum(weight_BP)
+    cross_entropy = Sum(-jnp.sum(target_BPV * look.log_q_BPV * weight_BP[..., None]), weight)
     return {
-        CROSS_ENTROPY: Sum(-jnp.sum(target_BPV * look.log_q_BPV * weight_BP[..., None]), weight),
+        **({CROSS_ENTROPY: cross_entropy} if look.acted is None else {REGRET: lost(look, look.acted)}),
         KL: Sum(jnp.sum(kl(look.log_p_BPV, look.log_q_BPV) * weight_BP), weight),
         **{name: term.measure(look) for name, term in train.terms.items()},
     }
 
 
+def lost(look: Look, acted: Acted) -> Sum:
+    """The regret of rollouts, whose gradient is the policy gradient −Σ_t return_t ∇ log π(arm_t): what a sample of
+    states and choices says of the gradient of the expected regret (Williams 1992).
+    """
+    log_taken_BT = jnp.take_along_axis(look.log_q_BPV, acted.arm_BT[..., None], axis=-1)[..., 0]
+    score = -jnp.sum(log_taken_BT * acted.return_BT)
+    total = score + lax.stop_gradient(jnp.sum(acted.regret_BT) - score)
+    return Sum(total, jnp.asarray(float(len(acted.arm_BT))))
+
+
+def first(sums: dict[str, Sum]) -> str:
+    """The name of what is trained on beside terms."""
+    return REGRET if REGRET in sums else CROSS_ENTROPY
+
+
 def combined(train: Any, sums: dict[str, Sum], axis: str | None) -> Array:
-    """The loss of this device's share, times the weight of cross-entropy over all devices, by which the gradient is
+    """The loss of this device's share, times the weight of its first term over all devices, by which the gradient is
     divided in the end: sums are in the gradient as they are until then.
     """
-    loss = sums[CROSS_ENTROPY].total
+    main = first(sums)
+    loss = sums[main].total
     if train.terms:
-        every = {name: sums[name].weight for name in (CROSS_ENTROPY, *train.terms)}
+        every = {name: sums[name].weight for name in (main, *train.terms)}
         every = jax.tree.map(lax.stop_gradient, every if axis is None else lax.psum(every, axis))
         for name, term in train.terms.items():
-            loss = loss + term.strength * sums[name].total * every[CROSS_ENTROPY] / every[name]
+            loss = loss + term.strength * sums[name].total * every[main] / every[name]
     return loss
 
 
 def means(sums: dict[str, Sum]) -> dict[str, Array]:
     """What a learning curve shows: every sum over its weight, `kl_bits` and `cross_entropy_bits` in bits."""
-    bits = {name: sums[name].total / sums[name].weight / math.log(2) for name in (KL, CROSS_ENTROPY)}
+    bits = {name: sums[name].total / sums[name].weight / math.log(2) for name in (KL, CROSS_ENTROPY) if name in sums}
     others = {name: of.total / of.weight for name, of in sums.items() if name not in bits}
     return {**{f"{name}_bits": mean for name, mean in bits.items()}, **others}
 
 
 def curve_names(train: Any) -> list[str]:
     """The names of a learning curve, KL first."""
-    return [f"{KL}_bits", f"{CROSS_ENTROPY}_bits", *train.terms]
+    return [f"{KL}_bits", REGRET if train.objective == "reward" else f"{CROSS_ENTROPY}_bits", *train.terms]

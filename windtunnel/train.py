@@ -11,8 +11,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 from windtunnel import faults
+from windtunnel.acting import Acted, experience
 from windtunnel.config import Study
-from windtunnel.losses import CROSS_ENTROPY, Look, Sum, combined, curve_names, means, terms
+from windtunnel.losses import Look, Sum, combined, curve_names, first, means, terms
 from windtunnel.models import Shape, parameters, with_parameters
 from windtunnel.models.cells import fitted
 from windtunnel.models.tap import Closed, Collect
@@ -70,7 +71,7 @@ def advance(
     """
     module = build(study, stream(study, START))
     share = study.train.batch // (1 if axis is None else lax.axis_size(axis))
-    first = 0 if axis is None else share * lax.axis_index(axis)
+    own = jnp.arange(share) + (0 if axis is None else share * lax.axis_index(axis))
     transformation = optimizer(study.train, axis)
 
     def total(tree: Any) -> Any:
@@ -82,7 +83,13 @@ def advance(
     def step(index: Array, carry: tuple[State, dict[str, Array]]) -> tuple[State, dict[str, Array]]:
         state, curves = carry
         fault = study.monitor.fault
-        batch = examples(study, tables, jax.random.fold_in(stream(study, DATA), state.step), first + jnp.arange(share))
+        key, acted = jax.random.fold_in(stream(study, DATA), state.step), None
+        if study.train.objective == "reward":
+            keys = each_key(key, own)
+            module_now = with_parameters(module, state.params)
+            batch, acted = experience(study.train, study.tunnel, module_now, keys, study.horizon)
+        else:
+            batch = examples(study, tables, key, own)
         key_model = jax.random.fold_in(stream(study, MODEL), state.step)
 
         def directions() -> Any:
@@ -93,12 +100,12 @@ def advance(
         def loss(params: Any) -> tuple[Array, dict[str, Sum]]:
             progress = state.step / study.train.steps
             model = with_parameters(module, params)
-            losses = measured(study, tables, batch, model, key_model, axis, progress, state.step)
+            losses = measured(study, tables, batch, model, key_model, axis, progress, state.step, acted)
             return combined(study.train, losses, axis), losses
 
         gradients, losses = jax.grad(loss, has_aux=True)(state.params)
         gradients, losses = total((gradients, losses))  # one all-reduce
-        gradients = jax.tree.map(lambda leaf: leaf / losses[CROSS_ENTROPY].weight, gradients)
+        gradients = jax.tree.map(lambda leaf: leaf / losses[first(losses)].weight, gradients)
         gradients = faults.spoiled(fault, gradients, state.step)
         updates, memory = transformation.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -118,9 +125,11 @@ def measured(
     axis: str | None = None,
     progress: Array | None = None,
     step: Array | None = None,
+    acted: Acted | None = None,
 ) -> dict[str, Sum]:
     """The terms of the study's loss for a model on a batch of training length; nats. `progress` is the share of
-    training that is done, for a model that anneals; `step` is the number of steps done, for a fault.
+    training that is done, for a model that anneals; `step` the number of steps done, for a fault; `acted` what the
+    model did, if the batch is its own rollouts.
     """
     kinds = [kind for term in study.train.terms.values() for kind in term.kinds]
     seen = Collect(*kinds)
@@ -134,7 +143,7 @@ def measured(
     by_domain = any(term.by_domain for term in study.train.terms.values())
     log_domains_BPK = study.tunnel.log_domains(tables, batch, every) if by_domain else None
     log_q_BPV = jax.nn.log_softmax(logits_BPV)
-    look = Look(study.tunnel, batch, log_p_BPV, log_q_BPV, seen, axis, tokens, log_domains_BPK)
+    look = Look(study.tunnel, batch, log_p_BPV, log_q_BPV, seen, axis, tokens, log_domains_BPK, tables, acted)
     return terms(study.train, look)
 
 
@@ -176,9 +185,13 @@ def finished(study: Study, params: Any) -> Any:
 
 def examples(asked: Study | Problem, tables: Tables, key: Array, numbers: Array) -> Batch:
     """The training examples with these numbers of a step, each drawn from a key of its own."""
-    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
-    drawn = jax.vmap(lambda key: asked.tunnel.sample(key, tables, 1, asked.horizon))(keys)
+    drawn = jax.vmap(lambda key: asked.tunnel.sample(key, tables, 1, asked.horizon))(each_key(key, numbers))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), drawn)
+
+
+def each_key(key: Array, numbers: Array) -> Array:
+    """A key of its own for each number."""
+    return jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
 
 
 def stream(study: Study, use: int) -> Array:

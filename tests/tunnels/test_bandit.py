@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from windtunnel.tunnels import Bandit
+from windtunnel.tunnels import Bandit, Batch
+from windtunnel.verify.brute.bandit import Bandit as Brute
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -65,6 +66,29 @@ def test_informed_choices_are_evidence_and_rewards_alone_are_another_posterior()
 
     informed, own = (np.exp(np.asarray(log_p))[0, 0] for log_p in both())
     assert own == pytest.approx([0.5, 0.5]) and informed[0] > 0.99
+
+
+@pytest.mark.parametrize("inputs", [[6, 1, 1, 5], [6, 0, 0, 2], [6, 4, 3, 4]])
+def test_both_posteriors_and_the_next_rewards_are_those_of_enumeration(inputs):
+    """Of an expert's choices and of one's own: three arms, three pulls. They differ, and each is right."""
+    observed, own = Bandit(arms=3, evenness=0.7, informed=0.4), Bandit(arms=3, evenness=0.7)
+    seen, last = jnp.asarray([inputs]), jnp.asarray([3])
+    answers = {}
+    for tunnel in (observed, own):
+        expected = Brute(tunnel, np.asarray(inputs), [0] * 4)
+        log_best, log_rewards = asked(tunnel, seen, last)
+        answers[tunnel.informed] = np.exp(np.asarray(log_best))[0, 0]
+        assert answers[tunnel.informed] == pytest.approx(expected.predictive(3), abs=1e-12)
+        rewards = [float(expected.reward(3, arm)) for arm in range(3)]
+        assert np.exp(np.asarray(log_rewards))[0, 0, :, 1] == pytest.approx(rewards, abs=1e-12)
+        assert np.exp(np.asarray(log_rewards)).sum(axis=-1) == pytest.approx(1, abs=1e-12)
+    assert np.abs(answers[0.4] - answers[None]).max() > 0.01
+
+
+@jax.jit
+def asked(tunnel, seen, at):
+    tables, batch = tunnel.prepare(4), Batch(seen, 0 * seen, jnp.ones(seen.shape))
+    return tunnel.log_predictive(tables, batch, at), tunnel.log_rewards(tables, batch, at)
 
 
 def test_data_have_the_frequencies_that_behaviour_says():

@@ -19,6 +19,7 @@ INSTRUMENTS = {
     "exchangeability": "does a prediction stay what it is when the same evidence comes in another order?",
     "implied": "which prior was learned: what futures does the model imagine, beside those of the data?",
     "routing": "is the gate the exact posterior over domains, and do predictions rest on it?",
+    "acting": "what are predictions worth to an agent that acts on them?",
     "dynamics": "do scores move by advantage routing, and values to the queries that use them?",
 }
 FOREIGN: dict[str, Any] = {}  # the modules of plug-ins, by name

@@ -9,6 +9,7 @@ from windtunnel import __version__, records, text
 from windtunnel.progress import console
 from windtunnel.records.groups import Group, gather, swept_keys
 from windtunnel.report import formats
+from windtunnel.report.acting import regret_picture
 from windtunnel.report.answer import about_recovery, answer, finding, ranked
 from windtunnel.report.beliefs import simplex_picture
 from windtunnel.report.comparison import sentence
@@ -75,6 +76,7 @@ def pictures(root: Path, groups: list[Group]) -> Iterable[tuple[Picture, str]]:
         (priors_picture(root, groups), "more"),
         (geometry_picture(root, groups), "more"),
         (simplex_picture(root, groups), "more"),
+        (regret_picture(root, groups), "more"),
     ]
     best = [group for group in ranked(groups) if group.done]
     candidates += [(attention_picture(root, group), "more" if rank == 0 else "attention")

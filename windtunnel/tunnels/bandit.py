@@ -25,12 +25,13 @@ SHARPNESS = (1, 2, 3)  # of the baselines that know the means of arms and not ho
 
 class BanditTables(NamedTuple):
     """The posterior of one arm after n pulls, s of them rewarded, at the nodes of a quadrature: its log-density and
-    log-probability of being smaller, [n, s ≤ n, M]; the log-weights of the nodes [M]; and, where behaviour is informed,
-    [N, n]: the log-likelihood of N choices, n of them of one arm, if that is the best.
+    log-probability of being smaller, [n, s ≤ n, M]; the logarithms of the nodes and of their weights [M]; and, where
+    behaviour is informed, [N, n]: the log-likelihood of N choices, n of them of one arm, if that is the best.
     """
 
     log_density_NNM: Array
     log_below_NNM: Array
+    log_node_M: Array
     log_weight_M: Array
     log_choices_NN: Array | None
 
@@ -67,6 +68,10 @@ class Bandit(Tunnel):
         return self.arms
 
     @property
+    def actions(self) -> int:
+        return self.arms
+
+    @property
     def vocabulary(self) -> int:
         return 2 * self.arms + 1
 
@@ -84,7 +89,8 @@ class Bandit(Tunnel):
         return ["start" if token == self.start else f"{arm[token // 2]}{'-+'[token % 2]}" for token in inputs]
 
     def prepare(self, observations: int) -> BanditTables:
-        node_M, weight_M = np.polynomial.legendre.leggauss((observations + self.arms) // 2)  # on [−1, 1]
+        nodes = (observations + self.arms + 1) // 2  # for one degree more: that of a mean
+        node_M, weight_M = np.polynomial.legendre.leggauss(nodes)  # on [−1, 1]
         log_x_M, log_rest_M = (jnp.asarray(np.log((1 + side * node_M) / 2), float)[None] for side in (1, -1))
 
         def pull(log_p_NM: Array, none: float) -> Array:
@@ -98,10 +104,11 @@ class Bandit(Tunnel):
             # P(θ ≤ x) after n pulls, s rewarded, is that of more than s rewards in n + 1 pulls at x.
             return more, (jnp.log1p(n) + log_exactly_NM[:-1], more[1][1:])
 
-        nothing_NM = jnp.full((observations + 1, len(node_M)), -jnp.inf).at[0].set(0.0)
-        _, (density, below) = lax.scan(row, (nothing_NM, nothing_NM), jnp.arange(observations, dtype=float))
+        nothing_NM = jnp.full((observations + 2, len(node_M)), -jnp.inf).at[0].set(0.0)
+        # One pull more than are seen: what it would show is asked for.
+        _, (density, below) = lax.scan(row, (nothing_NM, nothing_NM), jnp.arange(observations + 1, dtype=float))
         choices = None if self.informed is None else self.log_choices(observations, self.informed)
-        return BanditTables(density, below, jnp.asarray(np.log(weight_M / 2), float), choices)
+        return BanditTables(density, below, log_x_M[0], jnp.asarray(np.log(weight_M / 2), float), choices)
 
     def log_choices(self, observations: int, informed: Array | float) -> Array:
         """[N, n]: log-likelihood of N choices, n of them of arm i, if that is the best, up to what is the same for all
@@ -147,14 +154,42 @@ class Bandit(Tunnel):
 
     def log_best(self, tables: BanditTables, pulls_BPKR: Array, informed: bool = False) -> Array:
         """[B, P, K]: log P(arm is best), from rewards alone or, if `informed`, from the choice of arms too."""
+        log_best_BPK = logsumexp(self._log_terms(tables, pulls_BPKR), axis=-1)
+        if informed and tables.log_choices_NN is not None:
+            n_BPK = jnp.sum(pulls_BPKR, axis=-1)
+            log_best_BPK += tables.log_choices_NN[jnp.sum(n_BPK, axis=-1, keepdims=True), n_BPK]
+        return jax.nn.log_softmax(log_best_BPK, axis=-1)
+
+    def _log_terms(self, tables: BanditTables, pulls_BPKR: Array) -> Array:
+        """[B, P, K, M]: the logarithms of w f_i Π_{j≠i} F_j at the nodes, which sum to P(arm i is best)."""
         n_BPK, s_BPK = jnp.sum(pulls_BPKR, axis=-1), pulls_BPKR[..., 1]
         log_below_BPKM = tables.log_below_NNM[n_BPK, s_BPK]
         log_others_BPKM = jnp.sum(log_below_BPKM, axis=2, keepdims=True) - log_below_BPKM
-        log_terms_BPKM = tables.log_density_NNM[n_BPK, s_BPK] + log_others_BPKM + tables.log_weight_M[None, None, None]
-        log_best_BPK = logsumexp(log_terms_BPKM, axis=-1)
-        if informed and tables.log_choices_NN is not None:
-            log_best_BPK += tables.log_choices_NN[jnp.sum(n_BPK, axis=-1, keepdims=True), n_BPK]
-        return jax.nn.log_softmax(log_best_BPK, axis=-1)
+        return tables.log_density_NNM[n_BPK, s_BPK] + log_others_BPKM + tables.log_weight_M[None, None, None]
+
+    def log_rewards(self, tables: BanditTables, batch: Batch, at: Array) -> Array:
+        """[B, P, K, R]: the log-probabilities of no reward and of one, of each arm if it is pulled next at somebody
+        else's wish. That is its mean: (s + 1) / (n + 2), or with `informed` choices, which say which arm is the best,
+
+            Σ_i P(i is best | all) E[θ_k | i is best, rewards],     E[θ_k; i is best] = ∫ f_i m_k F⁺_k Π_{j≠i,k} F_j dx
+
+        for k ≠ i, with F⁺ that of an arm pulled and rewarded once more, and ∫ x f_i Π_{j≠i} F_j dx for k = i.
+        """
+        pulls_BPKR = self.pulls(batch.inputs, at, batch.inputs.shape[1])
+        n_BPK, s_BPK = jnp.sum(pulls_BPKR, axis=-1), pulls_BPKR[..., 1]
+        log_mean_BPK = jnp.log((s_BPK + 1.0) / (n_BPK + 2))
+        if tables.log_choices_NN is None:
+            return jnp.stack([jnp.log1p(-jnp.exp(log_mean_BPK)), log_mean_BPK], axis=-1)
+        log_below_BPKM = tables.log_below_NNM[n_BPK, s_BPK]
+        log_more_BPKM = log_mean_BPK[..., None] + tables.log_below_NNM[n_BPK + 1, s_BPK + 1] - log_below_BPKM
+        itself_KK1 = jnp.eye(self.arms, dtype=bool)[:, :, None]  # the best arm, the one that is pulled
+        log_more_BPKKM = jnp.where(itself_KK1[None, None], tables.log_node_M, log_more_BPKM[:, :, None])
+        log_best_BPKM = self._log_terms(tables, pulls_BPKR)
+        log_mass_BPKK = logsumexp(log_best_BPKM[:, :, :, None] + log_more_BPKKM, axis=-1)
+        log_choices_BPK = tables.log_choices_NN[jnp.sum(n_BPK, axis=-1, keepdims=True), n_BPK]
+        log_all_BP1 = logsumexp(logsumexp(log_best_BPKM, axis=-1) + log_choices_BPK, axis=-1, keepdims=True)
+        log_reward_BPK = logsumexp(log_mass_BPKK + log_choices_BPK[..., None], axis=2) - log_all_BP1
+        return jnp.stack([jnp.log1p(-jnp.exp(log_reward_BPK)), log_reward_BPK], axis=-1)
 
     def log_predictive(self, tables: BanditTables, batch: Batch, at: Array) -> Array:
         return self.log_last(tables, batch, at, batch.inputs.shape[1])

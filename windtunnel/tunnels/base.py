@@ -100,6 +100,11 @@ class Tunnel:
         return False
 
     @property
+    def actions(self) -> int:
+        """How many actions an agent can choose from at each observation (`acting.py`); 0: there is nothing to do."""
+        return 0
+
+    @property
     def header(self) -> int:
         """Tokens before the first symbol."""
         return 0

@@ -2,10 +2,13 @@
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from windtunnel import tunnels
@@ -57,6 +60,16 @@ class Bandit(Brute):
             total += weight
         return total
 
+    def reward(self, t: int, pulled: int) -> Fraction:
+        """The mean of an arm, given all before t: Σ_i P(choices | i is best) ∫ θ_k f, i the largest of all θ."""
+        seen = self.pulls[:t]
+        densities = [density(*arm) for arm in counts(seen, len(self.arms))]
+        weighed = [times([Fraction(0), Fraction(1)], f) if arm == pulled else f for arm, f in enumerate(densities)]
+        informed = self.tunnel.informed is not None
+        choices = [self.choices([arm for arm, _ in seen], i) if informed else Fraction(1) for i in self.arms]
+        mass, total = (sum(map(operator.mul, choices, being_best(of)), Fraction(0)) for of in (weighed, densities))
+        return mass / total
+
     def baselines(self, t: int, windows: dict[str, int]) -> dict[str, np.ndarray]:
         seen = counts(self.pulls[:t], len(self.arms))
         means = [Fraction(rewards + 1, pulls + 2) for pulls, rewards in seen]
@@ -88,7 +101,31 @@ class Bandit(Brute):
             abs(exact["optimal"] - brute.optimal(3)),
             abs(float(regret.regrets(6)["optimal"].sum()) - brute.backward(6)),
         )
-        return {"dynamic programme equals enumeration": optimum, "regrets equal enumeration": others}
+        return {
+            "dynamic programme equals enumeration": optimum,
+            "regrets equal enumeration": others,
+            "next rewards equal enumeration": max(next_rewards(informed) for informed in (None, 0.4)),
+        }
+
+
+def next_rewards(informed: float | None) -> float:
+    """How far `Bandit.log_rewards` is from enumeration, on sequences of three arms."""
+    tunnel = tunnels.Bandit(arms=3, evenness=0.7, informed=informed)
+
+    def answers() -> tuple[jax.Array, jax.Array]:
+        tables = tunnel.prepare(5)
+        batch = tunnel.sample(jax.random.key(0), tables, 2, 5)
+        return batch.inputs, tunnel.log_rewards(tables, batch, jnp.arange(5))[..., 1]
+
+    with jax.enable_x64(True):
+        inputs_BT, log_reward_BPK = map(np.asarray, jax.jit(answers)())
+    worst = 0.0
+    for b, inputs in enumerate(inputs_BT):
+        brute = Bandit(tunnel, inputs, [0] * len(inputs))
+        for t in range(len(inputs)):
+            expected = [float(brute.reward(t, arm)) for arm in brute.arms]
+            worst = max(worst, float(np.abs(np.exp(log_reward_BPK[b, t]) - expected).max()))
+    return worst
 
 
 def counts(pulls: list[tuple[int, int]], arms: int) -> list[tuple[int, int]]:
@@ -98,7 +135,11 @@ def counts(pulls: list[tuple[int, int]], arms: int) -> list[tuple[int, int]]:
 
 def best_arm(seen: list[tuple[int, int]]) -> list[Fraction]:
     """P(arm is best) of each arm, from the (pulls, rewards) of all."""
-    densities = [density(*arm) for arm in seen]
+    return being_best([density(*arm) for arm in seen])
+
+
+def being_best(densities: list[Polynomial]) -> list[Fraction]:
+    """∫ f_i Π_{j≠i} ∫₀ˣ f_j of each arm."""
     below = [integrated(f) for f in densities]
     probabilities = []
     for i, f in enumerate(densities):
