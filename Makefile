@@ -66,6 +66,9 @@ architectures: .venv/ready ## six architectures at equal parameters (an hour), i
 	$(BIN)/windtunnel run +sweep=architectures_hmm
 	$(BIN)/python scripts/architectures.py
 
+binding: .venv/ready ## how much is bound, by the memory there is? (at most ninety minutes) into docs/architectures.md
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/binding.py
+
 depth: .venv/ready ## what carries belief past the horizon? (at most ninety minutes) into docs/depth.md
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/depth.py
 
@@ -98,4 +101,4 @@ clean: ## remove what make made, but not the records in runs/
 	$(BIN)/pip install -q -e '.[report,test,dev]'
 	touch $@
 
-.PHONY: help run test test-slow check bench cost figures tunnels verdicts recovery instruments docs-figures extrapolation primitives architectures depth mixed external reproduce reproduce-paper wheel clean
+.PHONY: help run test test-slow check bench cost figures tunnels verdicts recovery instruments docs-figures extrapolation primitives architectures binding depth mixed external reproduce reproduce-paper wheel clean

@@ -6,7 +6,6 @@ is a row `not run`. What is done is not run again.
 """
 
 import itertools
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import page
+from stages import done, train
 from windtunnel import records
 from windtunnel.records.groups import Group, groups
 from windtunnel.report.numbers import lengths, number, with_interval
@@ -38,28 +38,6 @@ def command(tunnel: str, model: str, stage: str, *overrides: str) -> tuple[Path,
     reach = min(REACH.get(tunnel, 500), REACH.get(model, 500), 50 if stage == "rates" else 500)
     own = [f"evaluate.reach={reach}", *OWN.get((tunnel, model), [])]
     return runs / "depth", [*words, *own, *overrides, f"runs={runs}"]
-
-
-def done(root: Path) -> list[records.Json]:
-    rows = records.rows(root) if (root / "sweep.json").exists() else []
-    return [row for row in rows if row["status"] == "done"]
-
-
-def known(row: records.Json) -> float:
-    return float("inf") if row["kl_bits_past"] is None else row["kl_bits_past"]
-
-
-def train(until: float) -> None:
-    """Both stages of every model and tunnel, until it is too late to begin."""
-    for tunnel, model in CELLS:
-        root, words = command(tunnel, model, "rates")
-        if time.monotonic() < until:
-            subprocess.run(words, check=False)
-        rates = done(root)
-        if rates and time.monotonic() < until:
-            best = min(rates, key=known)["train.learning_rate"]
-            _, words = command(tunnel, model, "seeds", f"train.learning_rate={best}", f"seed={SEEDS}")
-            subprocess.run(words, check=False)
 
 
 def above(root: Path, group: Group) -> str:
@@ -100,7 +78,7 @@ def facts(tunnel: str) -> str:
 
 def main() -> None:
     minutes = float(sys.argv[sys.argv.index("--minutes") + 1]) if "--minutes" in sys.argv else MINUTES
-    train(time.monotonic() + 60 * minutes)
+    train(CELLS, command, [f"seed={SEEDS}"], "kl_bits_past", time.monotonic() + 60 * minutes)
     for tunnel in TUNNELS:
         table = page.table(HEAD, [line(tunnel, model) for model in MODELS], [1, 2, 3, 4, 5, 7, 8])
         page.fill(DOC, tunnel, f"{facts(tunnel)}\n\n{table}")

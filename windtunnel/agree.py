@@ -32,6 +32,7 @@ def agree(study: Study) -> None:
             "outcome as the token after its prediction"
         )
     _agree_on_terms(study)
+    _agree_on_monitor(study)
     if not model.heads and train.em != Em():
         raise BadInput(f"train.em: model {model.name} has no attention to route by")
     _agree_on_position(study)
@@ -103,6 +104,26 @@ def _agree_on_terms(study: Study) -> None:
             raise BadInput(f"train.terms.{name}: {study.tunnel.name} has no domains (valid with tunnel={takers})")
         if (refusal := term.refusal(study)) is not None:
             raise BadInput(f"train.terms.{name}: {refusal}")
+
+
+def _agree_on_monitor(study: Study) -> None:
+    monitor, model, tunnel = study.monitor, study.model, study.tunnel
+    fault, recover = monitor.fault, monitor.recover
+    if recover.tries and not monitor.every:
+        raise BadInput(
+            f"monitor.recover.tries={recover.tries}: nothing is recovered without checks; give monitor.every"
+        )
+    if fault.name is not None and fault.step >= study.train.steps:
+        raise BadInput(f"monitor.fault.step={fault.step}: training has train.steps={study.train.steps}")
+    if fault.name in (None, "nan_parameter", "nan_gradient"):
+        return
+    if not takes_position(model.name) or model.name == "experts" or model.depth is not None:
+        raise BadInput(
+            f"monitor.fault.name={fault.name}: needs attention that shows its keys (valid with model=transformer)"
+        )
+    shared = type(tunnel).frame is not Tunnel.frame and tunnel.vocabulary > 0  # hypotheses that all sequences have
+    if fault.name == "merged" and type(tunnel).log_domains is Tunnel.log_domains and not shared:
+        raise BadInput(f"monitor.fault.name=merged: {tunnel.name} has neither domains nor hypotheses of all sequences")
 
 
 def agree_on_problem(problem: Problem) -> None:

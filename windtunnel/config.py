@@ -9,6 +9,7 @@ import pydantic.dataclasses
 from pydantic import Field
 
 from windtunnel.cache import DEFAULT
+from windtunnel.health import Monitor
 from windtunnel.losses import AnyTerm
 from windtunnel.models import AnyModel
 from windtunnel.models.position import AnyPosition
@@ -32,6 +33,7 @@ class Em:
 
 
 Terms = Annotated[dict[str, AnyTerm], Field(exclude_if=lambda terms: not terms)]
+Watched = Annotated[Monitor, Field(exclude_if=lambda monitor: monitor == Monitor())]
 
 
 @spec
@@ -69,6 +71,7 @@ class Study:
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     seed: Seed = 0
+    monitor: Watched = Monitor()
 
     @property
     def horizon(self) -> int:
@@ -115,7 +118,8 @@ SETTINGS = frozenset(field.name for field in dataclasses.fields(Settings))
 
 def study_id(study: Study) -> str:
     """The name of a study: readable, then a hash of everything that shapes its parameters (not how it is judged)."""
-    resolved = replace(study, train=replace(study.train, horizon=study.horizon), evaluate=Evaluate())
+    train = replace(study.train, horizon=study.horizon)
+    resolved = replace(study, train=train, evaluate=Evaluate(), monitor=study.monitor.shaping)
     parts = [study.tunnel.name, study.position.name if study.position else study.model.name, f"seed{study.seed}"]
     return "-".join([*parts, digest(identity(resolved))])
 

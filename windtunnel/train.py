@@ -10,6 +10,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
+from windtunnel import faults
 from windtunnel.config import Study
 from windtunnel.losses import CROSS_ENTROPY, Look, Sum, combined, curve_names, means, terms
 from windtunnel.models import Shape, parameters, with_parameters
@@ -80,17 +81,25 @@ def advance(
 
     def step(index: Array, carry: tuple[State, dict[str, Array]]) -> tuple[State, dict[str, Array]]:
         state, curves = carry
+        fault = study.monitor.fault
         batch = examples(study, tables, jax.random.fold_in(stream(study, DATA), state.step), first + jnp.arange(share))
         key_model = jax.random.fold_in(stream(study, MODEL), state.step)
 
+        def directions() -> Any:
+            return keys_apart(study, tables, batch, with_parameters(module, state.params), total)
+
+        state = state._replace(params=faults.struck(fault, state.params, state.step, directions))
+
         def loss(params: Any) -> tuple[Array, dict[str, Sum]]:
             progress = state.step / study.train.steps
-            losses = measured(study, tables, batch, with_parameters(module, params), key_model, axis, progress)
+            model = with_parameters(module, params)
+            losses = measured(study, tables, batch, model, key_model, axis, progress, state.step)
             return combined(study.train, losses, axis), losses
 
         gradients, losses = jax.grad(loss, has_aux=True)(state.params)
         gradients, losses = total((gradients, losses))  # one all-reduce
         gradients = jax.tree.map(lambda leaf: leaf / losses[CROSS_ENTROPY].weight, gradients)
+        gradients = faults.spoiled(fault, gradients, state.step)
         updates, memory = transformation.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         curves = jax.tree.map(lambda curve, mean: curve.at[index].set(mean), curves, means(losses))
@@ -108,15 +117,18 @@ def measured(
     key: Array | None = None,
     axis: str | None = None,
     progress: Array | None = None,
+    step: Array | None = None,
 ) -> dict[str, Sum]:
     """The terms of the study's loss for a model on a batch of training length; nats. `progress` is the share of
-    training that is done, for a model that anneals.
+    training that is done, for a model that anneals; `step` is the number of steps done, for a fault.
     """
     kinds = [kind for term in study.train.terms.values() for kind in term.kinds]
     seen = Collect(*kinds)
     tokens = study.tunnel.scored(study.horizon)
     annealed = {"progress": progress} if study.model.anneals else {}
-    logits_BPV = module(batch.inputs, tokens, key=key, tap=seen if kinds else Closed(), **annealed)
+    tap = seen if kinds else Closed()
+    tap = tap if step is None else faults.tap(study.monitor.fault, step, tap)
+    logits_BPV = module(batch.inputs, tokens, key=key, tap=tap, **annealed)
     every = jnp.arange(study.horizon)
     log_p_BPV = study.tunnel.log_predictive(tables, batch, every)
     by_domain = any(term.by_domain for term in study.train.terms.values())
@@ -124,6 +136,22 @@ def measured(
     log_q_BPV = jax.nn.log_softmax(logits_BPV)
     look = Look(study.tunnel, batch, log_p_BPV, log_q_BPV, seen, axis, tokens, log_domains_BPK)
     return terms(study.train, look)
+
+
+def keys_apart(study: Study, tables: Tables, batch: Batch, module: Any, total: Any) -> dict[str, Array]:
+    """In which direction the mean keys of two domains differ, or of two hypotheses that all sequences share, layer by
+    layer: what the fault `merged` takes away.
+    """
+    seen, tokens = Collect("keys"), study.tunnel.scored(study.horizon)
+    module(batch.inputs, tokens, tap=seen)
+    log_domains_BPK = study.tunnel.log_domains(tables, batch, jnp.arange(study.horizon))
+    frame = study.tunnel.frame(tables, batch)
+    if log_domains_BPK is not None:
+        weight_BTK = jnp.zeros((*batch.inputs.shape[:2], 2)).at[:, tokens].set(jnp.exp(log_domains_BPK[..., :2]))
+    else:
+        assert frame is not None  # the door made sure
+        weight_BTK = jax.nn.one_hot(frame.label_BT, 2)
+    return faults.apart(seen["keys"], weight_BTK, study.model.layers, total)
 
 
 def finished(study: Study, params: Any) -> Any:

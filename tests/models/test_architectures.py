@@ -23,6 +23,7 @@ from windtunnel.models import (
     Router,
     Segments,
     Shape,
+    Ssd,
     Ssm,
     Transformer,
     parameters,
@@ -40,6 +41,7 @@ MODELS = {
     "gru": Gru(layers=2, width=8),
     "lstm": Lstm(layers=2, width=8),
     "ssm": Ssm(layers=2, width=8, states=3),
+    "ssd": Ssd(layers=2, width=8, head=4, states=3),
     "mlp": Mlp(layers=2, width=8, hidden=8, window=LENGTH),
     "looped": Transformer(layers=2, heads=2, width=8, hidden=8, loops=2),
     "routed": Transformer(layers=2, heads=2, width=8, hidden=8, router=Router()),
@@ -56,6 +58,7 @@ TAPS = {
     "gru": ["state"],
     "lstm": ["state"],
     "ssm": ["state"],
+    "ssd": ["state"],
     "mlp": [],
     "belief": ["evidence", "belief"],
     "segments": ["memory"],
@@ -186,7 +189,8 @@ def test_tokens_in_place_of_features(spec):
 
 
 @pytest.mark.parametrize(
-    "spec", [Gru(layers=1, width=8), Ssm(layers=1, width=8, states=64), MODELS["mlp"], MODELS["belief_content"]]
+    "spec",
+    [Gru(layers=1, width=8), Ssm(layers=1, width=8, states=64), MODELS["ssd"], MODELS["mlp"], MODELS["belief_content"]],
 )
 def test_memory_of_a_long_evaluation_is_linear_in_the_length(spec):
     def bytes_of(length):
@@ -249,18 +253,19 @@ def test_muon_turns_linear_maps_alone():
             for path, is_hidden in jax.tree_util.tree_leaves_with_path(hidden(parameters(built(MODELS[name]))))
             if is_hidden
         }
-        for name in ("gru", "ssm", "mlp", "looped", "belief")
+        for name in ("gru", "ssm", "ssd", "mlp", "looped", "belief")
     }
     assert turned["gru"] == {"input.kernel", "recurrent.kernel"}
     ssms = ("enter", "gate", "rank", "delta", "write", "read", "leave")
     assert turned["ssm"] == {f"{name}.kernel" for name in ssms}
+    assert turned["ssd"] == {f"{name}.kernel" for name in ("enter", "gate", "delta", "write", "read", "leave")}
     assert turned["belief"] == {"query.kernel", "value.kernel"}
     assert turned["mlp"] == {"linear.kernel", "up.kernel", "down.kernel"}
     attention = {f"attention.{name}.kernel" for name in ("query", "key", "value", "output")}
     assert turned["looped"] == attention | {"up.kernel", "down.kernel"}
 
 
-@pytest.mark.parametrize("model", ["gru", "lstm", "ssm", "mlp", "belief", "segments", "feedback", "memory"])
+@pytest.mark.parametrize("model", ["gru", "lstm", "ssm", "ssd", "mlp", "belief", "segments", "feedback", "memory"])
 def test_a_presets_position_is_left_out_and_a_typed_one_refused(model):
     for tunnel in ("hmm", "recall"):
         assert composed.study(f"model={model}", f"tunnel={tunnel}").position is None
@@ -279,5 +284,5 @@ def test_presets_are_as_large_as_the_deep_transformer():
         return sum(leaf.size for leaf in jax.tree.leaves(params))
 
     deep = count("deep")
-    for model in ("gru", "lstm", "ssm", "mlp", "looped"):
+    for model in ("gru", "lstm", "ssm", "ssd", "mlp", "looped"):
         assert abs(count(model) / deep - 1) < 0.05

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from tests.models.small import FEATURES, LENGTH, OUTCOMES
-from windtunnel.models import Gru, Lstm, Shape, Ssm, parameters, recurrent, ssm
+from windtunnel.models import Gru, Lstm, Shape, Ssm, parameters, recurrent, ssd, ssm
 
 AT = np.arange(LENGTH)
 SHAPE = Shape(FEATURES, 0, OUTCOMES, LENGTH)
@@ -93,3 +93,29 @@ def test_channels_remember_from_ten_tokens_to_a_thousand():
     delta = np.log1p(np.exp(params["delta_bias"]))
     assert 1e-3 <= delta.min() < 3e-3 and 3e-2 < delta.max() <= 1e-1
     np.testing.assert_allclose(np.exp(params["rate"]), np.broadcast_to([[1], [2]], (2, 128)), rtol=1e-6)
+
+
+# Its dual, against its recurrence in plain loops.
+
+
+@pytest.mark.parametrize("chunk", [1, 3, ssd.CHUNK])  # 7 tokens: with 3, the last chunk is padded
+def test_chunks_of_the_dual_are_the_recurrence(chunk):
+    draw = np.random.default_rng(0).normal
+    log_decay, inward = -np.exp(draw(size=(2, LENGTH, 2))), draw(size=(2, LENGTH, 2, 4))
+    write, read = draw(size=(2, LENGTH, 3)), draw(size=(2, LENGTH, 3))
+    y, h = np.zeros(inward.shape), np.zeros((2, LENGTH + 1, 2, 3, 4))
+    for b, t, head, n, e in np.ndindex(2, LENGTH, 2, 3, 4):
+        decayed = np.exp(log_decay[b, t, head]) * h[b, t, head, n, e]
+        h[b, t + 1, head, n, e] = decayed + write[b, t, n] * inward[b, t, head, e]
+        y[b, t, head, e] += read[b, t, n] * h[b, t + 1, head, n, e]
+    with jax.enable_x64(True):
+        parts = tuple(map(jnp.asarray, (log_decay, inward, write, read)))
+        np.testing.assert_allclose(ssd.read_out(*parts, chunk=chunk), y, atol=1e-12)
+        np.testing.assert_allclose(ssd.states_of(*parts[:3]), h[:, 1:], atol=1e-12)
+
+
+def test_what_has_decayed_to_nothing_has_finite_gradients():
+    """Weights of later tokens are exp of large numbers before they are masked."""
+    parts = jnp.full((1, LENGTH, 1), -200.0), *(jnp.ones((1, LENGTH, 1, 2)), *[jnp.ones((1, LENGTH, 3))] * 2)
+    gradients = jax.grad(lambda *parts: ssd.read_out(*parts).sum(), argnums=(0, 1, 2, 3))(*parts)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)

@@ -15,6 +15,9 @@ INSTRUMENTS = {
     "consistency": "do attention weights compute the exact posterior, and does the prediction rest on it?",
     "stability": "how does it decay past the horizon, and what fails first?",
     "convergence": "how fast do exact and model's entropies fall, beside the law that applies?",
+    "beliefs": "do residual states hold the belief over a hidden state, and does a state put in force what follows?",
+    "exchangeability": "does a prediction stay what it is when the same evidence comes in another order?",
+    "implied": "which prior was learned: what futures does the model imagine, beside those of the data?",
     "routing": "is the gate the exact posterior over domains, and do predictions rest on it?",
     "dynamics": "do scores move by advantage routing, and values to the queries that use them?",
 }

@@ -22,6 +22,7 @@ from windtunnel.instruments.base import EXAMPLES, Build, Json, Subject, sequence
 from windtunnel.tunnels.answers import Law
 
 LEAST_BITS = 1e-3  # an excess below this cannot be distinguished from the model's error
+TINY_BITS = 1e-9  # a difference below this is rounding
 FIRST = 4  # observations seen, from which on an asymptotic law is fitted
 
 
@@ -55,7 +56,7 @@ def measure(subject: Subject) -> Json:
         for where, part in (("", inside), ("_past", ~inside)):
             fitted = rate(law, points["seen"], points[f"excess_{name}"], points["used"] & part, known)
             rates[f"{name}{where}"], rates[f"{name}{where}_se"] = fitted
-    return {"kind": law.kind, "unit": law.unit, "theory": law.rate, **rates,
+    return {"kind": law.kind, "unit": law.unit, "theory": law.rate, "least": law.least, **rates,
             **{name: values.tolist() for name, values in points.items()}}  # fmt: skip
 
 
@@ -65,14 +66,17 @@ def lines(record: Json) -> list[str]:
         "smooth": "a smooth family: the excess falls as d/(2n) nats, d",
         "crossover": "between few hypotheses and a smooth family; C",
         "count": "entropy on log₂(what is left), slope",
-        "forgetting": "what was seen w before counts e^(−γw), γ at least",
+        "forgetting": "what was seen w before counts e^(−γw), γ",
     }
+    least = record.get("least")
+    bound = "" if least is None else f"at least {least:.3g} by |λ₂|"
+    theory = bound if least == record["theory"] else f"{record['theory']:.3g}{bound and f' ({bound})'}"
     rates = {
         name: "–" if record[name] is None else f"{record[name]:.3g} ± {record[f'{name}_se'] or 0:.1g}"
         for name in ("exact", "model", "exact_past", "model_past")
     }
     return [
-        f"{words[record['kind']]} {record['theory']:.3g} {record['unit']}; within the horizon exact "
+        f"{words[record['kind']]} {theory} {record['unit']}; within the horizon exact "
         f"{rates['exact']}, model {rates['model']}; past it exact {rates['exact_past']}, "
         f"model {rates['model_past']} (null: 0)"
     ]
@@ -149,13 +153,16 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 def forgetting(subject: Subject) -> dict[str, Any]:
     """KL (bits) between the prediction at the last observation and the same prediction after the symbol `seen`
-    observations earlier was replaced by another symbol of the sequence; for the exact reasoner and for the model.
+    observations earlier was replaced by another symbol of the sequence; for the exact reasoner and for the model. The
+    geometric mean over the sequences in which these differ: the rate is that of almost every sequence, and a mean of
+    what falls exponentially is that of the few in which it falls slowest.
     """
     exact, model = with_a_symbol_replaced(subject.study, subject.params, EXAMPLES, subject.model)
     lag = np.arange(len(exact) - 1)
-    exact, model = (
-        np.asarray([kl_bits(of[-1], of[-2 - w]).mean() for w in lag]) for of in map(np.asarray, (exact, model))
-    )
+    each = [kl_bits(of[-1], of[-2 - w]) for w in lag for of in map(np.asarray, (exact, model))]
+    exact_TB, model_TB = np.maximum(each[::2], TINY_BITS), np.maximum(each[1::2], TINY_BITS)
+    differs_TB = np.asarray(each[::2]) > 0
+    exact, model = (np.exp(np.mean(np.log(of_TB), axis=1, where=differs_TB)) for of_TB in (exact_TB, model_TB))
     return {
         "seen": lag.astype(float),
         "excess_exact": exact,

@@ -255,36 +255,38 @@ def domains(seen: Seen, untrained: Seen) -> Json:
     directions.
     """
     log_domains_BPK = np.asarray(seen.log_domains_BPK)
-    domain_BP, sure_BP = log_domains_BPK.argmax(axis=-1), log_domains_BPK.max(axis=-1) > math.log(0.9)
-
-    def separation(state_BPD: np.ndarray, domain_BP: np.ndarray) -> float:
-        half = len(state_BPD) // 2
-        fit, held = (
-            (state_BPD[part][sure_BP[part]], domain_BP[part][sure_BP[part]])
-            for part in (slice(half), slice(half, None))
-        )
-        kinds = np.unique(fit[1])
-        if len(kinds) < 2:
-            return math.nan
-        within = np.concatenate([fit[0][fit[1] == k] - fit[0][fit[1] == k].mean(axis=0) for k in kinds])
-        whiten = np.linalg.inv(within.T @ within / len(within) + 1e-3 * np.eye(within.shape[1]) * within.var())
-        centre = np.stack([fit[0][fit[1] == k].mean(axis=0) for k in kinds])
-        away = held[0][:, None] - centre[None]
-        named = kinds[np.argmin(np.einsum("kcd,de,kce->kc", away, whiten, away), axis=1)]
-        recall = np.mean([np.mean(named[held[1] == k] == k) for k in kinds if (held[1] == k).any()])
-        return float((recall - 1 / len(kinds)) / (1 - 1 / len(kinds)))
-
+    domain_BP = log_domains_BPK.argmax(axis=-1)
     weight_BP = np.asarray(seen.batch.weight_BP)
     return {
-        "separation": separation(last_residual(seen), domain_BP),
-        "untrained": separation(last_residual(untrained), domain_BP),
-        "shuffled": separation(last_residual(seen), np.roll(domain_BP, 1, axis=0)),
+        "separation": separation(last_residual(seen), log_domains_BPK),
+        "untrained": separation(last_residual(untrained), log_domains_BPK),
+        "shuffled": separation(last_residual(seen), log_domains_BPK, np.roll(domain_BP, 1, axis=0)),
         "subspaces": {
             **subspaces(last_residual(seen), log_domains_BPK, weight_BP),
             "untrained": subspaces(last_residual(untrained), log_domains_BPK, weight_BP),
             "shuffled": subspaces(last_residual(seen), np.roll(log_domains_BPK, 1, axis=0), weight_BP),
         },
     }
+
+
+def separation(state_BPD: np.ndarray, log_domains_BPK: np.ndarray, domain_BP: np.ndarray | None = None) -> float:
+    """The separation of the domains (as in `domains`), or of other labels `domain_BP` of the same states."""
+    sure_BP = log_domains_BPK.max(axis=-1) > math.log(0.9)
+    domain_BP = log_domains_BPK.argmax(axis=-1) if domain_BP is None else domain_BP
+    half = len(state_BPD) // 2
+    fit, held = (
+        (state_BPD[part][sure_BP[part]], domain_BP[part][sure_BP[part]]) for part in (slice(half), slice(half, None))
+    )
+    kinds = np.unique(fit[1])
+    if len(kinds) < 2:
+        return math.nan
+    within = np.concatenate([fit[0][fit[1] == k] - fit[0][fit[1] == k].mean(axis=0) for k in kinds])
+    whiten = np.linalg.inv(within.T @ within / len(within) + 1e-3 * np.eye(within.shape[1]) * within.var())
+    centre = np.stack([fit[0][fit[1] == k].mean(axis=0) for k in kinds])
+    away = held[0][:, None] - centre[None]
+    named = kinds[np.argmin(np.einsum("kcd,de,kce->kc", away, whiten, away), axis=1)]
+    recall = np.mean([np.mean(named[held[1] == k] == k) for k in kinds if (held[1] == k).any()])
+    return float((recall - 1 / len(kinds)) / (1 - 1 / len(kinds)))
 
 
 def _number(value: float | None) -> str:

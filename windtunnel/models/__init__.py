@@ -117,6 +117,29 @@ class Ssm(Model):
 
 
 @spec
+class Ssd(Model):
+    """L state-space duals of 2D channels in heads of `head` channels, with `states` states for each channel: a head's
+    state is a matrix of states × head.
+    """
+
+    name: Literal["ssd"] = "ssd"
+    module = "ssd.Dual"
+    residual = True
+    layers: Size = 3
+    width: Size = 124
+    head: Size = 31
+    states: Size = 64
+
+    @property
+    def weights(self) -> int:
+        return self.layers * self.width * (6 * self.width + 2 * self.states)
+
+    @property
+    def conflict(self) -> str | None:
+        return f"head={self.head}: must divide 2 × model.width={2 * self.width}" if 2 * self.width % self.head else None
+
+
+@spec
 class Mlp(Model):
     """The concatenated embeddings of the last `window` tokens, then L residual MLPs of `hidden` units and width D."""
 
@@ -243,7 +266,7 @@ class Experts(Model):
         return self.gates * self.expert.weights
 
 
-MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Mlp, Belief, Segments, Feedback, Memory, Experts)
+MODELS = Family(Model, Transformer, Gru, Lstm, Ssm, Ssd, Mlp, Belief, Segments, Feedback, Memory, Experts)
 AnyModel = Annotated[Model, MODELS]
 
 
@@ -267,6 +290,7 @@ __all__ = [
     "Router",
     "Segments",
     "Shape",
+    "Ssd",
     "Ssm",
     "Transformer",
     "parameters",

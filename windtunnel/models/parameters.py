@@ -30,6 +30,11 @@ class Path(NamedTuple):
         return "layers" in self.names and "kernel" in self.names and not self.is_learned_prior
 
     @property
+    def is_key(self) -> bool:
+        """Whether it is W_K of an attention."""
+        return self.is_matrix and self.names[-3:-1] == ("attention", "key")
+
+    @property
     def role(self) -> str:
         """The part of attention it belongs to: `routing` (the scores), `value`, `output`; `other` for the rest."""
         if "attention" not in self.names:

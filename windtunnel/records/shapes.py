@@ -98,6 +98,15 @@ NOTE = {
 JOBS = {"jobs": [{"id": str, "log": str, "studies": [str]}]}
 STEP = {"step": (int, float), "kl_bits": NUMBER_OR_NONE}  # a line of train.jsonl or probe.jsonl
 
+HEALTH = {  # a line of health.jsonl
+    "step": int,
+    "monitors": {
+        str: {"value": NUMBER_OR_NONE, "threshold": NUMBER_OR_NONE, "state": str, "null": NUMBER_OR_NONE,
+              "exact": NUMBER_OR_NONE}
+    },
+    "events": [{"what": str}],
+}  # fmt: skip
+
 
 def misfit(value: Any, shape: Any, key: str = "") -> str | None:
     """Why a value is not of this shape, in a few words that name the key; None if it is."""

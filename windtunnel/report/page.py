@@ -10,6 +10,7 @@ from windtunnel.progress import console
 from windtunnel.records.groups import Group, gather, swept_keys
 from windtunnel.report import formats
 from windtunnel.report.answer import about_recovery, answer, finding, ranked
+from windtunnel.report.beliefs import simplex_picture
 from windtunnel.report.comparison import sentence
 from windtunnel.report.figures import convergence_picture, kl_pictures, learning_picture
 from windtunnel.report.geometry import geometry_picture
@@ -73,6 +74,7 @@ def pictures(root: Path, groups: list[Group]) -> Iterable[tuple[Picture, str]]:
         (convergence_picture(root, groups), "more"),
         (priors_picture(root, groups), "more"),
         (geometry_picture(root, groups), "more"),
+        (simplex_picture(root, groups), "more"),
     ]
     best = [group for group in ranked(groups) if group.done]
     candidates += [(attention_picture(root, group), "more" if rank == 0 else "attention")

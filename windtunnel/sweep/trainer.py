@@ -99,12 +99,12 @@ class Trainer:
         size, steps, state, kl_bits = len(points), points[0].study.train.steps, now.state, now.curves["kl_bits"]
         done, seconds, count = int(now.done), float(now.seconds), 1
         last_saved, last_noted = time.monotonic(), 0.0
-        series = self._series(points)
+        series, watcher = self._series(points), self._watcher(points, program)
         if series and not done:
             series.look(0, program.fetch(state).params)
         enough = np.any if self.fail_fast else np.all
         while done < steps and not enough(~np.isfinite(kl_bits[:, :done]).all(axis=1)):
-            count = min(count, steps - done, series.room(done) if series else steps)
+            count = min(count, steps - done, *(of.room(done) for of in (series, watcher) if of))
             began = time.perf_counter()
             state, curves = program.advance(state, count)
             for name, curve in now.curves.items():
@@ -115,6 +115,8 @@ class Trainer:
             self.display.show(number, title(points), count * size, latest.tolist())
             if series and series.due(done):
                 series.look(done, program.fetch(state).params)
+            if watcher and watcher.any_due(done):
+                watcher.checks(done, program.fetch(state).params)
             self._track(points, {name: curve[:, :done] for name, curve in now.curves.items()}, done - count)
             if time.monotonic() - last_noted >= NOTE_SECONDS:
                 known = [float(value) if np.isfinite(value) else None for value in latest]
@@ -166,6 +168,18 @@ class Trainer:
         knobs = {".".join(str(part.name) for part in path): float(leaf) for path, leaf in knobs_of(point.study)}
         records.write(self.root / point.id / "error.txt", f"{why}\nknobs: {knobs}\n")
         self.display.say(f"{point.id}: failed, {why}")
+
+    def _watcher(self, points: list[Point], program: Program) -> Any:
+        """What checks the studies while they train, if any is monitored."""
+        if not any(point.study.monitor.every for point in points):
+            return None
+        from windtunnel.monitor.watcher import Watcher
+
+        def log(index: int, step: int, numbers: dict[str, float]) -> None:
+            self.tracking.log(points[index].id, step, numbers)
+
+        folders = [self.root / point.id for point in points]
+        return Watcher(folders, [point.study for point in points], program.compiled, log)
 
     def _series(self, points: list[Point]) -> Any:
         """What looks into the models while they train, where that is asked for."""

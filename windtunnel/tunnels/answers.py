@@ -33,7 +33,8 @@ class Frame:
 
 
 class Law(NamedTuple):
-    """How fast exact inference converges. `rate` is the theoretical rate of the law. `kind`:
+    """How fast exact inference converges. `rate` is the theoretical rate of the law, `least` what it is at least, where
+    that is known apart from it. `kind`:
 
     `few`: hypotheses are few and far apart. The excess of the predictive's entropy over its limit falls as e^{−nC}, up
     to powers of n, where C is the Chernoff information (nats per observation) between the two closest hypotheses.
@@ -41,14 +42,15 @@ class Law(NamedTuple):
     is d.
     `crossover`: between the two, at these lengths. The rate is C, but the excess need not follow it.
     `count`: outcomes are equally likely, so H = log₂(their number), and entropy against that has slope 1.
-    `forgetting`: the influence of a symbol w observations back falls as e^{−γw}, γ ≥ 2 ln(1/|λ₂|) nats per observation,
-    λ₂ the second eigenvalue of the transition matrix: KL is quadratic in the remaining difference of beliefs, and
-    evidence can only reduce that further.
+    `forgetting`: the influence of a symbol w observations back, as KL, falls as e^{−γw}. γ is twice the gap of the
+    filter's Lyapunov exponents, since KL is quadratic in the remaining difference of beliefs; γ ≥ 2 ln(1/|λ₂|), λ₂ the
+    second eigenvalue of the transition matrix, since evidence can only reduce that difference further.
     """
 
     kind: str
     rate: float
     unit: str
+    least: float | None = None
 
 
 def symbols(inputs: Array, count: int) -> Frame:

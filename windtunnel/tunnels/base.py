@@ -93,6 +93,13 @@ class Tunnel:
         return None
 
     @property
+    def exchangeable(self) -> bool:
+        """Whether the tokens after the start are outcomes that may come in any order: what was predicted is exact, if
+        it is, whatever the order.
+        """
+        return False
+
+    @property
     def header(self) -> int:
         """Tokens before the first symbol."""
         return 0
@@ -134,6 +141,12 @@ class Tunnel:
         another way.
         """
         raise NotImplementedError
+
+    def log_given(self, tables: Tables, batch: Batch, at: Array) -> Array | None:
+        """[B, P, S, V]: the log-probability of each outcome if the hidden state were known to be s, whatever was seen;
+        None where no few states are hidden.
+        """
+        return None
 
     def log_last(self, tables: Tables, batch: Batch, at: Array, window: int) -> Array:
         """[B, P, V]: the predictive of a reasoner that sees only the last `window` observations, marginalising the
@@ -202,6 +215,12 @@ class Tunnel:
         """E[H(predictive)] minus its limit (bits) after `seen` observations, if that has a closed form."""
         return None
 
+    def reordered(self, key: Array, inputs_BT: Array) -> Array | None:
+        """[B, T]: inputs with the same evidence in another order, each drawn uniformly of those that are known to be
+        equally likely, for the prediction at the last token; None where order matters.
+        """
+        return shuffled(key, inputs_BT, 1) if self.exchangeable else None
+
     def exchanged(self, batch: Batch, order: Array) -> Batch | None:
         """The batch in which hypothesis j has the key of `order[j]`, if inputs contain the keys of hypotheses."""
         return None
@@ -212,6 +231,12 @@ def uniform(key: Array, shape: tuple[int, ...], dtype: Any = float) -> Array:
     seconds.
     """
     return jax.lax.optimization_barrier(jax.random.uniform(key, (math.prod(shape),), dtype)).reshape(shape)
+
+
+def shuffled(key: Array, x_BT: Array, first: int) -> Array:
+    """[B, T]: each row's entries from `first` on in an order of its own."""
+    order_BS = jnp.argsort(uniform(key, (len(x_BT), x_BT.shape[1] - first)), axis=1)
+    return x_BT.at[:, first:].set(jnp.take_along_axis(x_BT[:, first:], order_BS, axis=1))
 
 
 def log_uniform(allowed: Array) -> Array:

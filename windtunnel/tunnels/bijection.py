@@ -13,7 +13,7 @@ from pydantic import Field
 from windtunnel.spec import spec
 from windtunnel.tunnels import answers
 from windtunnel.tunnels.answers import Law
-from windtunnel.tunnels.base import Batch, log_uniform
+from windtunnel.tunnels.base import Batch, log_uniform, shuffled
 from windtunnel.tunnels.finite import FiniteTables
 from windtunnel.tunnels.pairs import Pairs
 
@@ -86,6 +86,14 @@ class Bijection(Pairs):
         same_BPT = past_BPT & (jnp.roll(inputs, 1, axis=1)[:, None] == inputs[:, token_P][:, :, None])
         known_BP1 = jnp.any(same_BPT, axis=-1, keepdims=True)
         return answers.evenly(jnp.where(known_BP1, same_BPT, past_BPT))
+
+    def reordered(self, key: Array, inputs_BT: Array) -> Array:
+        """The pairs before the last key in another order, blanks among them."""
+        pair_BPC = inputs_BT[:, :-1].reshape(len(inputs_BT), -1, 2)
+        number_BP = jnp.broadcast_to(jnp.arange(pair_BPC.shape[1]), pair_BPC.shape[:2])
+        order_BP = shuffled(key, number_BP, 0)
+        pair_BPC = jnp.take_along_axis(pair_BPC, order_BP[..., None], axis=1)
+        return jnp.concatenate([pair_BPC.reshape(len(inputs_BT), -1), inputs_BT[:, -1:]], axis=1)
 
     def law(self, observations: int) -> Law | None:
         return None if self.replacement or self.random_start else Law("count", 1.0, "slope")

@@ -4,7 +4,7 @@ In the shapes of this file, S is the hidden states and O the symbols; in `token_
 """
 
 import math
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,19 +18,11 @@ from windtunnel.information import kl
 from windtunnel.spec import Knob, Seed, spec
 from windtunnel.tunnels.answers import Frame, Law
 from windtunnel.tunnels.base import Batch, Tunnel, uniform, uniform_log_predictive
+from windtunnel.tunnels.chain import FLOOR, GRAIN, Chain, broadcast, chosen, draws, forgets, hundredths, normalised
 
-FLOOR = 5  # the smallest entry of a header of tokens, in hundredths
-GRAIN = 2**14  # the whole that gaps of a row are parts of, before they are hundredths
 MESS3 = {"x": 0.05, "a": 0.85}
 
 Mixing = Annotated[float, Field(ge=0, le=0.99), Knob]
-
-
-class Chain(NamedTuple):
-    """Probabilities: `transition` [B, S, S] from row to column, `emission` [B, S, O]."""
-
-    transition: Array
-    emission: Array
 
 
 Known = Chain | tuple[()]  # the fixed chain, if there is one
@@ -268,24 +260,32 @@ class Hmm(Tunnel):
         return Frame("states", none_BT.at[:, self.scored(observations)].set(state_BP), self.states)
 
     def law(self, observations: int) -> Law | None:
-        """Known if |λ₂| is: it is `mixing`, or that of the fixed chain."""
-        if self.mixing is not None:
-            second = float(self.mixing)
-        elif self.parameters == "fixed":
-            transition_SS = np.asarray(self._draw(jax.random.key(self.parameters_seed), 1).transition[0])
+        """Of a fixed chain by the gap of its Lyapunov exponents; a bound where |λ₂|, `mixing`, is all that is known."""
+        if self.parameters == "fixed":
+            transition_SS, emission_SO = (np.asarray(rows[0], float) for rows in self.prepare(observations))
             second = float(np.sort(np.abs(np.linalg.eigvals(transition_SS)))[-2])
-        else:
+            rate = 2 * forgets(transition_SS, emission_SO)
+            least = -2 * math.log(second) if second > 0 else math.inf
+            return Law("forgetting", rate, "nats an observation", least) if math.isfinite(rate) else None
+        if not self.mixing:
             return None
-        return Law("forgetting", -2 * math.log(second), "nats an observation") if second > 0 else None
+        least = -2 * math.log(float(self.mixing))
+        return Law("forgetting", least, "nats an observation", least)
 
     def log_predictive(self, tables: Known, batch: Batch, at: Array) -> Array:
         chain, log_state_BPS = self._filter(tables, batch, at)
         return self._predict(log_state_BPS, chain)
 
+    def log_given(self, tables: Known, batch: Batch, at: Array) -> Array:
+        """[B, P, S, V]: log P(outcome | z_t = j)."""
+        chain, _ = self._seen(tables, batch)
+        likelihood_BSV = jnp.broadcast_to(jnp.eye(self.states), chain.transition.shape)
+        log_BSV = jnp.log(likelihood_BSV if self.target == "state" else chain.emission)
+        return jnp.broadcast_to(log_BSV[:, None], (len(log_BSV), at.shape[0], *log_BSV.shape[1:]))
+
     def log_mixture(self, tables: Known, batch: Batch, at: Array) -> Array:
-        chain, log_state_BPS = self._filter(tables, batch, at)
-        likelihood_BSV = jnp.eye(self.states)[None] if self.target == "state" else chain.emission
-        return logsumexp(log_state_BPS[..., None] + jnp.log(likelihood_BSV)[:, None], axis=2)
+        _, log_state_BPS = self._filter(tables, batch, at)
+        return logsumexp(log_state_BPS[..., None] + self.log_given(tables, batch, at), axis=2)
 
     def log_last(self, tables: Known, batch: Batch, at: Array, window: int) -> Array:
         """A reasoner that knows T, E and the last symbols; before them, the state has the chain's marginal
@@ -329,41 +329,3 @@ def advance(log_state_BPS: Array, log_evidence_BPS: Array, log_transition_BSS: A
     """[B, P, S]: condition on a symbol, then take a step of the chain."""
     log_seen_BPS = jax.nn.log_softmax(log_state_BPS + log_evidence_BPS)
     return logsumexp(log_seen_BPS[..., None] + log_transition_BSS[:, None], axis=2)
-
-
-def normalised(weights: Array) -> Array:
-    return weights / jnp.sum(weights, axis=-1, keepdims=True)
-
-
-def hundredths(weights: Array) -> Array:
-    """Rows of whole weights that sum to GRAIN, as whole hundredths, none below the floor, that sum to 100: what is
-    above the floor shares what the floor leaves, and the hundredths lost to rounding down go to the largest remainders.
-    No outcome is favoured.
-
-    In whole numbers throughout: XLA computes a floor of floats once here and once there, and where it rounds otherwise
-    the second time a row sums to 101 (in 8 of 2,000 headers of three states, in float64, under jit).
-    """
-    left = 100 - FLOOR * weights.shape[-1]
-    above = jnp.maximum(100 * weights - FLOOR * GRAIN, 0)
-    total = jnp.sum(above, axis=-1, keepdims=True)
-    whole, remainder = above * left // total, above * left % total
-    missing = left - jnp.sum(whole, axis=-1, keepdims=True)
-    rank = jnp.argsort(jnp.argsort(-remainder, axis=-1), axis=-1)  # of the remainders, the largest first
-    return FLOOR + whole + (rank < missing)
-
-
-def draws(rows_BSV: Array, level_BT: Array) -> Array:
-    """int32[B, T, S]: a draw from each row by the inverse of its cumulative sum, at levels uniform in [0, 1)."""
-    total_BSV = jnp.cumsum(rows_BSV, axis=-1)
-    passed_BTSV = total_BSV[:, None] <= level_BT[..., None, None] * total_BSV[:, None, :, -1:]
-    return jnp.sum(passed_BTSV, axis=-1, dtype=jnp.int32)
-
-
-def chosen(entries: Array, index: Array) -> Array:
-    """entries[…, index], computed with a mask, since a gather of single numbers is slow."""
-    is_index = jax.nn.one_hot(index, entries.shape[-1], dtype=bool)
-    return jnp.sum(jnp.where(is_index, entries, 0), axis=-1, dtype=entries.dtype)
-
-
-def broadcast(chain: Chain, batch: int) -> Chain:
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *leaf.shape[1:])), chain)

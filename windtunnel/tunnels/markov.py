@@ -64,6 +64,10 @@ class Markov(Tunnel):
     def start(self) -> int:
         return self.symbols
 
+    @property
+    def exchangeable(self) -> bool:
+        return self.order == 0
+
     def tokens(self, observations: int) -> int:
         return observations + self.order
 
@@ -135,6 +139,22 @@ class Markov(Tunnel):
 
     def frame(self, tables: tuple[()], batch: Batch) -> Frame:
         return answers.symbols(batch.inputs, self.outcomes)
+
+    def reordered(self, key: Array, inputs_BT: Array) -> Array | None:
+        """The excursions between visits of the first context, in another order: then every context is followed by the
+        same symbols as often, and the last one is the same (Diaconis & Freedman 1980).
+        """
+        if self.order == 0:
+            return super().reordered(key, inputs_BT)
+        token_T = jnp.arange(inputs_BT.shape[1])
+        first_Bo = inputs_BT[:, 1 : 1 + self.order]
+        pieces = [jnp.roll(inputs_BT, self.order - 1 - i, axis=1) == first_Bo[:, i : i + 1] for i in range(self.order)]
+        visits_BT = functools.reduce(jnp.logical_and, pieces) & (token_T >= self.order)[None]
+        excursion_BT = jnp.cumsum(visits_BT, axis=1) - visits_BT  # an excursion ends with the visit
+        moves_BT = (excursion_BT > 0) & (excursion_BT < jnp.max(excursion_BT + visits_BT, axis=1, keepdims=True))
+        level_BT = jnp.take_along_axis(uniform(key, inputs_BT.shape), excursion_BT, axis=1)
+        place_BT = jnp.where(moves_BT, level_BT, jnp.where(excursion_BT > 0, 2.0, -1.0))
+        return jnp.take_along_axis(inputs_BT, jnp.argsort(place_BT, axis=1, stable=True), axis=1)
 
     def law(self, observations: int) -> Law:
         return Law("smooth", float(self.contexts * (self.symbols - 1)), "parameters")

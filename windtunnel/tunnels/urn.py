@@ -72,6 +72,10 @@ class Urn(Finite):
     def start(self) -> int:
         return START
 
+    @property
+    def exchangeable(self) -> bool:
+        return True
+
     def support(self) -> tuple[Array, Array]:
         hypothesis_H = jnp.arange(self.hypotheses)
         percent_H = jnp.abs(2 * hypothesis_H + 1 - self.hypotheses) * (50 / self.hypotheses)
