@@ -19,7 +19,8 @@ from windtunnel.sweep.notice import lines, unreachable
 
 DEFAULT = "+bayesian_attention=default"
 DEPTH = "{max_iterations: 100, tolerance: 1e-4}"
-WHOLE = ["model.width=256", "position=generalized_gaussian", "position.beta=1.5"]
+RMS = "monitor.orthogonality_rms"
+WHOLE = [f"{RMS}=0.95", "model.width=256", "position=generalized_gaussian", "position.beta=1.5"]
 SHORT = "bayesian_attention."
 EQUAL = [
     ([DEFAULT], ["model=adaptive", *WHOLE, "position.scale=6.4"]),
@@ -47,8 +48,8 @@ EQUAL = [
     ([DEFAULT, *WHOLE, "position.scale=6.4", "model.depth=" + DEPTH],  # said twice, and the same
      ["model=adaptive", *WHOLE, "position.scale=6.4"]),
     ([DEFAULT, f"{SHORT}prior_params.beta=0.5", "position.learn=false"],
-     ["model=adaptive", "model.width=256", "position.scale=6.4", "position.learn=false"]),
-    ([f"{SHORT}hypothesis_space.orthogonality_threshold=0.5"], []),
+     ["model=adaptive", "model.width=256", "position.scale=6.4", "position.learn=false", f"{RMS}=0.95"]),
+    ([f"{SHORT}hypothesis_space.orthogonality_threshold=0.5"], [f"{RMS}=0.5"]),
 ]  # fmt: skip
 
 
@@ -72,6 +73,7 @@ REFUSED = [
     ("model.width=64", "model.width=64: bayesian_attention.hypothesis_space.dimension=256 sets it to 256"),
     ("model.depth=null", "model.depth.max_iterations=null: bayesian_attention.convergence.max_iterations=100 sets"),
     ("model=adaptive model.depth.tolerance=0.1", "model.depth.tolerance=0.1: bayesian_attention.convergence.toler"),
+    ("monitor.orthogonality_rms=0.5", "orthogonality_rms=0.5: bayesian_attention.hypothesis_space.orthogonality_thr"),
     ("model=gru", "bayesian_attention.prior_type=generalized_gaussian: model gru takes no position; give "),
     ("model=feedback_adaptive", "model feedback takes no position; give bayesian_attention.prior_type=null"),
     ("model=gru bayesian_attention.prior_type=null bayesian_attention.prior_params=null",
@@ -194,7 +196,7 @@ def test_it_is_swept_like_any_other_key(tmp_path, monkeypatch):
 def given(*typed: str):
     from windtunnel.block import values
 
-    settled = {"prior_params": {"scale": 0.1}, "hypothesis_space": {"dimension": 64, "orthogonality_threshold": 0.95}}
+    settled = {"prior_params": {"scale": 0.1}, "hypothesis_space": {"dimension": 64}}
     return lines(values(settled), study(*typed))
 
 
@@ -230,8 +232,12 @@ def test_the_bound_is_that_of_welch(d):
     ],
 )  # fmt: skip
 def test_a_threshold_that_no_keys_can_meet_is_named_with_its_bound(typed, threshold, said):
-    line = unreachable(study(*typed), threshold)
+    line = unreachable(study(*typed, f"{RMS}={threshold}", "monitor.every=10"))
     assert (line == []) if said is None else (len(line) == 1 and said in line[0])
+
+
+def test_a_threshold_that_nobody_looks_at_is_named_too():
+    assert unreachable(study()) == [] and "is looked at with monitor.every=N" in unreachable(study(f"{RMS}=0.5"))[0]
 
 
 def test_from_python():

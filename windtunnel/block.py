@@ -4,7 +4,7 @@
     prior_params.beta                        position.beta
     prior_params.scale                       position.scale, from horizons to tokens
     hypothesis_space.dimension               model.width, the keys of all heads together
-    hypothesis_space.orthogonality_threshold the least 1 − RMS cosine between the keys of different hypotheses
+    hypothesis_space.orthogonality_threshold monitor.orthogonality_rms, 1 − RMS cosine between keys, at least
     convergence.max_iterations, .tolerance   model.depth.max_iterations, .tolerance
 
 It is a translation and nothing else: a study that it sets up has the name of the same study written out. A key that is
@@ -36,6 +36,7 @@ KEYS = {
     "prior_params.beta": "position.beta",
     "prior_params.scale": "position.scale",
     "hypothesis_space.dimension": "model.width",
+    "hypothesis_space.orthogonality_threshold": "monitor.orthogonality_rms",
     "convergence.max_iterations": "model.depth.max_iterations",
     "convergence.tolerance": "model.depth.tolerance",
 }
@@ -102,15 +103,15 @@ def translated(plain: dict[str, Any], overrides: Sequence[str], choices: Mapping
     if not given:
         return plain
     _refuse_unfit(plain, given)
-    wanted = {KEYS[key]: value for key, value in given.items() if key in KEYS}
+    wanted = {KEYS[key]: value for key, value in given.items()}
     if "position.scale" in wanted:
         wanted["position.scale"] = _tokens(plain, wanted["position.scale"])
     files = _files(_hydra(), tuple(f"{group}={choices[group]}" for group in GROUPS if choices.get(group)))
     typed = {re.split("[=@]", one.lstrip("+~"))[0] for one in overrides}
     for block_key, value in given.items():
-        key = KEYS.get(block_key)
-        there = _at(plain, key) if key else None
-        if key and there != wanted[key] and _by_hand(key, plain, files, typed):
+        key = KEYS[block_key]
+        there = _at(plain, key)
+        if there != wanted[key] and _by_hand(key, plain, files, typed):
             raise BadInput(
                 f"{key.removesuffix('.name')}={_shown(there)}: {NAME}.{block_key}={_shown(value)} sets it to "
                 f"{_shown(wanted[key])}; give one of the two"

@@ -34,9 +34,8 @@ def lines(given: dict[str, Any], study: Study) -> list[str]:
         parts.append(f"keys of {model.width // model.heads} dimensions in each of {model.heads} heads")
     if depth is not None and any(key.startswith("convergence") for key in given):
         parts.append(f"at most {depth.max_iterations} iterations, until predictives move by < {depth.tolerance:g} bits")
-    threshold = given.get("hypothesis_space.orthogonality_threshold")
     said = [f"{block.NAME}: {'; '.join(parts)}"] if parts else []
-    return said if threshold is None else [*said, *unreachable(study, threshold)]
+    return [*said, *unreachable(study)]
 
 
 def numbers(study: Study, position: Any) -> list[str]:
@@ -52,11 +51,14 @@ def numbers(study: Study, position: Any) -> list[str]:
     return said
 
 
-def unreachable(study: Study, threshold: float) -> list[str]:
-    """Why the keys of different hypotheses cannot have 1 − RMS cosine above the threshold, in a line, if they cannot:
-    no keys are seen, or the Welch bound for n hypotheses in d dimensions lies below it.
+def unreachable(study: Study) -> list[str]:
+    """Why the keys of different hypotheses cannot have 1 − RMS cosine above its threshold, in a line, if they cannot:
+    nobody looks, no keys are seen, or the Welch bound for n hypotheses in d dimensions lies below it.
     """
-    key = f"orthogonality_threshold={threshold:g}"
+    threshold = float(study.monitor.orthogonality_rms)
+    if not threshold:
+        return []
+    key = f"monitor.orthogonality_rms={threshold:g}"
     if (why := no_attention(study)) is not None:
         return [f"{key} applies to nothing: {why}"]
     frame = jax.eval_shape(lambda: study.tunnel.frame(*sequences(study, 1)))
@@ -65,9 +67,9 @@ def unreachable(study: Study, threshold: float) -> list[str]:
     n, d = frame.count, study.model.width // study.model.heads
     least = welch(n, d)
     if 1 - least >= threshold:
-        return []
+        return [] if study.monitor.every else [f"{key} is looked at with monitor.every=N, every so many steps"]
     return [
         f"{key} is out of reach: {n} {frame.what} in {d} dimensions have an RMS cosine of at least {least:.3f} "
         f"(Welch), so 1 − RMS cosine is at most {1 - least:.3f}, where random keys have {1 - d**-0.5:.3f}; the score "
-        "relative to that bound, which stands beside it, can be 1"
+        "relative to that bound (monitor.orthogonality) can be 1"
     ]
