@@ -1,9 +1,10 @@
 """Configurations composed by Hydra and validated at the door, as on the command line, for use from Python."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from windtunnel.block import translated
 from windtunnel.config import Settings, Study
 from windtunnel.door import configuration
 from windtunnel.errors import BadInput
@@ -27,7 +28,8 @@ def plain(overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     try:
         with initialize_config_dir(str(folder()), version_base="1.3"):
-            return as_plain(compose("config", overrides=list(overrides)), overrides)
+            config = compose("config", overrides=list(overrides), return_hydra_config=True)
+            return as_plain(config, overrides, config.hydra.runtime.choices)
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(one_line(error, list(overrides))) from None
 
@@ -40,11 +42,13 @@ def typed(hydra: Any) -> list[str]:
     return overrides
 
 
-def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
-    """A composed configuration without Hydra's own settings.
+def as_plain(config: Any, overrides: Sequence[str], choices: Mapping[str, Any]) -> dict[str, Any]:
+    """A composed configuration without Hydra's own settings. `choices` are the presets it was composed from, by group.
 
     A part that comes from a plug-in may say so beside its name, as in `position: {name: cauchy, plugin: cauchy.py}`:
     each file of a configuration then brings its own, and all of them are added to `plugins`.
+
+    The block `bayesian_attention` becomes the ordinary keys that it stands for (`block.py`).
 
     The presets of tunnels name a position for the models that take one. If the model takes none, that position is left
     out; a position among the `overrides` stays, and `door.configuration` refuses it.
@@ -59,6 +63,7 @@ def as_plain(config: Any, overrides: Sequence[str]) -> dict[str, Any]:
     if isinstance(plain.get("plugins"), list):  # else the door says what is wrong
         plain["plugins"] = list(dict.fromkeys([*plain["plugins"], *_taken_out(plain)]))
         load(map(str, plain["plugins"]))
+    plain = translated(plain, overrides, choices)
     asked = any(re.match(r"[+~]*position\b", override) for override in overrides)
     model = plain.get("model")
     if not asked and isinstance(model, dict) and not takes_position(str(model.get("name"))):

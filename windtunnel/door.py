@@ -34,8 +34,8 @@ def study(plain: dict[str, Any], plugins: Iterable[str] = ()) -> Study:
     """A plain dict to a validated `Study`, or `BadInput` with one line. Plugins are loaded before."""
     load(plugins)
     if isinstance(plain.get("tunnel"), dict):
-        plain = {**plain, "tunnel": _sized(plain["tunnel"])}
-    checked = _validated(Study, plain)
+        plain = {**plain, "tunnel": sized(plain["tunnel"])}
+    checked = validated(Study, plain)
     agree(checked)
     return checked
 
@@ -43,12 +43,12 @@ def study(plain: dict[str, Any], plugins: Iterable[str] = ()) -> Study:
 def problem(plain: dict[str, Any], plugins: Iterable[str] = ()) -> Problem:
     """The same for a problem alone."""
     load(plugins)
-    checked = _validated(Problem, plain)
+    checked = validated(Problem, plain)
     agree_on_problem(checked)
     return checked
 
 
-def _validated(cls: type, plain: dict[str, Any]) -> Any:
+def validated(cls: type, plain: dict[str, Any]) -> Any:
     try:
         checked = adapter(cls).validate_python(plain)
     except pydantic.ValidationError as error:
@@ -71,7 +71,7 @@ def _truth_for_number(plain: Any, checked: Any, key: str = "") -> str | None:
     return next((wrong for part in parts if (wrong := _truth_for_number(*part))), None)
 
 
-def _sized(tunnel: dict[str, Any]) -> dict[str, Any]:
+def sized(tunnel: dict[str, Any]) -> dict[str, Any]:
     """Resolve `hypotheses`, the one way to set the size of any finite hypothesis space, into the field it stands for.
 
     A size that is null is the tunnel's own default.

@@ -40,6 +40,7 @@ class Monitor:
     examples: Annotated[int, Field(ge=2, le=1024)] = 16
     costs: bool = False
     orthogonality: Share = 0.9
+    orthogonality_rms: Share = 0.0
     coverage: Share = 0.8
     separation: Share = 0.7
     kl_bits: Positive = 0.01

@@ -14,7 +14,7 @@ _GROUP = re.compile(
 )
 _ABSENT = re.compile(r"Could not override '(?P<key>[^'@]*)'")  # a group of which the default configuration has none
 _KEY = re.compile(r"is not in struct.*?full_key: (?P<key>[\w.]+)", re.S)
-_GROUPS = re.compile(r"(tunnel|prior|model|position|train|\+term|\+inference|hydra/launcher)=\w+")
+_GROUPS = re.compile(r"(tunnel|prior|model|position|train|\+term|\+inference|\+bayesian_attention|hydra/launcher)=\w+")
 _PLAIN = re.compile(r"[\w./+\-%@?:\\ ]*", re.ASCII)  # a value that needs no quotes
 
 

@@ -4,8 +4,13 @@ from pathlib import Path
 
 from windtunnel import text
 
-GROUPS = ("tunnel", "prior", "model", "position", "train", "term", "inference", "sweep")
-ADDED = ("term", "inference", "sweep")  # chosen by `+term=NAME`: the default configuration has none
+GROUPS = ("tunnel", "prior", "model", "position", "train", "term", "inference", "bayesian_attention", "sweep")
+ADDED = (
+    "term",
+    "inference",
+    "bayesian_attention",
+    "sweep",
+)  # by `+term=NAME`: the default configuration has none
 
 
 def folder() -> Path:

@@ -34,6 +34,10 @@ KEYS = (
     "position.scaling position.layers train.steps train.batch train.horizon train.supervision train.optimizer "
     "train.learning_rate train.em train.em.phase train.terms train.terms.x.name train.warmup train.clip "
     "evaluate.reach evaluate.examples evaluate.most_examples evaluate.tolerance evaluate.seed probe.every x x.y "
+    "bayesian_attention +bayesian_attention bayesian_attention.prior_type bayesian_attention.prior_params "
+    "bayesian_attention.prior_params.beta bayesian_attention.prior_params.scale bayesian_attention.hypothesis_space "
+    "bayesian_attention.hypothesis_space.dimension bayesian_attention.hypothesis_space.orthogonality_threshold "
+    "bayesian_attention.convergence bayesian_attention.convergence.tolerance +bayesian_attention.x "
     "tunnel.x +x ++x.y ~x +sweep +term +twin ~tunnel ~model ~train"
 ).split()
 VALUES = [

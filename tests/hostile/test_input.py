@@ -35,7 +35,7 @@ CASES = [
     ("run -m position=glob(z*)", "position=glob(z*): a sweep over nothing"),
     ("run -m tunnel.noise=range(1,2,0)", "tunnel.noise=range(1,2,0): cannot be composed"),
     ("run -m seed=range(1e9)", "seed=range(1e9): makes 1e+09 points; a sweep has at most 100,000"),
-    ("run -m hydra.sweeper.params={a:1}", "a: no such name; valid: checkpoint_seconds, "),
+    ("run -m hydra.sweeper.params={a:1}", "a: no such name; valid: bayesian_attention, "),
     ("run tunnel.hypotheses=[1]", "tunnel.hypotheses=[1]: should be a whole number; valid: 2, 4, 8, …"),
     ("run tunnel.hypotheses={a:1}", "should be a whole number"),
     ("run tunnel.hypotheses=nan", "tunnel.hypotheses=nan: should be a whole number; valid: 2, 4, 8, …"),
@@ -65,6 +65,14 @@ CASES = [
     ("run -c job -m seed=1", "Only one of"),
     ("table nowhere --by=", "--by=: should be one or more names"),
     ("list --config-dir=nowhere", "--config-dir=nowhere: no such folder"),
+    ("run bayesian_attention=default", "bayesian_attention: is added to the configuration: +bayesian_attention=NAME"),
+    ("run +bayesian_attention=nosuch", "bayesian_attention=nosuch: no such name; valid: default"),
+    ("run bayesian_attention.prior_params.scale=1e400", "bayesian_attention.prior_params.scale=inf: should be a"),
+    ("run bayesian_attention.prior_params=[1]", "override bayesian_attention.prior_params=[1] Cannot merge"),
+    ("run ++bayesian_attention=3", "force-add of config groups is not supported: '++bayesian_attention=3'"),
+    ("run ~bayesian_attention.prior_type.x", "bayesian_attention.prior_type.x"),
+    ("run -m +bayesian_attention=default tunnel=recall,die position=rope", "position=rope: bayesian_attention.prior_t"),
+    ("export +bayesian_attention=default position=rope to=x", "position=rope: bayesian_attention.prior_type="),
     ("export tunnel=nosuch to=x", "tunnel=nosuch: no such name; valid: "),
 ]  # fmt: skip
 

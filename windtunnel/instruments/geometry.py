@@ -173,8 +173,13 @@ def _measures(vectors_nd: np.ndarray) -> Json:
 
 
 def _score(rms: float, n: float, d: int) -> float:
-    least = math.sqrt(max(0.0, (n - d) / (d * (n - 1)))) if n > 1 else 0.0
+    least = welch(n, d)
     return 1 - (rms - least) / (1 - least) if least < 1 else math.nan
+
+
+def welch(n: float, d: int) -> float:
+    """r_min: the least RMS cosine between n directions in d dimensions. Welch 1974."""
+    return math.sqrt(max(0.0, (n - d) / (d * (n - 1)))) if n > 1 else 0.0
 
 
 def sharpness(attention_BNTT: np.ndarray) -> list[float]:

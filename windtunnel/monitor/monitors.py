@@ -106,6 +106,16 @@ def orthogonal(check: Check, of: str = "score") -> float | None:
     return max(rows, key=lambda row: row["score"])[of]
 
 
+def apart(of: Callable[[Check, str], float | None]) -> Measure:
+    """1 − RMS cosine, of which `score` is relative to what the Welch bound leaves."""
+
+    def measure(check: Check) -> float | None:
+        rms = of(check, "rms_cos")
+        return None if rms is None else 1 - rms
+
+    return measure
+
+
 def codes(check: Check, of: str = "score") -> float | None:
     """Of the codes that the data give to hypotheses (`recall`): the keys of a head that is the posterior, in as many
     dimensions as the head has, since the Welch bound is a matter of these.
@@ -194,7 +204,7 @@ def zero(check: Check) -> float:
     return 0.0
 
 
-SHARES = ("orthogonality", "coverage", "separation")
+SHARES = ("orthogonality", "orthogonality_rms", "coverage", "separation")
 MONITORS = (
     Monitor("kl_bits", "KL to the exact posterior in range, bits", kl, zero, oracle=True),
     Monitor("extrapolation_ratio", "length up to which KL holds ÷ horizon", ratio,
@@ -203,6 +213,7 @@ MONITORS = (
             lambda check: tokens_to_convergence(check, "convergence_length_exact"), oracle=True),
     Monitor("separation", "separation of domains", domains, nothing, oracle=True, more=True),
     Monitor("orthogonality", "orthogonality of keys", orthogonal, codes, more=True),
+    Monitor("orthogonality_rms", "1 − RMS cosine of keys", apart(orthogonal), apart(codes), more=True),
     Monitor("coverage", "hypotheses with a key of their own", lambda check: orthogonal(check, "coverage"),
             lambda check: codes(check, "coverage"), more=True),
     Monitor("entropy_bits", "entropy of attention, bits", attends("entropy_BP"), asks("entropy_BP"), more=True),

@@ -51,7 +51,7 @@ def compose_all(
         choices, first = composed[-1].hydra.runtime.choices, composed[0].hydra.runtime.choices
         if choices.get("sweep") != first.get("sweep"):
             raise BadInput(f"+sweep={first.get('sweep')},{choices.get('sweep')}: one at a time")
-        validated.append(configuration(as_plain(composed[-1], job)))
+        validated.append(configuration(as_plain(composed[-1], job, composed[-1].hydra.runtime.choices)))
         for key in SETTINGS - {"plugins"}:  # each part of a configuration brings its own
             if getattr(validated[-1][1], key) != getattr(validated[0][1], key):
                 raise BadInput(f"{key}: is one for the whole run, and cannot be swept")
@@ -73,6 +73,7 @@ def launch(
     """Compose and validate every point, then have them executed in packs."""
     composed, validated = compose_all(config, loader, job_overrides)
     from windtunnel.sweep.folder import fixed_part, folder_for, swept, twins  # late: bad input is refused before that
+    from windtunnel.sweep.notice import announce
 
     overrides = [dict(item.split("=", 1) for item in filter_overrides(job)) for job in job_overrides]
     settings = validated[0][1]
@@ -81,6 +82,7 @@ def launch(
     name = config.hydra.runtime.choices.get("sweep") or f"multirun-{digest(fixed)}"
     root = folder_for(Path(settings.runs) / name, studies, fixed, settings.force)
     points = swept(root, studies, overrides)
+    announce(composed, studies)
     if not begun(execute, [*points, *(twins(points) if settings.twin else [])], root, settings, fixed):
         raise StudyFailed
     return [JobReturn(overrides=list(job), cfg=point, status=JobStatus.COMPLETED, _return_value=None)
@@ -93,12 +95,13 @@ def single(config: Any) -> None:
     from hydra.types import RunMode
 
     hydra = HydraConfig.get()
-    study, settings = configuration(as_plain(config, typed(hydra)))
+    study, settings = configuration(as_plain(config, typed(hydra), hydra.runtime.choices))
     multirun = hydra.mode == RunMode.MULTIRUN
     if multirun and settings.force:
         launcher = hydra.runtime.choices.get("hydra/launcher")
         raise BadInput(f"--force: hydra/launcher={launcher} runs every point on its own; give another runs=… instead")
     from windtunnel.sweep.folder import fixed_part, folder_for
+    from windtunnel.sweep.notice import announce
     from windtunnel.sweep.point import Point
 
     name, overrides = "single", {}
@@ -108,5 +111,6 @@ def single(config: Any) -> None:
         overrides = {key: value for key, value in given.items() if key not in {"+sweep", *SETTINGS}}
     fixed = fixed_part([study]) if multirun and name != "multirun" else None
     root = folder_for(Path(settings.runs) / name, [study], fixed, settings.force)
+    announce([config], [study])
     if not begun(here, [Point(study, overrides)], root, settings, None):
         raise StudyFailed
