@@ -72,12 +72,6 @@ def advance(
     first = 0 if axis is None else share * lax.axis_index(axis)
     transformation = optimizer(study.train, axis)
 
-    def total(tree: Any) -> Any:
-        if axis is None:
-            return tree
-        flat, unravel = ravel_pytree(tree)  # one vector, since a sum for each leaf takes a CPU far longer
-        return unravel(lax.psum(flat, axis))
-
     def step(index: Array, carry: tuple[State, dict[str, Array]]) -> tuple[State, dict[str, Array]]:
         state, curves = carry
         batch = examples(study, tables, jax.random.fold_in(stream(study, DATA), state.step), first + jnp.arange(share))
@@ -89,8 +83,10 @@ def advance(
             return combined(study.train, losses, axis), losses
 
         gradients, losses = jax.grad(loss, has_aux=True)(state.params)
-        gradients, losses = total((gradients, losses))  # one all-reduce
-        gradients = jax.tree.map(lambda leaf: leaf / losses[CROSS_ENTROPY].weight, gradients)
+        flat, unravel = ravel_pytree((gradients, losses))  # one vector: a CPU takes far longer for each leaf by itself
+        flat = flat if axis is None else lax.psum(flat, axis)
+        _, losses = unravel(flat)
+        gradients, _ = unravel(flat / losses[CROSS_ENTROPY].weight)
         updates, memory = transformation.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         curves = jax.tree.map(lambda curve, mean: curve.at[index].set(mean), curves, means(losses))
