@@ -14,6 +14,7 @@ import hashlib
 import json
 import pickle
 import sys
+import threading
 import warnings
 import zlib
 from importlib.metadata import version
@@ -39,9 +40,15 @@ class Kept:
     """Where programs are kept in this process; nowhere before `keep_compiled`."""
 
     folder: Path | None = None
-    found = 0  # programs that JAX found in its cache
     listening = False
     pruned = False
+
+
+class OfThread(threading.local):
+    count = 0  # programs that JAX found in its cache, in this thread: JAX says it to the thread that compiles
+
+
+Found = OfThread()
 
 
 def keep_compiled(setting: str | None = DEFAULT) -> None:
@@ -72,7 +79,7 @@ def _root(setting: str) -> Path:
 
 
 def _listen(event: str, **_: Any) -> None:
-    Kept.found += event == HIT
+    Found.count += event == HIT
 
 
 def _shown(show: Any, message: Warning | str, *rest: Any, **options: Any) -> None:
@@ -109,7 +116,7 @@ def key(name: Any, function: Any, arguments: Any) -> str | None:
 
 def _described(leaf: Any) -> str:
     sharding = getattr(leaf, "sharding", None)
-    return f"{jax.typeof(leaf)!r} {getattr(leaf, 'weak_type', None)} {sharding!r}"
+    return f"{jax.typeof(leaf)!r} {bool(getattr(leaf, 'weak_type', False))} {sharding!r}"
 
 
 @functools.cache
@@ -118,6 +125,12 @@ def source() -> str:
     folder = Path(windtunnel.__file__).parent
     texts = [f"{path.relative_to(folder)}\n{path.read_text(encoding='utf-8')}" for path in sorted(folder.rglob("*.py"))]
     return _digest([sys.version, *(version(name) for name in ("flax", "optax", "numpy")), texts])
+
+
+def holds(key: str | None) -> bool:
+    """Whether there is a program by this key, which may be damaged."""
+    path = _path(key)
+    return path is not None and path.exists()
 
 
 def load(key: str | None) -> Any:

@@ -29,7 +29,7 @@ def example(study: Study, params: Any, compiled: Compiled | None = None) -> dict
     [L, N, P, T], if the model has any; and the priors over lags (`lag_curves`), if the data have one.
     """
     asked = arrays(study), params
-    look = (compiled or Compiled()).get(("example", jax.tree.structure(asked)), _look, *asked, haste=True)
+    look = (compiled or Compiled()).get(_name(asked), _look, *asked, haste=True)
     inputs, outcome, predictions = jax.tree.map(np.asarray, look(*asked))
     return {
         "words": np.asarray(study.tunnel.words(inputs)),
@@ -38,6 +38,16 @@ def example(study: Study, params: Any, compiled: Compiled | None = None) -> dict
         **{name: value.astype(np.float16) for name, value in predictions.items()},
         **lag_curves(study, params),
     }
+
+
+def begin_example(study: Study, params: Any, compiled: Compiled) -> None:
+    """Begin to compile that, from the shapes of the parameters."""
+    asked = arrays(study), params
+    compiled.ahead(_name(asked), _look, *asked, haste=True)
+
+
+def _name(asked: Any) -> tuple[str, Any]:
+    return "example", jax.tree.structure(asked)
 
 
 @jax.jit

@@ -25,6 +25,10 @@ class Judge:
         self._exact: dict[str, Exact] = {}
         self._answers: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
 
+    def ahead(self, problem: Problem) -> None:
+        """Begin to compile what exact reasoners say."""
+        self.compiled.ahead(jax.tree.structure(problem), exact_program, arrays(problem))
+
     def exact(self, problem: Problem) -> Exact:
         """The exact answers, as numpy arrays."""
         if problem.id not in self._exact:

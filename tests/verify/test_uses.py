@@ -87,21 +87,21 @@ def test_everything_that_is_asked_is_held_against_float64(broken):
 
 
 def test_what_is_wrong_on_the_second_device_alone_turns_red(monkeypatch):
-    right = packs.Program._compile
+    right = packs.Program.jitted
 
-    def compiled(self, name, function, *rest, **options):
+    def jitted(self, function, *rest, **options):
         def wrong(*arguments):
             batch, log_p = function(*arguments)
             return batch, jax.numpy.where(jax.lax.axis_index(packs.BATCH) == 1, log_p[..., ::-1], log_p)
 
-        return right(self, name, wrong if name == "oracle" else function, *rest, **options)
+        return right(self, wrong if function.__name__ == "oracle" else function, *rest, **options)
 
     small = bijection()
-    for compile_it, most in ((right, uses.SINGLE), (compiled, 1.0)):
-        monkeypatch.setattr(packs.Program, "_compile", compile_it)
+    for compile_it, most in ((right, uses.SINGLE), (jitted, 1.0)):
+        monkeypatch.setattr(packs.Program, "jitted", compile_it)
         use = uses.trained(small)
         deviation = uses.apart(use, uses.asked(small, [use.batch]))
-        assert most >= deviation and (deviation > uses.SINGLE) == (compile_it is compiled)
+        assert most >= deviation and (deviation > uses.SINGLE) == (compile_it is jitted)
 
 
 @pytest.mark.slow

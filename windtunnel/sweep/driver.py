@@ -1,5 +1,6 @@
 """The host's part of a run: it drives packs through training (`trainer.py`), evaluation and comparison."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from windtunnel.compare import finite
 from windtunnel.config import Study, evaluate_id
 from windtunnel.decide import mean_and_error
 from windtunnel.evaluate import Predicted
-from windtunnel.example import example
+from windtunnel.example import begin_example, example
 from windtunnel.information import kl_bits
 from windtunnel.judge import Case, Judge, attention_facts, iteration_curves, iteration_facts
 from windtunnel.load import read_parameters
@@ -24,7 +25,7 @@ from windtunnel.records.claims import Claims, locked
 from windtunnel.recovery import recovery
 from windtunnel.spec import arrays, digest, plain
 from windtunnel.sweep.facts import brought_up
-from windtunnel.sweep.memory import in_parts
+from windtunnel.sweep.memory import in_parts, program_for
 from windtunnel.sweep.packs import Program, group
 from windtunnel.sweep.point import Point, title
 from windtunnel.sweep.saved import Saved, cut_off, tidy
@@ -60,12 +61,14 @@ class Driver:
     ):
         self.root, self.display, self.stop, self.fail_fast = root, display, stop or Stop(), fail_fast
         self.claims = Claims(root)
+        self.next: dict[int, Program] = {}  # the program of the pack that comes next, where it compiles already
         self.judge = Judge()
         self.tracking = Tracking(tracker, root, display.say)
         self.trainer = Trainer(root, display, self.tracking, self.stop, checkpoint_seconds, fail_fast, probe_every)
 
-    def run(self, number: int, points: list[Point]) -> list[Point]:
-        """Train what is not trained, judge it, write it down. A study that fails does so alone.
+    def run(self, number: int, points: list[Point], following: Sequence[Point] = ()) -> list[Point]:
+        """Train what is not trained, judge it, write it down. A study that fails does so alone. Where there is an
+        accelerator, the programs of the `following` pack are compiled while this one trains.
 
         What another process has claimed is left to it, and returned.
         """
@@ -77,15 +80,15 @@ class Driver:
             if others:
                 self.display.say(f"{title(others)}: left to another process, which is at work on it")
             if unfinished:
-                self._run(number, unfinished)
+                self._run(number, unfinished, following)
         finally:
             self.claims.drop(claimed)
         return others
 
-    def _run(self, number: int, points: list[Point]) -> None:
+    def _run(self, number: int, points: list[Point], following: Sequence[Point]) -> None:
         for point in points:
             self._mend(point)
-        programs: dict[int, Program] = {}
+        programs, self.next = self.next, {}
         by_id = {point.id: point for point in points}
         packs = [[by_id[name] for name in ids] for ids in cut_off(self.root, list(by_id))]
         resumed = {point.id for pack in packs for point in pack}
@@ -94,6 +97,10 @@ class Driver:
             self.display.show(number, f"{title(pack)} · compiling", 0)
             saved = Saved(self.root, [point.id for point in pack])
             saved.begin(pack[0].study.train.steps)
+            self._ahead(pack, programs)
+            if following and jax.default_backend() != "cpu":  # whose compilers would take the cores that train
+                self._ahead(following, self.next)
+                following = ()
             in_parts(
                 pack,
                 "advance",
@@ -108,6 +115,14 @@ class Driver:
             in_parts(trained, "predict", programs, partial(self._judge, number), self.trainer.fail, self.display.say)
         with locked(self.root):
             records.write_results(self.root)
+
+    def _ahead(self, points: Sequence[Point], programs: dict[int, Program]) -> None:
+        """Begin to compile all that a pack will need, what takes longest first."""
+        study, program = points[0].study, program_for(list(points), len(points), programs)
+        program.ahead("advance", "predict", "start")
+        if jax.process_count() == 1:
+            self.judge.ahead(study.problem)
+            begin_example(study, program.like, self.judge.compiled)
 
     def _mend(self, point: Point) -> None:
         """Set aside what is damaged of a study, so that it is made again: the verdict, or everything."""
@@ -147,8 +162,7 @@ class Driver:
     def _judge_alike(self, number: int, points: list[Point], program: Program) -> None:
         self.display.show(number, f"{title(points)} · evaluating", 0)
         packs = self._noted(points, what="evaluating")
-        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), program.params)
-        read = [(point, self._parameters(point, like)) for point in points]
+        read = [(point, self._parameters(point, program.like)) for point in points]
         points, params = [point for point, own in read if own is not None], [own for _, own in read if own is not None]
         if not points:
             return

@@ -64,10 +64,11 @@ def split(points: list[Any], most: int) -> list[list[Any]]:
 class Program:
     """`start`, `advance` and `predict` of one structure, compiled for a pack of S studies on this machine's devices.
 
-    A pack may be padded with copies of its last study, so that it fills the devices.
+    A pack may be padded with copies of its last study, so that it fills the devices. What is only to be looked at is
+    compiled in `haste`.
     """
 
-    def __init__(self, studies: list[Study]):
+    def __init__(self, studies: list[Study], haste: bool = False):
         examples, batch = studies[0].evaluate.examples, studies[0].train.batch
         groups, shards = layout(len(studies), jax.device_count(), lambda r: batch % r == 0 and examples % r == 0)
         devices = np.asarray(jax.devices()[: groups * shards]).reshape(groups, shards)
@@ -78,7 +79,7 @@ class Program:
         self.pack = self.on_devices(stack(studies))
         self.state = jax.eval_shape(jax.vmap(train.start), self.pack)
         self.params = jax.eval_shape(jax.vmap(train.finished), self.pack, self.state.params)
-        self.compiled = Compiled()
+        self.compiled = Compiled(haste)
         self.examples, share = examples, examples // shards
         tokens = studies[0].tunnel.tokens(studies[0].problem.length)
         self.round = shards * max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * tokens <= ROUND))
@@ -97,17 +98,22 @@ class Program:
         return other
 
     @property
+    def like(self) -> Any:
+        """The shapes of the parameters of one study."""
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.params)
+
+    @property
     def compile_seconds(self) -> float:
         return self.compiled.cost.seconds
 
     def memory(self, stage: str) -> int:
         """Bytes that a device needs for `advance` or `predict`, its arguments included, as XLA laid them out."""
-        stats = {"advance": lambda: self._advance, "predict": lambda: self._predict}[stage]().memory_analysis()
+        stats = self._program(stage).memory_analysis()
         kept = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
         return kept + stats.temp_size_in_bytes + stats.generated_code_size_in_bytes
 
     def start(self) -> train.State:
-        return self._start(self.pack)
+        return self._program("start")(self.pack)
 
     def resume(self, state: train.State) -> train.State:
         """A state that was fetched, on the devices again."""
@@ -115,7 +121,7 @@ class Program:
 
     def advance(self, state: train.State, steps: int) -> tuple[train.State, dict[str, np.ndarray]]:
         """Every study `steps` steps on; also the learning curves, {name: [S, CHUNK]}, on the host."""
-        state, curves = self._advance(self.pack, self.tables, state, np.int32(steps))
+        state, curves = self._program("advance")(self.pack, self.tables, state, np.int32(steps))
         return state, self._whole(curves)
 
     def fetch(self, state: train.State) -> train.State:
@@ -126,12 +132,12 @@ class Program:
         """Trained parameters on the host as they are judged: with what is fitted after training, if anything is."""
         if jax.tree.structure(self.params) == jax.tree.structure(self.state.params):
             return params
-        return self._whole(self._finish(self.pack, self.on_devices(params)))
+        return self._whole(self._program("finish")(self.pack, self.on_devices(params)))
 
     @cached_property
     def tables(self) -> Any:
         """What the tunnels compute once per study."""
-        return self._prepare(self.pack)
+        return self._program("prepare")(self.pack)
 
     def predict(self, params: Any, first: int = 0) -> evaluate.Predicted:
         """Of the `examples` evaluation sequences from number `first` on, a few a call; every array is [S, B, …], on the
@@ -139,7 +145,8 @@ class Program:
         """
         rounds = np.arange(first, first + self.examples, dtype=np.int32).reshape(-1, self.round)
         params = self.on_devices(params)
-        parts = [self._whole(self._predict(self.pack, params, self._spread(numbers, P(BATCH)))) for numbers in rounds]
+        program = self._program("predict")
+        parts = [self._whole(program(self.pack, params, self._spread(numbers, P(BATCH)))) for numbers in rounds]
         return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
 
     def on_devices(self, tree: Any) -> Any:
@@ -166,45 +173,47 @@ class Program:
     def _gather(self) -> Any:
         return jax.jit(lambda leaf: leaf, out_shardings=NamedSharding(self.mesh, P()))
 
-    @property
-    def _prepare(self) -> Any:
-        return self._compile("prepare", lambda pack: each(train.prepare, pack), (self.pack,), (P(STUDY),), P(STUDY))
+    def ahead(self, *names: str) -> None:
+        """Begin to compile what will be used, where this process is alone: several compile at the same time."""
+        if not self.spans:
+            for name in names:
+                self.compiled.ahead(name, *self._asked(name))
 
-    @property
-    def _start(self) -> Any:
-        return self._compile("start", lambda pack: each(train.start, pack), (self.pack,), (P(STUDY),), P(STUDY))
+    def _program(self, name: str) -> Any:
+        """Compiled when first called, and only then: a study that is merely judged compiles no training step."""
+        return self.compiled.functions.get(name) or self.compiled.get(name, *self._asked(name))
 
-    @property
-    def _advance(self) -> Any:
-        def advance(pack: Study, tables: Tables, state: train.State, steps: Array) -> Any:
-            return each(partial(train.advance, steps=steps, axis=self.axis), pack, tables, state)
+    def _asked(self, name: str) -> tuple[Any, ...]:
+        """The jitted function of this name, and arguments of the shapes that it is called with."""
+        if name == "prepare":
+            return self.jitted(lambda pack: each(train.prepare, pack), (P(STUDY),), P(STUDY)), self.pack
+        if name == "start":
+            return self.jitted(lambda pack: each(train.start, pack), (P(STUDY),), P(STUDY)), self.pack
+        if name == "advance":
 
-        specs, shapes = (P(STUDY), P(STUDY), P(STUDY), P()), (self.pack, self.tables, self.state, np.int32(1))
-        return self._compile("advance", advance, shapes, specs, P(STUDY), donate_argnums=2)
+            def advance(pack: Study, tables: Tables, state: train.State, steps: Array) -> Any:
+                return each(partial(train.advance, steps=steps, axis=self.axis), pack, tables, state)
 
-    @property
-    def _finish(self) -> Any:
-        return self._compile(
-            "finish",
-            lambda pack, params: each(train.finished, pack, params),
-            (self.pack, self.state.params),
-            (P(STUDY), P(STUDY)),
-            P(STUDY),
-        )
+            function = self.jitted(advance, (P(STUDY), P(STUDY), P(STUDY), P()), P(STUDY), donate_argnums=2)
+            return function, self.pack, self.tables, self.state, np.int32(1)
+        if name == "finish":
+            function = self.jitted(
+                lambda pack, params: each(train.finished, pack, params), (P(STUDY), P(STUDY)), P(STUDY)
+            )
+            return function, self.pack, self.state.params
+        assert name == "predict", name
 
-    @property
-    def _predict(self) -> Any:
         def predict(pack: Study, params: Any, numbers: Array) -> evaluate.Predicted:
             return each(lambda study, params: evaluate.predict(study, params, numbers), pack, params)
 
-        shapes = self.pack, self.params, self._spread(np.zeros(self.round, np.int32), P(BATCH))
-        return self._compile("predict", predict, shapes, (P(STUDY), P(STUDY), P(BATCH)), P(STUDY, BATCH))
+        numbers = self._spread(np.zeros(self.round, np.int32), P(BATCH))
+        function = self.jitted(predict, (P(STUDY), P(STUDY), P(BATCH)), P(STUDY, BATCH))
+        return function, self.pack, self.params, numbers
 
-    def _compile(self, name: str, function: Any, arguments: Any, in_specs: Any, out_specs: Any, **options: Any) -> Any:
-        """Compiled when first called, and only then: a study that is merely judged compiles no training step."""
+    def jitted(self, function: Any, in_specs: Any, out_specs: Any, **options: Any) -> Any:
         spread = jax.shard_map(function, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
         shardings = tuple(NamedSharding(self.mesh, spec) for spec in in_specs)  # else XLA replicates what is not used
-        return self.compiled.get(name, jax.jit(spread, in_shardings=shardings, **options), *arguments)
+        return jax.jit(spread, in_shardings=shardings, **options)
 
 
 def each(function: Callable[..., Any], *stacked: Any) -> Any:

@@ -11,6 +11,7 @@ import jax
 
 from windtunnel import checkpoint, records
 from windtunnel.cache import keep_compiled
+from windtunnel.compiled import settle
 from windtunnel.config import Settings
 from windtunnel.door import study
 from windtunnel.errors import BadInput, StudyFailed
@@ -89,6 +90,8 @@ def work(
                 waiting = [point for point in wait(root, drive(driver, waiting), stop) if not finished(root, point)]
         except StudyFailed:
             display.say("stopped at the first failure; without --fail-fast the same command goes on")
+        finally:
+            settle()  # while a signal still ends the process
 
 
 def grouped(points: list[Point]) -> list[list[Point]]:
@@ -98,8 +101,9 @@ def grouped(points: list[Point]) -> list[list[Point]]:
 def drive(driver: Driver, points: list[Point]) -> list[Point]:
     """Run the points pack by pack; return the points that another process is working on."""
     others: list[Point] = []
-    for number, pack in enumerate(grouped(points), 1):
-        others += driver.run(number, pack)
+    packs = grouped(points)
+    for number, (pack, following) in enumerate(zip(packs, [*packs[1:], []], strict=True), 1):
+        others += driver.run(number, pack, following)
         if driver.fail_fast and any(records.status(driver.root / point.id) == "failed" for point in pack):
             raise StudyFailed
     return others

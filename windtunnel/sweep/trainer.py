@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from windtunnel import checkpoint, records
+from windtunnel.compiled import finish
 from windtunnel.errors import StudyFailed
 from windtunnel.losses import curve_names
 from windtunnel.progress import Display
@@ -57,6 +58,8 @@ class Trainer:
         saved.adopt([point.id for point in whole], now)
         now = self._resumed(number, points, program, saved, now, watcher)
         program.memory("advance")  # compiled before the clock starts
+        if jax.default_backend() == "cpu":
+            finish()  # compilers would take the cores that train
         saved.note_compilations(program.compiled.take())
         state, done, seconds = self._advance(number, points, program, saved, now, watcher)
         self.display.show(number, title(points), (steps - done) * size)

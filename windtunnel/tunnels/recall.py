@@ -3,6 +3,7 @@
 In the shapes of this file, b is the bits of a key, and W the pairs of a window.
 """
 
+import itertools
 import string
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -134,32 +135,43 @@ class Recall(Tunnel):
         return logsumexp(self.log_posterior(tables, batch, at)[..., None] + log_value_B1TV, axis=2)
 
     def log_last(self, tables: tuple[()], batch: Batch, at: Array, window: int) -> Array:
-        """A reasoner that sees the cue and the last pairs. Given a pair that it does not see, the cue is uniform over
-        2^b and the value uniform over V.
+        return self._log_last_of_each(batch, at, [window])[0]
+
+    def _log_last_of_each(self, batch: Batch, at: Array, windows: list[int]) -> list[Array]:
+        """[B, P, V] for each of the windows, which ascend: a reasoner that sees the cue and the last pairs. Given a
+        pair that it does not see, the cue is uniform over 2^b and the value uniform over V.
+
+        What the pairs of a window say is what those of the one before say, and those between: all are weighed once.
         """
         log_prior_T = self._log_prior_of_lags(batch)
         lag_T = jnp.arange(len(log_prior_T))
-        log_beyond_T = lax.cumlogsumexp(jnp.where(lag_T >= window, log_prior_T, -jnp.inf))
-        log_unseen_P1 = (log_beyond_T[at] - self.bits * jnp.log(2.0))[:, None]
-        log_unseen_BPV = log_unseen_P1[None] + uniform_log_predictive(batch.inputs.shape[0], at, self.symbols)
+        unseen_nT = lag_T[None] >= jnp.asarray(windows)[:, None]
+        log_beyond_nT = lax.cumlogsumexp(jnp.where(unseen_nT, log_prior_T[None], -jnp.inf), axis=1)
+        log_unseen_nP = log_beyond_nT[:, at] - self.bits * jnp.log(2.0)
+        uniform_BPV = uniform_log_predictive(batch.inputs.shape[0], at, self.symbols)
+        log_unseen_nBPV = log_unseen_nP[:, None, :, None] + uniform_BPV[None]
 
         def seen(at: Array) -> Array:
+            """[B, P, n, V]"""
             key_BTb, value_BTV, cue_BTb = self._split(batch)
-            lag_W = lag_T[:window]
+            lag_W = lag_T[: windows[-1]]
             pair_PW = at[:, None] - lag_W[None]
             exists_PW, pair_PW = pair_PW >= 0, jnp.maximum(pair_PW, 0)
             log_joint_BPW = self._log_likelihood(jnp.einsum("bpi,bpwi->bpw", cue_BTb[:, at], key_BTb[:, pair_PW]))
             log_joint_BPW += jnp.where(exists_PW, log_prior_T[lag_W][None], -jnp.inf)[None]
-            is_value_BPWV = value_BTV[:, pair_PW] > 0
-            return logsumexp(jnp.where(is_value_BPWV, log_joint_BPW[..., None], -jnp.inf), axis=2)
+            is_value_BPVW = jnp.moveaxis(value_BTV[:, pair_PW], 3, 2) > 0
+            log_joint_BPVW = jnp.where(is_value_BPVW, log_joint_BPW[:, :, None], -jnp.inf)
+            ends = itertools.pairwise([0, *windows])
+            between_nBPV = jnp.stack([logsumexp(log_joint_BPVW[..., first:last], axis=-1) for first, last in ends])
+            return jnp.moveaxis(lax.cumlogsumexp(between_nBPV, axis=0), 0, 2)
 
-        log_joint_BPV = log_unseen_BPV
-        if window:
-            log_joint_BPV = jnp.logaddexp(by_blocks(seen, batch, at), log_unseen_BPV)
-        return jax.nn.log_softmax(log_joint_BPV, axis=-1)
+        log_joint_nBPV = jnp.logaddexp(jnp.moveaxis(by_blocks(seen, batch, at), 2, 0), log_unseen_nBPV)
+        return list(jax.nn.log_softmax(log_joint_nBPV, axis=-1))
 
     def baselines(self, tables: tuple[()], batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
         """`content-only` does not know the order of the pairs, `position-only` does not know the cue."""
+
+        seen = {"prior": 0, **self.windows(horizon)}
 
         def content(at: Array) -> Array:
             stored_PT = jnp.arange(batch.inputs.shape[1])[None] <= at[:, None]
@@ -171,7 +183,7 @@ class Recall(Tunnel):
             return self._predict(jnp.broadcast_to(position_PT[None], (len(batch.inputs), *position_PT.shape)), batch)
 
         return {
-            **super().baselines(tables, batch, at, horizon),
+            **dict(zip(seen, self._log_last_of_each(batch, at, list(seen.values())), strict=True)),
             "content-only": by_blocks(content, batch, at),
             "position-only": by_blocks(position, batch, at),
         }

@@ -126,12 +126,12 @@ def trained(study: Study) -> Use:
         blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(step, steps))
         return lax.fori_loop(0, steps, lambda index, _: step(index), blank)
 
-    arguments = program.pack, program.tables, np.int32(STEPS)
-    compiled = program._compile(
-        "oracle", lambda pack, tables, steps: each(partial(draw, steps=steps), pack, tables), arguments,
-        (P(STUDY), P(STUDY), P()), P(STUDY, BATCH),
-    )  # fmt: skip
-    batch, log_p = _held(jax.tree.map(lambda leaf: leaf[0], compiled(*arguments)))
+    def oracle(pack: Study, tables: Any, steps: Array) -> tuple[Batch, Array]:
+        return each(partial(draw, steps=steps), pack, tables)
+
+    drawn = program.jitted(oracle, (P(STUDY), P(STUDY), P()), P(STUDY, BATCH))
+    drawn = drawn(program.pack, program.tables, np.int32(STEPS))
+    batch, log_p = _held(jax.tree.map(lambda leaf: leaf[0], drawn))
     return Use("as trained", batch, every, {"predictive": log_p})
 
 
