@@ -16,6 +16,8 @@ INSTRUMENTS = {
     "stability": "how does it decay past the horizon, and what fails first?",
     "convergence": "how fast do exact and model's entropies fall, beside the law that applies?",
     "routing": "is the gate the exact posterior over domains, and do predictions rest on it?",
+    "calibration": "does it know what it does not know, and can that be read off its attention?",
+    "channels": "where two sources disagree, does each weigh as much as its reliability says?",
     "dynamics": "do scores move by advantage routing, and values to the queries that use them?",
 }
 FOREIGN: dict[str, Any] = {}  # the modules of plug-ins, by name

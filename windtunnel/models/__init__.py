@@ -31,7 +31,8 @@ class Transformer(Model):
 
     With a scalable `softmax`, the score of a query that sees n keys is multiplied by s ln n, s learned per head
     (Nakanishi 2025). `scalable_inside` multiplies the positional prior too; `scalable_outside` adds it afterwards.
-    `inference` is how attention infers over long sequences (`inference.py`). A `router` weighs groups of heads.
+    `inference` is how attention infers over long sequences (`inference.py`). A `router` weighs groups of heads. A gated
+    `embedding` of features can multiply one by a function of another; of tokens there is none.
     """
 
     name: Literal["transformer"] = "transformer"
@@ -44,6 +45,7 @@ class Transformer(Model):
     depth: Depth | None = None  # pyrefly: ignore[bad-override]
     inference: AnyInference = EXACT  # pyrefly: ignore[bad-override]
     router: Router | None = None
+    embedding: Literal["linear", "gated"] = "linear"
 
     @property
     def gates(self) -> int:  # pyrefly: ignore[bad-override]

@@ -31,7 +31,7 @@ class Transformer(nnx.Module):
     """
 
     def __init__(self, spec: Spec, position: AnyPosition, shape: Shape, rngs: nnx.Rngs):
-        self.embedding = embedding(shape, spec.width, rngs)
+        self.embedding = embedding(shape, spec.width, rngs, spec.embedding == "gated")
         self.loops, self.depth = spec.loops, nnx.data(spec.depth)
         self.norm_state = nnx.data(None if spec.depth is None else nnx.RMSNorm(spec.width, rngs=rngs))
         self.embeds_in_every_layer = isinstance(position, PerLayer)

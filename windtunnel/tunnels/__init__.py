@@ -7,6 +7,7 @@ from windtunnel.tunnels.bandit import Bandit
 from windtunnel.tunnels.base import Batch, Tables, Tunnel
 from windtunnel.tunnels.bijection import Bijection
 from windtunnel.tunnels.echo import Echo
+from windtunnel.tunnels.fusion import Fusion
 from windtunnel.tunnels.hmm import Hmm
 from windtunnel.tunnels.hops import Hops
 from windtunnel.tunnels.markov import Markov
@@ -24,6 +25,7 @@ TUNNELS = Family(
     Bandit,
     Bijection,
     Echo,
+    Fusion,
     Hmm,
     Hops,
     Markov,
@@ -45,6 +47,7 @@ __all__ = [
     "Batch",
     "Bijection",
     "Echo",
+    "Fusion",
     "Hmm",
     "Hops",
     "Markov",

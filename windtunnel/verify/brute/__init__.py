@@ -5,6 +5,7 @@ from windtunnel.verify.brute.bandit import Bandit
 from windtunnel.verify.brute.base import Brute
 from windtunnel.verify.brute.bijection import Bijection
 from windtunnel.verify.brute.echo import Echo
+from windtunnel.verify.brute.fusion import Fusion
 from windtunnel.verify.brute.hmm import Hmm
 from windtunnel.verify.brute.hops import Hops
 from windtunnel.verify.brute.markov import Markov
@@ -19,6 +20,7 @@ from windtunnel.verify.brute.urn import Urn
 
 BRUTES: dict[str, type[Brute]] = {
     "recall": Recall,
+    "fusion": Fusion,
     "hops": Hops,
     "bijection": Bijection,
     "permutation": Permutation,
