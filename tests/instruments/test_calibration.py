@@ -1,4 +1,4 @@
-"""Calibration, of models that are planted: the exact reasoner, and the same, surer or less sure than the evidence allows."""
+"""Calibration, of models that are planted: the exact reasoner, and one that is surer or less sure than it may be."""
 
 from functools import cache
 
@@ -79,7 +79,9 @@ def test_two_steps_show_what_one_outcome_says_about_the_next():
     assert (np.asarray(exact["exact"]) < np.asarray(exact["epistemic"])).all(), "an outcome is not the die"
     assert (np.diff(exact["exact"]) < 0).all() and (np.diff(exact["epistemic"]) < 0).all()
     assert (np.asarray(dull["model"]) < np.asarray(dull["exact"])).all()
-    a = study(*DIE).tunnel.concentration  # by hand: after one throw it comes again with (1 + a)/(1 + 3a), others a/(1 + 3a)
+    a = study(
+        *DIE
+    ).tunnel.concentration  # by hand: after one throw it comes again with (1 + a)/(1 + 3a), others a/(1 + 3a)
     again, other = (1 + a) / (1 + 3 * a), a / (1 + 3 * a)
     by_hand = np.log2(3) + again * np.log2(again) + 2 * other * np.log2(other)
     assert exact["exact"][0] == pytest.approx(by_hand, abs=1e-6)

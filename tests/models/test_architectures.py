@@ -42,6 +42,7 @@ MODELS = {
     "ssm": Ssm(layers=2, width=8, states=3),
     "mlp": Mlp(layers=2, width=8, hidden=8, window=LENGTH),
     "looped": Transformer(layers=2, heads=2, width=8, hidden=8, loops=2),
+    "gated": Transformer(layers=1, heads=2, width=8, hidden=8, embedding="gated"),
     "routed": Transformer(layers=2, heads=2, width=8, hidden=8, router=Router()),
     "looped_adaptive": Transformer(layers=1, heads=2, width=8, hidden=8, loops=2, depth=Depth(max_iterations=8)),
     "belief": Belief(width=8, chains=2, slots=3),

@@ -7,7 +7,7 @@ import pytest
 from windtunnel.errors import BadInput, StudyFailed
 from windtunnel.priors import Gaussian, GeneralizedGaussian, Uniform
 from windtunnel.spec import names
-from windtunnel.tunnels import AnyTunnel, Bijection, Recall
+from windtunnel.tunnels import AnyTunnel, Bijection, Fusion, Recall
 from windtunnel.verify import SIZES, verify, worst_of
 from windtunnel.verify.brute import BRUTES
 from windtunnel.verify.checks import Check, _predict_single, answer, checks
@@ -31,7 +31,11 @@ def broken(monkeypatch):
 
 
 # One size that shows each fault: what is broken is compiled anew.
-SMALL = Recall(bits=2, symbols=3, noise=0.1, prior=Gaussian(scale=2.0)), Bijection(symbols=4)
+SMALL = (
+    Recall(bits=2, symbols=3, noise=0.1, prior=Gaussian(scale=2.0)),
+    Bijection(symbols=4),
+    Fusion(bits=2, symbols=3, levels=2),
+)
 
 
 def failed(name):
@@ -93,6 +97,11 @@ def test_a_prior_that_is_forgotten_is_found_out(broken):
 def test_a_likelihood_that_is_off_by_a_little_is_found_out(broken):
     broken(Recall, "_log_likelihood", lambda right, *rest: 1.000001 * right(*rest))
     assert "predictive equals enumeration" in failed("recall")
+
+
+def test_a_channel_that_is_weighed_wrongly_is_found_out(broken):
+    broken(Fusion, "_gains", lambda right, *rest: (right(*rest)[0], 1.01 * right(*rest)[1]))
+    assert "predictive equals enumeration" in failed("fusion")
 
 
 def test_a_sampler_with_a_wrong_prior_is_found_out(broken):

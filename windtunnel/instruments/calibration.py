@@ -42,8 +42,8 @@ def refusal(subject: Subject) -> str | None:
 
 
 def measure(subject: Subject) -> Json:
-    """`in_range` and `past`: scores of `model` and `exact`, the model's `excess`, the parts of the exact uncertainty, and
-    R² of `attention`; `past` is None where nothing is judged there. `two_step`: epistemic bits by place.
+    """`in_range` and `past`: scores of `model` and `exact`, the model's `excess`, the parts of the exact uncertainty,
+    and R² of `attention`; `past` is None where nothing is judged there. `two_step`: epistemic bits by place.
     """
     study, count = subject.study, subject.study.evaluate.examples
     bins = near(study).bins
@@ -77,18 +77,18 @@ def lines(record: Json) -> list[str]:
                 f"{model['entropy_bits']:.3g} bits"
             )
         if attention := record[place]["attention"]:
-            head = f"head {attention['layer']}.{attention['head']}"
+            own, head = attention["own"], f"head {attention['layer']}.{attention['head']}"
             sentences.append(
                 f"{words} the exact entropy is predicted by position alone with R² {_n(attention['position'])}, by the "
-                f"entropy of attention ({head}) {_n(attention['entropy'])} (untrained {_n(attention['untrained'])}), by "
-                f"its largest weight {_n(attention['largest'])}, by the model's own entropy {_n(attention['own'])}"
+                f"entropy of attention ({head}) {_n(attention['entropy'])}, untrained {_n(attention['untrained'])}, by "
+                f"its largest weight {_n(attention['largest'])}, by the model's own entropy {_n(own)}"
             )
     if record["two_step"]:
         step = record["two_step"]
         means = {name: float(np.mean(step[name])) for name in ("model", "exact", "epistemic")}
         sentences.append(
-            f"epistemic bits by two-step predictives: {means['model']:.3g} (the exact reasoner {means['exact']:.3g}; all "
-            f"that an outcome says about the hypothesis {means['epistemic']:.3g})"
+            f"epistemic bits by two-step predictives: {means['model']:.3g} (the exact reasoner {means['exact']:.3g}; "
+            f"all that an outcome says about the hypothesis {means['epistemic']:.3g})"
         )
     return sentences
 
@@ -201,9 +201,9 @@ def spread(weight_BNPT: Array) -> Array:
 
 
 def epistemic(subject: Subject) -> Json | None:
-    """By place: the information (bits, means over sequences) between an outcome and the next, of the model and the exact
-    reasoner, and the exact epistemic bits of that outcome. None where outcomes are not shown, or more than one hypothesis
-    stands behind a sequence.
+    """By place: the information (bits, means over sequences) between an outcome and the next, of the model and the
+    exact reasoner, and the exact epistemic bits of that outcome. None where outcomes are not shown, or more than one
+    hypothesis stands behind a sequence.
     """
     study, tunnel = subject.study, subject.study.tunnel
     if not tunnel.exchangeable or tunnel.outcome_tokens is None or study.horizon < 2:
@@ -235,8 +235,8 @@ def information_bits(log_q_PBV: np.ndarray, log_next_PABV: np.ndarray) -> np.nda
 
 @partial(jax.jit, static_argnames=("count", "model"))
 def continued(study: Study, params: Any, count: int, model: Build, asked: Array) -> Any:
-    """Log-predictives (nats) of the model and of the exact reasoner: at the places asked [P, B, V], and at the next place
-    after each outcome a [P, A, B, V]; and the aleatoric nats [B, P].
+    """Log-predictives (nats) of the model and of the exact reasoner: at the places asked [P, B, V], and at the next
+    place after each outcome a [P, A, B, V]; and the aleatoric nats [B, P].
     """
     tunnel, (tables, batch) = study.tunnel, sequences(study, count)
     module, tokens = model(study, params), jnp.asarray(tunnel.scored(study.horizon))

@@ -7,8 +7,8 @@ of noise, are those of the reasoner that is nearest to it: they minimise, over t
 
     mean KL(model ‖ p_λ),    p_λ(j) ∝ prior(j) exp(Σ_i k_ji (λ_A x_i + λ_B y_i)).
 
-So exact Bayes has the exact gains, and who does not see reliability has one gain for all levels of a channel. The weight
-of A against B at two levels is λ_A/(λ_A + λ_B). Nulls: one half for each, and an untrained model.
+So exact Bayes has the exact gains, and who does not see reliability has one gain for all levels of a channel. The
+weight of A against B at two levels is λ_A/(λ_A + λ_B). Nulls: one half for each, and an untrained model.
 """
 
 from functools import partial
@@ -47,7 +47,9 @@ def measure(subject: Subject) -> Json:
     exact = {name: gain_L for name, (_, gain_L) in channels.items()}
     log_q, log_p, log_q_same, log_p_same, agree = map(np.asarray, trials(study, subject.params, TRIALS, subject.model))
     log_untrained = trials(study, null(subject), TRIALS, subject.model)[0]
-    fits = {name: fitted(study, jnp.asarray(of), exact) for name, of in (("model", log_q), ("untrained", log_untrained))}
+    fits = {
+        name: fitted(study, jnp.asarray(of), exact) for name, of in (("model", log_q), ("untrained", log_untrained))
+    }
     weights = {name: shares(gains) for name, gains in {"exact": exact, **fits}.items()}
     equal = np.full_like(weights["exact"], 0.5)
 
@@ -70,8 +72,8 @@ def measure(subject: Subject) -> Json:
 def lines(record: Json) -> list[str]:
     off = record["deviation"]
     sentences = [
-        f"in conflict the weight of one channel against the other is {off['model']:.2g} from the exact one (one half each "
-        f"{off['equal']:.2g}, untrained {off['untrained']:.2g}); KL {record['kl_bits']:.2g} bits there, "
+        f"in conflict the weight of one channel against the other is {off['model']:.2g} from the exact one (one half "
+        f"each {off['equal']:.2g}, untrained {off['untrained']:.2g}); KL {record['kl_bits']:.2g} bits there, "
         f"{record['agreeing']['kl_bits']:.2g} where the channels agree"
     ]
     for name, of in record["gains"].items():
@@ -127,8 +129,8 @@ def cross_entropy(study: Study, log_gains: dict[str, Array], log_q_BPV: Array) -
 
 @partial(jax.jit, static_argnames=("count", "model"))
 def trials(study: Study, params: Any, count: int, model: Build) -> tuple[Array, ...]:
-    """Log-predictives [B, P, V] (nats) of the model and the exact reasoner, in conflict and not; and whether the likeliest
-    pairs of the two channels' cues are the same, bool[B, P].
+    """Log-predictives [B, P, V] (nats) of the model and the exact reasoner, in conflict and not; and whether the
+    likeliest pairs of the two channels' cues are the same, bool[B, P].
     """
     tunnel, (tables, batch) = study.tunnel, sequences(study, count)
     crossed, at, tokens = tunnel.crossed(batch), jnp.arange(study.horizon), tunnel.scored(study.horizon)

@@ -23,9 +23,9 @@ def embedding(shape: Shape, width: int, rngs: nnx.Rngs, gated: bool = False) -> 
 
 
 class Gated(nnx.Module):
-    """W x + b + U x ⊙ gate(x), gate(x) = V gelu(H x + c) + d: an embedding of features that can multiply one by a function
-    of another, such as what is seen by how reliable it is. A gated linear unit (Dauphin et al. 2017; Shazeer 2020) whose
-    gate has a hidden layer, since the gain of a channel is no linear function of its noise.
+    """W x + b + U x ⊙ gate(x), gate(x) = V gelu(H x + c) + d: an embedding of features that can multiply one by a
+    function of another, such as what is seen by how reliable it is. A gated linear unit (Dauphin et al. 2017; Shazeer
+    2020) whose gate has a hidden layer, since the gain of a channel is no linear function of its noise.
     """
 
     def __init__(self, features: int, width: int, rngs: nnx.Rngs):

@@ -208,8 +208,8 @@ class Tunnel:
         return None
 
     def aleatoric(self, tables: Tables, batch: Batch, at: Array) -> Array | None:
-        """[B, P]: E[H(o | h)] over the posterior (nats): the uncertainty that would be left if the hypothesis were known,
-        where that has a closed form. What is above it in the predictive's entropy is epistemic.
+        """[B, P]: E[H(o | h)] over the posterior (nats): the uncertainty that would be left if the hypothesis were
+        known, where that has a closed form. What is above it in the predictive's entropy is epistemic.
         """
         return None
 

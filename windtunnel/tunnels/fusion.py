@@ -15,7 +15,7 @@ from pydantic import Field
 
 from windtunnel.spec import Knob, Noise, Positive, spec
 from windtunnel.tunnels.base import Batch, uniform
-from windtunnel.tunnels.recall import Recall, by_blocks, log_agreement, truncated
+from windtunnel.tunnels.recall import Recall, log_agreement, truncated
 
 
 @spec
@@ -28,19 +28,19 @@ class Fusion(Recall):
 
         P(j | cue) ∝ prior(t − j) exp(Σ_i k_ji (λ_A x_i + λ_B y_i)),    λ_A = ½ log((1−ε)/ε),    λ_B = 1/σ².
 
-    That is the combination of cues by reliability (Ernst & Banks 2002), of bits and of reals. In these data both channels
-    show one key. Channels in conflict are a condition of the evaluation (`crossed`), not of the data: the exact reasoner
-    believes in one key there, too, and its posterior is the same product.
+    That is the combination of cues by reliability (Ernst & Banks 2002), of bits and of reals. In these data both
+    channels show one key. Channels in conflict are a condition of the evaluation (`crossed`), not of the data: the
+    exact reasoner believes in one key there, too, and its posterior is the same product.
 
     One observation is one token of 3b + V + 2 features: the key's bits, the value one-hot, x, ε, y, σ. With b = 2, keys
-    ++ then +−, x = ++ with ε = 0.1 and y = (0, −1) with σ = 1, the second bit has evidence 1.10 − 1 = 0.10, and the first
-    pair is e^0.2 times as likely as the second.
+    ++ then +−, x = ++ with ε = 0.1 and y = (0, −1) with σ = 1, the second bit has evidence 1.10 − 1 = 0.10, and the
+    first pair is e^0.2 times as likely as the second.
     """
 
     name: Literal["fusion"] = "fusion"  # pyrefly: ignore[bad-override]
     bits: Annotated[int, Field(ge=1, le=24)] = 8
     noise: Annotated[float, Field(gt=0, le=0.5, allow_inf_nan=False), Knob] = 0.4
-    symbols: Annotated[int, Field(ge=2, le=1000)] = 32
+    symbols: Annotated[int, Field(ge=2, le=1000)] = 16
     sigma: Positive = 3.0
     levels: Annotated[int, Field(ge=1, le=64)] = 4
     dark: Noise = 0.2
@@ -85,8 +85,8 @@ class Fusion(Recall):
         return [f"{names[value]} {a} {b}" for value, a, b in zip(value_TV.argmax(axis=1), *agree_TC, strict=True)]
 
     def crossed(self, batch: Batch) -> Batch:
-        """Channels in conflict: B shows what it showed one observation before, which came from another draw of the pair.
-        Where that pair is the same, by chance, nothing is in conflict. The first observation keeps its own.
+        """Channels in conflict: B shows what it showed one observation before, which came from another draw of the
+        pair. Where that pair is the same, by chance, nothing is in conflict. The first observation keeps its own.
         """
         first = 2 * self.bits + self.symbols + 1
         return batch._replace(inputs=batch.inputs.at[:, 1:, first:].set(batch.inputs[:, :-1, first:]))
@@ -104,9 +104,9 @@ class Fusion(Recall):
         return self._answer(batch, at, *each)
 
     def baselines(self, tables: tuple[()], batch: Batch, at: Array, horizon: int) -> dict[str, Array]:
-        """Beside those of `recall`: `A` and `B`, who see one channel; `better`, who sees at every observation the one that
-        says more, by its expected log-likelihood ratio; `blind`, who sees both and not their noise; each exact for what
-        it sees. `equal-weights` is a heuristic: the mean of what `A` and `B` predict.
+        """Beside those of `recall`: `A` and `B`, who see one channel; `better`, who sees at every observation the one
+        that says more, by its expected log-likelihood ratio; `blind`, who sees both and not their noise; each exact for
+        what it sees. `equal-weights` is a heuristic: the mean of what `A` and `B` predict.
         """
         a_BT, b_BT = self._gains(batch)
         none_BT, a_is_better_BT = jnp.zeros_like(a_BT), a_BT * jnp.tanh(a_BT) > b_BT
@@ -149,8 +149,8 @@ class Fusion(Recall):
         return batch.inputs[..., :b], batch.inputs[..., b : b + v], self._evidence(batch, *self._gains(batch))
 
     def _log_likelihood(self, match: Array, cue: Array) -> Array:
-        """The log-likelihood of pairs with whose keys the evidence has the inner product `match`, normalised such that it
-        is 2^−b, as in `recall`, for a pair of which nothing is known: its mean over all keys is that.
+        """The log-likelihood of pairs with whose keys the evidence has the inner product `match`, normalised such that
+        it is 2^−b, as in `recall`, for a pair of which nothing is known: its mean over all keys is that.
         """
         return match - jnp.sum(jnp.logaddexp(cue, -cue), axis=-1, keepdims=True)
 

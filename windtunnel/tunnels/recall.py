@@ -89,8 +89,8 @@ class Recall(Tunnel):
         return batch.inputs[..., :b], batch.inputs[..., b : b + v], batch.inputs[..., b + v :]
 
     def _log_likelihood(self, match: Array, cue: Array) -> Array:
-        """log of (1−ε)^m ε^(b−m), the probability of a `cue` [B, P, b] given a pair with whose key m bits agree. `match`
-        is the inner product of cue and key, 2m − b.
+        """log of (1−ε)^m ε^(b−m), the probability of a `cue` [B, P, b] given a pair with whose key m bits agree.
+        `match` is the inner product of cue and key, 2m − b.
         """
         return log_agreement(match, self.bits, self.noise)
 

@@ -69,7 +69,9 @@ class Fusion(Recall):
         shares = [Fraction(i + 1, self.tunnel.levels) for i in range(self.tunnel.levels)]
         a, b = Fraction(1), Fraction(1)
         if cue[0] is not None:
-            a = sum((self.flipped(cue[0][0], fraction(self.tunnel.noise) * share, key) for share in shares), Fraction(0))
+            a = sum(
+                (self.flipped(cue[0][0], fraction(self.tunnel.noise) * share, key) for share in shares), Fraction(0)
+            )
         if cue[1] is not None:
             each = (self.blurred(cue[1][0], float(self.tunnel.sigma) * float(share), key) for share in shares)
             b = sum(each, Fraction(0))
