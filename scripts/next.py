@@ -162,10 +162,12 @@ def main() -> None:
     train(time.monotonic() + 60 * minutes)
     for section in SECTIONS:
         table = page.table(HEAD, [line(cell) for cell in cells(section)], [1, 2, 3, 4, 5, 7, 8])
-        page.fill(DOC, section, f"{facts(section)}\n\n{table}")
+        shown = ""
         if any(cell.by("posterior") for cell in cells(section)):
             picture = style.Picture(f"next-{section}", section, "", partial(draw, section), wide=True)
-            style.save(picture, DOC.parent, ["svg"])
+            (path,) = style.save(picture, DOC.parent, ["svg"])
+            shown = f"\n\n![KL against position ÷ horizon: {section}]({path.name})"
+        page.fill(DOC, section, f"{facts(section)}\n\n{table}{shown}")
 
 
 if __name__ == "__main__":
