@@ -17,10 +17,13 @@ from windtunnel.spec import Family, Knob, Size, spec
 
 @spec
 class Router:
-    """A learned gate over so many groups of heads of the top layer; not `routed`, it weighs nothing."""
+    """A gate over so many groups of heads of the top layer, learned from the `content` of tokens or computed by Bayes'
+    rule from the `evidence` of the heads' own normalisers; not `routed`, it weighs nothing.
+    """
 
     groups: Size = 2
     routed: bool = True
+    by: Literal["content", "evidence"] = "content"
 
 
 @spec

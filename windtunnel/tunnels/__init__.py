@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from windtunnel.spec import Family
+from windtunnel.tunnels.adaptive import RecallAdaptive
 from windtunnel.tunnels.bandit import Bandit
 from windtunnel.tunnels.base import Batch, Tables, Tunnel
 from windtunnel.tunnels.bijection import Bijection
@@ -17,6 +18,7 @@ from windtunnel.tunnels.recall import Recall
 from windtunnel.tunnels.recurrence import Recurrence
 from windtunnel.tunnels.regression import Regression
 from windtunnel.tunnels.shuffle import Shuffle
+from windtunnel.tunnels.switching import Switching
 from windtunnel.tunnels.tree import Tree
 from windtunnel.tunnels.urn import Urn
 
@@ -32,9 +34,11 @@ TUNNELS = Family(
     Mixture,
     Permutation,
     Recall,
+    RecallAdaptive,
     Recurrence,
     Regression,
     Shuffle,
+    Switching,
     Tree,
     Urn,
 )
@@ -54,9 +58,11 @@ __all__ = [
     "Mixture",
     "Permutation",
     "Recall",
+    "RecallAdaptive",
     "Recurrence",
     "Regression",
     "Shuffle",
+    "Switching",
     "Tables",
     "Tree",
     "Tunnel",

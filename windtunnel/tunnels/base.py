@@ -183,6 +183,11 @@ class Tunnel:
         """The hypotheses that keys should distinguish; None where tokens are points of a continuum."""
         return None
 
+    @property
+    def domain_count(self) -> int:
+        """K, how many domains `log_domains` tells apart; 0 where there are none."""
+        return 0
+
     def log_domains(self, tables: Tables, batch: Batch, at: Array) -> Array | None:
         """[B, P, K]: the log-posterior over the K domains of a mixed prompt; None where there are none."""
         return None

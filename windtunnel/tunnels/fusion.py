@@ -15,7 +15,7 @@ from pydantic import Field
 
 from windtunnel.spec import Knob, Noise, Positive, spec
 from windtunnel.tunnels.base import Batch, uniform
-from windtunnel.tunnels.recall import Recall, log_agreement, truncated
+from windtunnel.tunnels.recall import Recall, log_agreement
 
 
 @spec
@@ -56,9 +56,7 @@ class Fusion(Recall):
         normal_BTb = jax.random.normal(key_normal, (batch * observations * b,), drawn.dtype).reshape(*shape, b)
         value_BT = (drawn[..., 0] * self.symbols).astype(jnp.int32)
         bit_BTb = jnp.where(drawn[..., 6 : 6 + b] < 0.5, -1.0, 1.0)
-        time_T = jnp.arange(observations)
-        log_lag_T = self.prior.log_density(time_T.astype(drawn.dtype))
-        source_BT = time_T[None] - truncated(log_lag_T, drawn[..., 1], time_T)
+        source_BT = self._source(key, drawn[..., 1])
         asked_BTb = jnp.take_along_axis(bit_BTb, source_BT[:, :, None], axis=1)
         noise_L, sigma_L = self._levels(drawn.dtype)
         noise_BT1, sigma_BT1 = (

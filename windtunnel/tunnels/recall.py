@@ -67,14 +67,17 @@ class Recall(Tunnel):
         level_BT = drawn[..., 1]
         bit_BTb = jnp.where(drawn[..., 2 : 2 + self.bits] < 0.5, -1.0, 1.0)
         flip_BTb = jnp.where(drawn[..., 2 + self.bits :] < self.noise, -1.0, 1.0)
-        time_T = jnp.arange(observations)
-        log_lag_T = self.prior.log_density(time_T.astype(bit_BTb.dtype))
-        source_BT = time_T[None] - truncated(log_lag_T, level_BT, time_T)
+        source_BT = self._source(key, level_BT)
         cue_BTb = jnp.take_along_axis(bit_BTb, source_BT[:, :, None], axis=1) * flip_BTb
         one_hot_BTV = jax.nn.one_hot(value_BT, self.symbols)
         inputs = jnp.concatenate([bit_BTb, one_hot_BTV, cue_BTb], axis=2)
         outcome_BT = jnp.take_along_axis(value_BT, source_BT, axis=1)
         return Batch(inputs, outcome_BT, jnp.ones(outcome_BT.shape))
+
+    def _source(self, key: Array, level_BT: Array) -> Array:
+        """int[B, T]: the pair that each question asks for, from levels uniform in [0, 1)."""
+        time_T = jnp.arange(level_BT.shape[1])
+        return time_T[None] - truncated(self.prior.log_density(time_T.astype(level_BT.dtype)), level_BT, time_T)
 
     def words(self, inputs: np.ndarray) -> list[str]:
         """`C 9`: the pair stores the third value, and 9 bits of its key agree with the last cue."""

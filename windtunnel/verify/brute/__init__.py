@@ -1,6 +1,7 @@
 """The judges: for every tunnel, exact answers by enumeration."""
 
 from windtunnel import plugins
+from windtunnel.verify.brute.adaptive import RecallAdaptive
 from windtunnel.verify.brute.bandit import Bandit
 from windtunnel.verify.brute.base import Brute
 from windtunnel.verify.brute.bijection import Bijection
@@ -15,12 +16,14 @@ from windtunnel.verify.brute.recall import Recall
 from windtunnel.verify.brute.recurrence import Recurrence
 from windtunnel.verify.brute.regression import Regression
 from windtunnel.verify.brute.shuffle import Shuffle
+from windtunnel.verify.brute.switching import Switching
 from windtunnel.verify.brute.tree import Tree
 from windtunnel.verify.brute.urn import Urn
 
 BRUTES: dict[str, type[Brute]] = {
     "recall": Recall,
     "fusion": Fusion,
+    "recall_adaptive": RecallAdaptive,
     "hops": Hops,
     "bijection": Bijection,
     "permutation": Permutation,
@@ -34,6 +37,7 @@ BRUTES: dict[str, type[Brute]] = {
     "mixture": Mixture,
     "tree": Tree,
     "bandit": Bandit,
+    "switching": Switching,
 }
 
 
