@@ -78,6 +78,9 @@ depth: .venv/ready ## what carries belief past the horizon? (at most ninety minu
 mixed: .venv/ready ## what helps where domains want opposite priors? (at most ninety minutes) into docs/mixed.md
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/mixed.py
 
+next: .venv/ready ## priors that are learned, data that change (at most ninety minutes), into docs/next.md
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/next.py
+
 external: .venv/ready ## models from outside beside native ones (five minutes), into docs/external.md
 	$(BIN)/pip install -q -e '.[external]'
 	$(BIN)/windtunnel run +sweep=external_native

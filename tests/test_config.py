@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from tests import composed
-from windtunnel import config, door, models, presets, tunnels
+from windtunnel import config, door, models, presets, priors, tunnels
 from windtunnel.errors import BadInput
 from windtunnel.models import position
 from windtunnel.spec import Real, arrays, identity, members, names, plain, spec, stack
@@ -216,7 +216,7 @@ def test_plain_goes_back_through_the_door():
 
 SPECS = {
     "position": position.AnyPosition,
-    "prior": tunnels.recall.Prior,
+    "prior": priors.Prior | priors.Grid,
     "tunnel": tunnels.AnyTunnel,
     "model": models.AnyModel,
     "train": config.Train,

@@ -4,6 +4,7 @@ Plain numpy in float64. Log-probabilities come in as nats, everything goes out i
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ Numbers = dict[str, Any]
 Curves = dict[str, np.ndarray]
 
 LEAK = 6  # log₁₀ of the evidence from which on a model is said to have seen what it predicts
+ORACLE = "oracle"  # a baseline that knows more than the exact reasoner: beside the others, and no headroom
 WINDOW = 8  # observations: a model that is no better than a reasoner with so few does not recurse
 
 
@@ -75,9 +77,8 @@ def verdict(problem: Problem, exact: Exact, log_q: np.ndarray, more: More | None
     curves["headroom_bits"] = headroom_curve(bins, curves)
     means = {name: [mean_and_error(gap, where)[0] for where in (inside, past)] for name, gap in gaps.items()}
     numbers["baselines"] = {name: {"kl_bits": a, "kl_bits_past": finite(b)} for name, (a, b) in means.items()}
-    less = [name for name in gaps if window(name, bins.horizon) != bins.horizon]  # which is everything in range
-    numbers["headroom_bits"] = min(means[name][0] for name in less)
-    numbers["headroom_bits_past"] = min(past for _, past in means.values())
+    numbers["headroom_bits"] = min(means[name][0] for name in lesser(gaps, bins.horizon))
+    numbers["headroom_bits_past"] = min(means[name][1] for name in lesser(gaps))
 
     if exact.log_domains is not None:
         more_numbers, more_curves = by_domain(bins, exact, metrics["kl_bits"], gaps, evaluate.tolerance)
@@ -109,7 +110,6 @@ def by_domain(bins: Bins, exact: Exact, kl_BP: np.ndarray, gaps: Curves, toleran
     that what nobody can know yet counts in all. Headroom likewise, and the verdict, from the reported sequences alone.
     """
     numbers, curves = [], {}
-    less = [name for name in gaps if window(name, bins.horizon) != bins.horizon]  # which is everything in range
     for domain, weight in enumerate(np.moveaxis(np.exp(exact.log_domains.astype(np.float64)), -1, 0) * exact.weight):
         inside, past = weight * bins.inside_P, weight * bins.past_P
         curves[f"domain/{domain}/kl_bits"], curves[f"domain/{domain}/kl_bits_se"] = curve(bins, kl_BP, weight)
@@ -119,8 +119,8 @@ def by_domain(bins: Bins, exact: Exact, kl_BP: np.ndarray, gaps: Curves, toleran
             "kl_bits_se": error,
             "kl_bits_past": mean_past,
             "kl_bits_past_se": error_past,
-            "headroom_bits": min(mean_and_error(gaps[name], inside)[0] for name in less),
-            "headroom_bits_past": min(mean_and_error(gap, past)[0] for gap in gaps.values()),
+            "headroom_bits": min(mean_and_error(gaps[name], inside)[0] for name in lesser(gaps, bins.horizon)),
+            "headroom_bits_past": min(mean_and_error(gaps[name], past)[0] for name in lesser(gaps)),
         }
         share = weight.sum() / max(exact.weight.sum(), 1e-300)  # the 256 samples of a bin are those of all domains
         decision = decide(bins, kl_BP, weight / max(share, 1e-300), tolerance)
@@ -200,8 +200,15 @@ def headroom_curve(bins: Bins, curves: Curves) -> np.ndarray:
         return not first <= window(name, bins.horizon) < math.inf
 
     return np.asarray(
-        [min(gap[i] for name, gap in gaps.items() if sees_less(name, b.first)) for i, b in enumerate(bins.each)]
+        [min(gaps[name][i] for name in lesser(gaps) if sees_less(name, b.first)) for i, b in enumerate(bins.each)]
     )
+
+
+def lesser(names: Iterable[str], horizon: int | None = None) -> list[str]:
+    """The baselines that know less than the exact reasoner: past the horizon, or within it, where one that sees a
+    horizon sees everything.
+    """
+    return [name for name in names if name != ORACLE and (horizon is None or window(name, horizon) != horizon)]
 
 
 def convergence(curves: Curves, settled: float, limit_bits: float | None) -> Numbers:
@@ -251,12 +258,13 @@ def recursing(memory: dict[float, float], numbers: Numbers, tolerance: float) ->
 
 
 def window(name: str, horizon: int) -> float:
-    """How many observations a baseline sees: w for `last-w` and `cut-w`,
-    0 for `prior`, ∞ for one that sees all in another way."""
+    """How many observations a baseline sees: w for `last-w`, `cut-w` and `cues-w`, 0 for `prior`, ∞ for one that sees
+    all in another way.
+    """
     if name == "prior":
         return 0
     kind, _, seen = name.partition("-")
-    if kind not in ("last", "cut"):
+    if kind not in ("last", "cut", "cues"):
         return math.inf
     return horizon if seen == "horizon" else int(seen)
 

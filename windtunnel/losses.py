@@ -93,7 +93,7 @@ class Domain(Term):
     by_domain = True
 
     def refusal(self, study: Any) -> str | None:
-        gates, domains = study.model.gates, study.tunnel.hypotheses
+        gates, domains = study.model.gates, study.tunnel.domain_count
         if gates == domains:
             return None
         has = f"has a gate over {gates}" if gates else "has no gate"

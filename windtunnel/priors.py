@@ -51,6 +51,20 @@ class GeneralizedGaussian:
 Prior = Annotated[Uniform | Gaussian | GeneralizedGaussian, Field(discriminator="name")]
 
 
+@spec
+class Grid:
+    """A hyper-prior: a generalized Gaussian whose scale and β are each drawn from a few, all pairs equally likely."""
+
+    name: Literal["grid"] = "grid"
+    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0, 8.0, 64.0)
+    betas: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
+
+    @property
+    def members(self) -> list[GeneralizedGaussian]:
+        """The G priors of the grid."""
+        return [GeneralizedGaussian(scale=scale, beta=beta) for beta in self.betas for scale in self.scales]
+
+
 def generalized_gaussian(distance: Array, scale: Array | float, beta: Array | float) -> Array:
     """−(d / scale)^beta, with a scale and a beta of any shape that fits the distances."""
     return -power(distance / scale, beta)

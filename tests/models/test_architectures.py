@@ -44,7 +44,9 @@ MODELS = {
     "ssd": Ssd(layers=2, width=8, head=4, states=3),
     "mlp": Mlp(layers=2, width=8, hidden=8, window=LENGTH),
     "looped": Transformer(layers=2, heads=2, width=8, hidden=8, loops=2),
+    "gated": Transformer(layers=1, heads=2, width=8, hidden=8, embedding="gated"),
     "routed": Transformer(layers=2, heads=2, width=8, hidden=8, router=Router()),
+    "routed_by_evidence": Transformer(layers=1, heads=2, width=8, hidden=8, router=Router(by="evidence")),
     "looped_adaptive": Transformer(layers=1, heads=2, width=8, hidden=8, loops=2, depth=Depth(max_iterations=8)),
     "belief": Belief(width=8, chains=2, slots=3),
     "belief_content": Belief(width=8, chains=2, slots=3, transition="content"),
@@ -72,7 +74,8 @@ AT = np.arange(LENGTH)
 
 @cache
 def built(spec, position=None):
-    position = arrays(position or Uniform()) if takes_position(spec.name) else None
+    usual = Alibi() if spec.gates else Uniform()  # by evidence a gate tells heads apart by their priors
+    position = arrays(position or usual) if takes_position(spec.name) else None
     return arrays(spec).build(position, Shape(FEATURES, 0, OUTCOMES, LENGTH), jax.random.key(0))
 
 

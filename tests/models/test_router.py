@@ -10,7 +10,7 @@ from tests.models.small import FEATURES, LENGTH, OUTCOMES
 from windtunnel import door
 from windtunnel.errors import BadInput
 from windtunnel.matrices import hidden
-from windtunnel.models import Router, Shape, Transformer, parameters, with_parameters
+from windtunnel.models import Router, Shape, Transformer, parameters, score, with_parameters
 from windtunnel.models.position import Alibi
 from windtunnel.models.tap import Collect, Tap
 
@@ -67,6 +67,34 @@ def test_the_gate_weighs_the_context_of_each_group_of_heads(inputs):
     np.testing.assert_allclose(np.exp(seen["gate"][1]).sum(-1), 1, atol=1e-6)
     np.testing.assert_allclose(forced, weighed, atol=1e-5)
     assert not np.allclose(own, forced, atol=1e-3)
+
+
+def test_by_evidence_the_gate_is_bayes_rule_on_the_normalisers_of_the_priors(inputs, monkeypatch):
+    """Against plain loops over what a tap shows; and a few queries at a time."""
+    module = built(Router(by="evidence"))
+
+    def shown(x):
+        seen = Collect("queries", "keys", "gate")
+        module(x, AT, tap=seen)
+        return seen["queries"][1], seen["keys"][1], seen["gate"][1], module(x, AT)
+
+    q, k, gate, logits = map(np.asarray, jax.jit(shown)(inputs))
+    heads, slopes = 4, 2.0 ** (-8.0 * np.arange(1, 5) / 4)
+    for b in range(2):
+        total = np.zeros(2)
+        for t in range(LENGTH):
+            content = [np.mean([q[b, h, t] @ k[b, h, j] / np.sqrt(2) for h in range(heads)]) for j in range(t + 1)]
+            priors = np.exp(-slopes[:, None] * (t - np.arange(t + 1))[None])
+            priors /= priors.sum(axis=1, keepdims=True)
+            total += np.log(priors @ np.exp(content)).reshape(2, 2).mean(axis=1)
+            np.testing.assert_allclose(np.exp(gate[b, t]), np.exp(total) / np.exp(total).sum(), atol=1e-5)
+    monkeypatch.setattr(score, "QUERIES", 3)
+    by_few = jax.jit(lambda x: module(x, AT))(inputs)
+    np.testing.assert_allclose(by_few, logits, atol=1e-6)
+    assert (
+        np.abs(gate[:, -1] - np.log(0.5)).max() > 1e-3
+        and "router" not in parameters(module)["layers"]["1"]["attention"]
+    )
 
 
 def test_its_weight_is_no_hidden_matrix():

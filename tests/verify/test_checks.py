@@ -1,13 +1,14 @@
 """Every tunnel proves itself, and a broken oracle is found out."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from windtunnel.errors import BadInput, StudyFailed
-from windtunnel.priors import Gaussian, GeneralizedGaussian, Uniform
+from windtunnel.priors import Gaussian, GeneralizedGaussian, Grid, Uniform
 from windtunnel.spec import names
-from windtunnel.tunnels import AnyTunnel, Bijection, Recall
+from windtunnel.tunnels import AnyTunnel, Bijection, Fusion, Recall, RecallAdaptive, Switching
 from windtunnel.verify import SIZES, verify, worst_of
 from windtunnel.verify.brute import BRUTES
 from windtunnel.verify.checks import Check, _predict_single, answer, checks
@@ -31,7 +32,13 @@ def broken(monkeypatch):
 
 
 # One size that shows each fault: what is broken is compiled anew.
-SMALL = Recall(bits=2, symbols=3, noise=0.1, prior=Gaussian(scale=2.0)), Bijection(symbols=4)
+SMALL = (
+    Recall(bits=2, symbols=3, noise=0.1, prior=Gaussian(scale=2.0)),
+    Bijection(symbols=4),
+    Fusion(bits=2, symbols=3, levels=2),
+    RecallAdaptive(bits=2, symbols=3, noise=0.1, prior=Grid(scales=(1.0, 5.0))),
+    Switching(symbols=2, concentration=0.5, hazards=(0.1, 0.6)),
+)
 
 
 def failed(name):
@@ -93,6 +100,31 @@ def test_a_prior_that_is_forgotten_is_found_out(broken):
 def test_a_likelihood_that_is_off_by_a_little_is_found_out(broken):
     broken(Recall, "_log_likelihood", lambda right, *rest: 1.000001 * right(*rest))
     assert "predictive equals enumeration" in failed("recall")
+
+
+def test_a_channel_that_is_weighed_wrongly_is_found_out(broken):
+    broken(Fusion, "_gains", lambda right, *rest: (right(*rest)[0], 1.01 * right(*rest)[1]))
+    assert "predictive equals enumeration" in failed("fusion")
+
+
+def test_a_prior_that_is_not_normalised_over_the_pairs_that_exist_is_found_out(broken):
+    """Where one prior is known, what it sums to makes no difference; where it is to be learned, it does."""
+
+    def unnormalised(right, tunnel, batch, at):
+        log_sum_GT = jax.lax.cumlogsumexp(tunnel._log_lag(batch.inputs.shape[1]), axis=1)
+        return right(tunnel, batch, at) + log_sum_GT[:, at].T[None, :, :, None]
+
+    broken(RecallAdaptive, "_log_joint", unnormalised)
+    assert {"predictive equals enumeration", "baselines equal enumeration"} <= failed("recall_adaptive")
+
+
+@pytest.mark.slow
+def test_a_hazard_that_is_not_learned_is_found_out(broken):
+    def forgetful(right, tunnel, *rest):
+        return right(tunnel, *rest)[..., :1] + jnp.log(jnp.full(2, 0.5))[None, None, None]
+
+    broken(Switching, "_log_began", forgetful)
+    assert "posterior equals enumeration" in failed("switching")
 
 
 def test_a_sampler_with_a_wrong_prior_is_found_out(broken):

@@ -20,6 +20,8 @@ INSTRUMENTS = {
     "implied": "which prior was learned: what futures does the model imagine, beside those of the data?",
     "routing": "is the gate the exact posterior over domains, and do predictions rest on it?",
     "acting": "what are predictions worth to an agent that acts on them?",
+    "calibration": "does it know what it does not know, and can that be read off its attention?",
+    "channels": "where two sources disagree, does each weigh as much as its reliability says?",
     "dynamics": "do scores move by advantage routing, and values to the queries that use them?",
 }
 FOREIGN: dict[str, Any] = {}  # the modules of plug-ins, by name

@@ -36,8 +36,8 @@ def refusal(subject: Subject) -> str | None:
         return f"model {study.model.name} has no gate"
     if type(study.tunnel).log_domains is Tunnel.log_domains:
         return f"{study.tunnel.name} has no domains"
-    if study.model.gates < study.tunnel.hypotheses:
-        return f"a gate over {study.model.gates} parts cannot tell {study.tunnel.hypotheses} domains"
+    if study.model.gates < study.tunnel.domain_count:
+        return f"a gate over {study.model.gates} parts cannot tell {study.tunnel.domain_count} domains"
     return None
 
 

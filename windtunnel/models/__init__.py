@@ -17,10 +17,13 @@ from windtunnel.spec import Family, Knob, Size, spec
 
 @spec
 class Router:
-    """A learned gate over so many groups of heads of the top layer; not `routed`, it weighs nothing."""
+    """A gate over so many groups of heads of the top layer, learned from the `content` of tokens or computed by Bayes'
+    rule from the `evidence` of the heads' own normalisers; not `routed`, it weighs nothing.
+    """
 
     groups: Size = 2
     routed: bool = True
+    by: Literal["content", "evidence"] = "content"
 
 
 @spec
@@ -31,7 +34,8 @@ class Transformer(Model):
 
     With a scalable `softmax`, the score of a query that sees n keys is multiplied by s ln n, s learned per head
     (Nakanishi 2025). `scalable_inside` multiplies the positional prior too; `scalable_outside` adds it afterwards.
-    `inference` is how attention infers over long sequences (`inference.py`). A `router` weighs groups of heads.
+    `inference` is how attention infers over long sequences (`inference.py`). A `router` weighs groups of heads. A gated
+    `embedding` of features can multiply one by a function of another; of tokens there is none.
     """
 
     name: Literal["transformer"] = "transformer"
@@ -44,6 +48,7 @@ class Transformer(Model):
     depth: Depth | None = None  # pyrefly: ignore[bad-override]
     inference: AnyInference = EXACT  # pyrefly: ignore[bad-override]
     router: Router | None = None
+    embedding: Literal["linear", "gated"] = "linear"
 
     @property
     def gates(self) -> int:  # pyrefly: ignore[bad-override]

@@ -1,6 +1,7 @@
 """Causal attention with a positional prior in its score: α_ij ∝ exp(q_i·k_j / √d + log p(position))."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,7 @@ from jaxtyping import Array
 from windtunnel.models.blocks import Reading, attend
 from windtunnel.models.inference import EXACT, Inference
 from windtunnel.models.position import Position
-from windtunnel.models.router import Router
-from windtunnel.models.score import Rows, Score, scores
+from windtunnel.models.score import Rows, Score, log_evidence, scores
 from windtunnel.models.tap import LayerTap
 
 
@@ -37,7 +37,7 @@ class Attention(nnx.Module):
         rngs: nnx.Rngs,
         inference: Inference = EXACT,
         every: bool = False,
-        router: Router | None = None,
+        router: Any = None,
     ):
         self.router = nnx.data(router)
         self.heads, self.every = heads, every
@@ -106,7 +106,13 @@ class Attention(nnx.Module):
             context_BNQd = context_BNQd.at[:, :, here_P].set(attention_BNPT @ v)
         context_BNQd = tap("context", context_BNQd)
         if self.router is not None:
-            context_BNQd = self.router(take(x_BTD, rows_Q), context_BNQd, tap)
+
+            def evidence() -> Array:
+                every_T = np.arange(x_BTD.shape[1])
+                q_BNTd = self.position.rotate(learned, project(x_BTD, self.query)[0], positions_T)
+                return log_evidence(score.sharpened(q_BNTd, every_T), k, score)
+
+            context_BNQd = self.router(x_BTD, rows_Q, context_BNQd, evidence, tap)
         flat = context_BNQd.transpose(0, 2, 1, 3).reshape(-1, width)
         return self.output(flat).reshape(batch, -1, width)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Array
@@ -14,11 +15,26 @@ from windtunnel.models.score import Rows
 from windtunnel.models.tap import Tap, as_tap
 
 
-def embedding(shape: Shape, width: int, rngs: nnx.Rngs) -> Any:
+def embedding(shape: Shape, width: int, rngs: nnx.Rngs, gated: bool = False) -> Any:
     """The layer that maps tokens, or features, to vectors of this width."""
     if shape.features:
-        return nnx.Linear(shape.features, width, rngs=rngs)
+        return Gated(shape.features, width, rngs) if gated else nnx.Linear(shape.features, width, rngs=rngs)
     return nnx.Embed(shape.vocabulary, width, rngs=rngs)
+
+
+class Gated(nnx.Module):
+    """W x + b + U x ⊙ gate(x), gate(x) = V gelu(H x + c) + d: an embedding of features that can multiply one by a
+    function of another, such as what is seen by how reliable it is. A gated linear unit (Dauphin et al. 2017; Shazeer
+    2020) whose gate has a hidden layer, since the gain of a channel is no linear function of its noise.
+    """
+
+    def __init__(self, features: int, width: int, rngs: nnx.Rngs):
+        self.linear, self.value = (nnx.Linear(features, width, use_bias=first, rngs=rngs) for first in (True, False))
+        self.hidden = nnx.Linear(features, width, rngs=rngs)
+        self.gate = nnx.Linear(width, width, rngs=rngs)
+
+    def __call__(self, x: Array) -> Array:
+        return self.linear(x) + self.value(x) * self.gate(jax.nn.gelu(self.hidden(x)))
 
 
 def embed(layer: Any, inputs: Array) -> Array:

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from windtunnel.models.position import Parameters, Position
 
+QUERIES = 512  # of which the evidence is computed at once
 Rows = Array | np.ndarray  # indices of tokens; numpy where they are known at compile time
 
 
@@ -75,6 +76,30 @@ class Score:
         bias = self.position.bias(precise, self.heads, self.positions_T[rows_Q], self.positions_T[key_at])
         assert bias is not None  # callers check `has_bias`
         return bias
+
+
+def log_evidence(q: Array, k: Array, score: Score) -> Array:
+    """[B, N, T]: log Σ_{j≤i} π_ij exp(c_ij) with the prior π_i· of each head normalised over the keys that query i sees
+    and the mean content c_ij of all heads. All queries are given, sharpened; they are treated a few at a time, so that
+    memory is linear in the length.
+    """
+    length = k.shape[2]
+    key_at, size = jnp.arange(length), min(length, QUERIES)
+
+    def chunk(queries: tuple[Array, Array]) -> Array:
+        q_BNCd, rows_C = queries
+        prior_NCT = score.log_prior(rows_C, key_at)
+        prior_NCT = jnp.zeros((q.shape[1], len(rows_C), length)) if prior_NCT is None else prior_NCT
+        prior_NCT = jnp.where((key_at[None] <= rows_C[:, None])[None], prior_NCT, -jnp.inf)
+        log_pi_NCT = jax.nn.log_softmax(prior_NCT, axis=-1)
+        shared_B1CT = jnp.mean(content(q_BNCd, k), axis=1, keepdims=True)
+        return jax.nn.logsumexp(shared_B1CT + log_pi_NCT[None], axis=-1)
+
+    padded = jnp.pad(q, ((0, 0), (0, 0), (0, -length % size), (0, 0)))
+    q_MBNCd = jnp.moveaxis(padded.reshape(*q.shape[:2], -1, size, q.shape[-1]), 2, 0)
+    rows_MC = jnp.pad(key_at, (0, -length % size), mode="edge").reshape(-1, size)
+    out_MBNC = lax.map(chunk, (q_MBNCd, rows_MC))
+    return jnp.moveaxis(out_MBNC, 0, 2).reshape(*q.shape[:2], -1)[..., :length]
 
 
 def content(q: Array, k: Array) -> Array:

@@ -13,7 +13,7 @@ from windtunnel.models.blocks import Reading
 from windtunnel.models.depth import settle, unrolled
 from windtunnel.models.position import AnyPosition, OfLayer, PerLayer, per_layer
 from windtunnel.models.residual import dense, embed, embedding, in_order, numbered
-from windtunnel.models.router import Router as Gate
+from windtunnel.models.router import router as gated
 from windtunnel.models.score import Rows
 from windtunnel.models.tap import Closed, LayerTap, Tap, as_tap
 
@@ -31,7 +31,7 @@ class Transformer(nnx.Module):
     """
 
     def __init__(self, spec: Spec, position: AnyPosition, shape: Shape, rngs: nnx.Rngs):
-        self.embedding = embedding(shape, spec.width, rngs)
+        self.embedding = embedding(shape, spec.width, rngs, spec.embedding == "gated")
         self.loops, self.depth = spec.loops, nnx.data(spec.depth)
         self.norm_state = nnx.data(None if spec.depth is None else nnx.RMSNorm(spec.width, rngs=rngs))
         self.embeds_in_every_layer = isinstance(position, PerLayer)
@@ -103,7 +103,7 @@ class Layer(nnx.Module):
         self.norm_attention = nnx.RMSNorm(spec.width, rngs=rngs)
         every = spec.depth is not None  # no later token may matter, bit for bit
         softmax, inference = spec.softmax, spec.inference
-        gate = None if router is None else Gate(router, spec.width)
+        gate = None if router is None else gated(router, spec.width)
         self.attention = Attention(spec.width, spec.heads, position, softmax, length, rngs, inference, every, gate)
         self.norm_mlp = nnx.RMSNorm(spec.width, rngs=rngs)
         self.up = nnx.Linear(spec.width, spec.hidden, rngs=rngs)

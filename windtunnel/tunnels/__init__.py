@@ -3,10 +3,12 @@
 from typing import Annotated
 
 from windtunnel.spec import Family
+from windtunnel.tunnels.adaptive import RecallAdaptive
 from windtunnel.tunnels.bandit import Bandit
 from windtunnel.tunnels.base import Batch, Tables, Tunnel
 from windtunnel.tunnels.bijection import Bijection
 from windtunnel.tunnels.echo import Echo
+from windtunnel.tunnels.fusion import Fusion
 from windtunnel.tunnels.hmm import Hmm
 from windtunnel.tunnels.hops import Hops
 from windtunnel.tunnels.markov import Markov
@@ -16,6 +18,7 @@ from windtunnel.tunnels.recall import Recall
 from windtunnel.tunnels.recurrence import Recurrence
 from windtunnel.tunnels.regression import Regression
 from windtunnel.tunnels.shuffle import Shuffle
+from windtunnel.tunnels.switching import Switching
 from windtunnel.tunnels.tree import Tree
 from windtunnel.tunnels.urn import Urn
 
@@ -24,15 +27,18 @@ TUNNELS = Family(
     Bandit,
     Bijection,
     Echo,
+    Fusion,
     Hmm,
     Hops,
     Markov,
     Mixture,
     Permutation,
     Recall,
+    RecallAdaptive,
     Recurrence,
     Regression,
     Shuffle,
+    Switching,
     Tree,
     Urn,
 )
@@ -45,15 +51,18 @@ __all__ = [
     "Batch",
     "Bijection",
     "Echo",
+    "Fusion",
     "Hmm",
     "Hops",
     "Markov",
     "Mixture",
     "Permutation",
     "Recall",
+    "RecallAdaptive",
     "Recurrence",
     "Regression",
     "Shuffle",
+    "Switching",
     "Tables",
     "Tree",
     "Tunnel",

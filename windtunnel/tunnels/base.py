@@ -39,6 +39,7 @@ class Tunnel:
 
     hypothesis: str
     recursive: ClassVar[bool] = False
+    exchangeable: bool = False  # whether outcomes are independent given one hypothesis that holds for the sequence
     weighs_far: ClassVar[bool] = True  # whether `token_weights` is fast enough far past the horizon
     size: ClassVar[str | None] = None
     count: ClassVar[Callable[[int], int]]
@@ -200,6 +201,11 @@ class Tunnel:
         """The hypotheses that keys should distinguish; None where tokens are points of a continuum."""
         return None
 
+    @property
+    def domain_count(self) -> int:
+        """K, how many domains `log_domains` tells apart; 0 where there are none."""
+        return 0
+
     def log_domains(self, tables: Tables, batch: Batch, at: Array) -> Array | None:
         """[B, P, K]: the log-posterior over the K domains of a mixed prompt; None where there are none."""
         return None
@@ -228,6 +234,25 @@ class Tunnel:
 
     def exchanged(self, batch: Batch, order: Array) -> Batch | None:
         """The batch in which hypothesis j has the key of `order[j]`, if inputs contain the keys of hypotheses."""
+        return None
+
+    def aleatoric(self, tables: Tables, batch: Batch, at: Array) -> Array | None:
+        """[B, P]: E[H(o | h)] over the posterior (nats): the uncertainty that would be left if the hypothesis were
+        known, where that has a closed form. What is above it in the predictive's entropy is epistemic.
+        """
+        return None
+
+    @property
+    def channels(self) -> dict[str, tuple[Array, Array]] | None:
+        """Where a cue comes through several channels: {name: (the levels of its noise [L], their exact gains [L])}."""
+        return None
+
+    def log_weighed(self, tables: Tables, batch: Batch, at: Array, gains: dict[str, Array]) -> Array:
+        """[B, P, V]: the predictive of a reasoner that multiplies the evidence of each channel by these gains [L]."""
+        raise NotImplementedError
+
+    def crossed(self, batch: Batch) -> Batch | None:
+        """The batch with its channels in conflict, if there are several."""
         return None
 
 

@@ -77,6 +77,15 @@ class Bijection(Pairs):
         """[B, T, H]: the value of each key under each bijection."""
         return jnp.moveaxis(hypotheses[:, batch.inputs[:, 0::2]], 0, -1)
 
+    @property
+    def exchangeable(self) -> bool:  # pyrefly: ignore[bad-override]
+        """Blanks in front are no outcomes."""
+        return not self.random_start
+
+    def aleatoric(self, tables: FiniteTables, batch: Batch, at: Array) -> Array:
+        """A bijection determines every value."""
+        return jnp.zeros((len(batch.inputs), len(at)))
+
     def token_weights(self, tables: FiniteTables, batch: Batch, at: Array) -> Array:
         """The value that the key had before; if it had none, the values that are eliminated, equally."""
         inputs, token_P = batch.inputs, jnp.asarray(self.scored(batch.outcome_BP.shape[1]))[at]

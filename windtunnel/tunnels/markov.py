@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import digamma
 from jaxtyping import Array
 from pydantic import Field
 
@@ -111,6 +112,20 @@ class Markov(Tunnel):
         here_BPC = jax.nn.one_hot(context_BT[:, at], self.contexts, dtype=count_BPCk.dtype)
         weight_BPk = jnp.sum(here_BPC[..., None] * count_BPCk, axis=2) + self.concentration
         return jnp.log(weight_BPk) - jnp.log(jnp.sum(weight_BPk, axis=-1, keepdims=True))
+
+    @property
+    def exchangeable(self) -> bool:  # pyrefly: ignore[bad-override]
+        """Throws of one die are; in a chain the next context is the outcome itself."""
+        return self.order == 0
+
+    def aleatoric(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
+        """Of a row with posterior Dirichlet(α), A = Σ α: E[H] = ψ(A + 1) − Σ_v (α_v / A) ψ(α_v + 1)."""
+        count_BTCk, context_BT = self._counts(batch)
+        here_BPC = jax.nn.one_hot(context_BT[:, at], self.contexts, dtype=count_BTCk.dtype)
+        weight_BPk = jnp.sum(here_BPC[..., None] * count_BTCk[:, at], axis=2) + self.concentration
+        total_BP = jnp.sum(weight_BPk, axis=-1)
+        each_BPk = weight_BPk / total_BP[..., None] * digamma(weight_BPk + 1)
+        return digamma(total_BP + 1) - jnp.sum(each_BPk, axis=-1)
 
     def log_restarted(self, symbol_BT: Array, at: Array, of_BPV: Array) -> Array | None:
         """By counts, which differ by those before the beginning; with contexts, a run would not predict its first

@@ -88,6 +88,10 @@ class Mixture(Tunnel):
     def hypotheses(self) -> int:
         return len(self.domains)
 
+    @property
+    def domain_count(self) -> int:
+        return len(self.domains)
+
     def _length(self, observations: int) -> int:
         return min(self.segment or observations, observations)
 

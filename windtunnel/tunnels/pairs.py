@@ -21,6 +21,7 @@ class Pairs(Finite):
 
     enumerable: ClassVar[int]  # the most symbols for which `support` lists all V! bijections
 
+    exchangeable = True
     size = "symbols"
     count = staticmethod(math.factorial)
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.scipy.special import xlog1py, xlogy
 from jaxtyping import Array
 from pydantic import Field
 
@@ -54,6 +55,11 @@ class Permutation(Pairs):
         """In the limit π is known and only the noise remains: H₂(ε) + ε log₂(V−1)."""
         noise, other = float(self.noise), float(self.noise) / (self.symbols - 1)
         return -(1 - noise) * math.log2(1 - noise) - (noise * math.log2(other) if noise > 0 else 0.0)
+
+    def aleatoric(self, tables: FiniteTables, batch: Batch, at: Array) -> Array:
+        """Whatever the permutation, a value is replaced with probability ε: H(ε) + ε ln(V−1)."""
+        entropy = -(xlog1py(1 - self.noise, -self.noise) + xlogy(self.noise, self.noise / (self.symbols - 1)))
+        return jnp.full((len(batch.inputs), len(at)), entropy)
 
     def _log_prior(self) -> Array:
         """[V, V]: of each value of each key, not normalised."""

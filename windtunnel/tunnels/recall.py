@@ -68,14 +68,17 @@ class Recall(Tunnel):
         level_BT = drawn[..., 1]
         bit_BTb = jnp.where(drawn[..., 2 : 2 + self.bits] < 0.5, -1.0, 1.0)
         flip_BTb = jnp.where(drawn[..., 2 + self.bits :] < self.noise, -1.0, 1.0)
-        time_T = jnp.arange(observations)
-        log_lag_T = self.prior.log_density(time_T.astype(bit_BTb.dtype))
-        source_BT = time_T[None] - truncated(log_lag_T, level_BT, time_T)
+        source_BT = self._source(key, level_BT)
         cue_BTb = jnp.take_along_axis(bit_BTb, source_BT[:, :, None], axis=1) * flip_BTb
         one_hot_BTV = jax.nn.one_hot(value_BT, self.symbols)
         inputs = jnp.concatenate([bit_BTb, one_hot_BTV, cue_BTb], axis=2)
         outcome_BT = jnp.take_along_axis(value_BT, source_BT, axis=1)
         return Batch(inputs, outcome_BT, jnp.ones(outcome_BT.shape))
+
+    def _source(self, key: Array, level_BT: Array) -> Array:
+        """int[B, T]: the pair that each question asks for, from levels uniform in [0, 1)."""
+        time_T = jnp.arange(level_BT.shape[1])
+        return time_T[None] - truncated(self.prior.log_density(time_T.astype(level_BT.dtype)), level_BT, time_T)
 
     def words(self, inputs: np.ndarray) -> list[str]:
         """`C 9`: the pair stores the third value, and 9 bits of its key agree with the last cue."""
@@ -89,16 +92,16 @@ class Recall(Tunnel):
         b, v = self.bits, self.symbols
         return batch.inputs[..., :b], batch.inputs[..., b : b + v], batch.inputs[..., b + v :]
 
-    def _log_likelihood(self, match: Array) -> Array:
-        """log of (1−ε)^m ε^(b−m), the probability of a cue given a pair with whose key m bits agree. `match` is the
-        inner product of cue and key, 2m − b.
+    def _log_likelihood(self, match: Array, cue: Array) -> Array:
+        """log of (1−ε)^m ε^(b−m), the probability of a `cue` [B, P, b] given a pair with whose key m bits agree.
+        `match` is the inner product of cue and key, 2m − b.
         """
         return log_agreement(match, self.bits, self.noise)
 
     def _log_content(self, batch: Batch, at: Array) -> Array:
         """[B, P, T]: log-likelihood of each pair, for the cue at `at`."""
         key_BTb, _, cue_BTb = self._split(batch)
-        return self._log_likelihood(jnp.einsum("bpi,bti->bpt", cue_BTb[:, at], key_BTb))
+        return self._log_likelihood(jnp.einsum("bpi,bti->bpt", cue_BTb[:, at], key_BTb), cue_BTb[:, at])
 
     def _log_prior(self, batch: Batch, at: Array) -> Array:
         """[P, T]: log-prior, not normalised, of each pair at the positions `at`; −inf for later pairs."""
@@ -123,8 +126,8 @@ class Recall(Tunnel):
         return Frame("stored pairs", jnp.broadcast_to(jnp.arange(pairs), key_BTb.shape[:2]), pairs, True, key_BTb)
 
     def exchanged(self, batch: Batch, order: Array) -> Batch:
-        key_BTb, value_BTV, cue_BTb = self._split(batch)
-        return batch._replace(inputs=jnp.concatenate([key_BTb[:, order], value_BTV, cue_BTb], axis=-1))
+        key_BTb, _, _ = self._split(batch)
+        return batch._replace(inputs=batch.inputs.at[..., : self.bits].set(key_BTb[:, order]))
 
     def log_predictive(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
         return by_blocks(lambda at: self._predict(self.log_posterior(tables, batch, at), batch), batch, at)
@@ -133,6 +136,10 @@ class Recall(Tunnel):
         _, value_BTV, _ = self._split(batch)
         log_value_B1TV = jnp.where(value_BTV > 0, 0.0, -jnp.inf)[:, None]  # a pair determines its value
         return logsumexp(self.log_posterior(tables, batch, at)[..., None] + log_value_B1TV, axis=2)
+
+    def aleatoric(self, tables: tuple[()], batch: Batch, at: Array) -> Array:
+        """A pair determines its value."""
+        return jnp.zeros((len(batch.inputs), len(at)))
 
     def log_last(self, tables: tuple[()], batch: Batch, at: Array, window: int) -> Array:
         return self._log_last_of_each(batch, at, [window])[0]
@@ -157,7 +164,8 @@ class Recall(Tunnel):
             lag_W = lag_T[: windows[-1]]
             pair_PW = at[:, None] - lag_W[None]
             exists_PW, pair_PW = pair_PW >= 0, jnp.maximum(pair_PW, 0)
-            log_joint_BPW = self._log_likelihood(jnp.einsum("bpi,bpwi->bpw", cue_BTb[:, at], key_BTb[:, pair_PW]))
+            match_BPW = jnp.einsum("bpi,bpwi->bpw", cue_BTb[:, at], key_BTb[:, pair_PW])
+            log_joint_BPW = self._log_likelihood(match_BPW, cue_BTb[:, at])
             log_joint_BPW += jnp.where(exists_PW, log_prior_T[lag_W][None], -jnp.inf)[None]
             is_value_BPVW = jnp.moveaxis(value_BTV[:, pair_PW], 3, 2) > 0
             log_joint_BPVW = jnp.where(is_value_BPVW, log_joint_BPW[:, :, None], -jnp.inf)
@@ -188,6 +196,17 @@ class Recall(Tunnel):
             "position-only": by_blocks(position, batch, at),
         }
 
+    def _weigh(self, batch: Batch, at: Array, log_content: Callable[[Array], Array], kinds: int = 1) -> Array:
+        """[B, P, V]: the predictive whose weights over pairs are the prior times exp `log_content(at)` [B, P, T], which
+        computes so many `kinds` of numbers for each pair.
+        """
+
+        def answer(at: Array) -> Array:
+            log_weight_BPT = log_content(at) + self._log_prior(batch, at)[None]
+            return self._predict(jax.nn.log_softmax(log_weight_BPT, axis=-1), batch)
+
+        return by_blocks(answer, batch, at, kinds * batch.inputs.shape[1])
+
     def _predict(self, log_weight_BPT: Array, batch: Batch) -> Array:
         """[B, P, V]: log Σ_j exp(log_weight_j) 1[v_j = v], from log-weights over the pairs."""
         _, value_BTV, _ = self._split(batch)
@@ -198,7 +217,8 @@ class Recall(Tunnel):
         shift_BPT = jnp.take_along_axis(shift_BPV, jnp.argmax(value_BTV, axis=-1)[:, None, :], axis=2)
         weight_BPT = jnp.exp(log_weight_BPT - shift_BPT)
         total_BPV = jnp.einsum("bpt,btv->bpv", weight_BPT, value_BTV, precision=jax.lax.Precision.HIGHEST)
-        return jnp.log(total_BPV) + shift_BPV
+        present_BPV = total_BPV > 0  # the gradient of a logarithm of zero would be no number
+        return jnp.where(present_BPV, jnp.log(jnp.where(present_BPV, total_BPV, 1.0)), -jnp.inf) + shift_BPV
 
 
 def truncated(log_density_T: Array, level_BT: Array, last_T: Array) -> Array:

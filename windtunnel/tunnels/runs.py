@@ -7,8 +7,11 @@ at observation s,
     p(v) = Σ_{s≤t,d} a_t(s, d) p_d(v | o_s … o_{t−1}),     a_0(0, d) = 1/D,
     a_{t+1}(s, d) ∝ (1−h) a_t(s, d) p_d(o_t | o_s … o_{t−1}) for s ≤ t,     a_{t+1}(t+1, d) = h/D.
 
-Adams & MacKay 2007; Fearnhead & Liu 2007. In the shapes of this file, S is the observations at which a run can have
-begun, D the domains, W the observations of a window and T all of them.
+Where the hazard is one of a few, it is one more unknown, which the recursion carries along: a_t(s, d, h), and a run
+that begins has h P(h | o_0 … o_t)/D.
+
+Adams & MacKay 2007; Fearnhead & Liu 2007; Wilson, Nassar & Gold 2010. In the shapes of this file, S is the observations
+at which a run can have begun, D the domains, H the hazards, W the observations of a window and T all of them.
 """
 
 from collections.abc import Sequence
@@ -32,22 +35,27 @@ def begins_anywhere(domain: Tunnel) -> bool:
     return jax.eval_shape(domain.log_restarted, *shapes) is not None
 
 
-def beliefs(log_seen_BTSD: Array, hazard: Any) -> Array:
-    """[B, T + 1, T + 1, D]: log a_t(s, d) before every observation t = 0 … T, from the log-probability of each
+def beliefs(log_seen_BTSD: Array, hazard_H: Array) -> Array:
+    """[B, T + 1, T + 1, D, H]: log a_t(s, d, h) before every observation t = 0 … T, from the log-probability of each
     observation in a run of each domain that began at s. What that says for s > t is not read.
     """
     batch, length, _, domains = log_seen_BTSD.shape
-    log_fresh = -jnp.log(float(domains))
-    start_BSD = jnp.full((batch, length + 1, domains), -jnp.inf, log_seen_BTSD.dtype).at[:, 0].set(log_fresh)
+    log_domain, log_hazard = -jnp.log(float(domains)), -jnp.log(float(len(hazard_H)))
+    shape = batch, length + 1, domains, len(hazard_H)
+    start_BSDH = jnp.full(shape, -jnp.inf, log_seen_BTSD.dtype).at[:, 0].set(log_domain + log_hazard)
+    log_stays_111H, log_begins_11H = jnp.log1p(-hazard_H)[None, None, None], jnp.log(hazard_H)[None, None]
 
-    def step(state_BSD: Array, seen: tuple[Array, Array]) -> tuple[Array, Array]:
+    def step(state_BSDH: Array, seen: tuple[Array, Array]) -> tuple[Array, Array]:
         t, log_seen_BSD = seen
-        posterior_BSD = jax.nn.log_softmax(state_BSD.at[:, :length].add(log_seen_BSD), axis=(1, 2))
-        next_BSD = (posterior_BSD + jnp.log1p(-hazard)).at[:, t + 1].set(jnp.log(hazard) + log_fresh)
-        return next_BSD, next_BSD
+        posterior_BSDH = state_BSDH.at[:, :length].add(log_seen_BSD[..., None])
+        posterior_BSDH = jax.nn.log_softmax(posterior_BSDH, axis=(1, 2, 3))
+        log_hazard_B1H = logsumexp(posterior_BSDH, axis=(1, 2))[:, None]
+        fresh_B1H = log_hazard_B1H + log_begins_11H + log_domain
+        next_BSDH = (posterior_BSDH + log_stays_111H).at[:, t + 1].set(fresh_B1H)
+        return next_BSDH, next_BSDH
 
-    _, state_TBSD = lax.scan(step, start_BSD, (jnp.arange(length), jnp.moveaxis(log_seen_BTSD, 1, 0)))
-    return jnp.moveaxis(jnp.concatenate([start_BSD[None], state_TBSD]), 0, 1)
+    _, state_TBSDH = lax.scan(step, start_BSDH, (jnp.arange(length), jnp.moveaxis(log_seen_BTSD, 1, 0)))
+    return jnp.moveaxis(jnp.concatenate([start_BSDH[None], state_TBSDH]), 0, 1)
 
 
 def restarted(domains: Domains, symbol_BT: Array, at: Array, of_BPV: Array | None = None) -> Array:
@@ -81,10 +89,15 @@ def log_seen(domains: Domains, batch: Batch) -> Array:
     return by_blocks(drawn, batch, every, terms=len(every) * len(domains))
 
 
-def log_joint(domains: Domains, hazard: Any, batch: Batch, at: Array) -> Array:
-    """[B, P, D, V]: log P(domain, symbol | the symbols before), over all beginnings of the present run."""
+def log_began(domains: Domains, hazards: Any, batch: Batch) -> Array:
+    """[B, T, S, D, H]: log P(run began at s, domain, hazard | the symbols before t)."""
+    return beliefs(log_seen(domains, batch), grid(hazards))[:, :-1, :-1]
+
+
+def log_joint(domains: Domains, hazards: Any, batch: Batch, at: Array) -> Array:
+    """[B, P, D, V]: log P(domain, symbol | the symbols before), over all beginnings of the present run and hazards."""
     symbol_BT, every = symbols(batch)
-    state_BTSD = beliefs(log_seen(domains, batch), hazard)[:, :, :-1]
+    state_BTSD = logsumexp(log_began(domains, hazards, batch), axis=-1)
 
     def answer(at: Array) -> Array:
         return logsumexp(state_BTSD[:, at][..., None] + restarted(domains, symbol_BT, at), axis=2)
@@ -92,7 +105,7 @@ def log_joint(domains: Domains, hazard: Any, batch: Batch, at: Array) -> Array:
     return by_blocks(answer, batch, at, terms=len(every) * sum(domain.outcomes for domain in domains))
 
 
-def cut(domains: Domains, hazard: Any, batch: Batch, at: Array, windows: dict[str, int]) -> dict[str, Array]:
+def cut(domains: Domains, hazards: Any, batch: Batch, at: Array, windows: dict[str, int]) -> dict[str, Array]:
     """{name: [B, P, V]}: the predictives of those who take the last w symbols for a sequence of its own."""
     symbol_BT, every = symbols(batch)
     log_seen_BTSD = log_seen(domains, batch)
@@ -104,7 +117,8 @@ def cut(domains: Domains, hazard: Any, batch: Batch, at: Array, windows: dict[st
             seen_PW = began_PW[:, :-1]
             log_seen_BPWWD = log_seen_BTSD[:, seen_PW[:, :, None], seen_PW[:, None, :]]
             size = len(symbol_BT) * len(at)  # as sequences of their own
-            state_KWWD = beliefs(log_seen_BPWWD.reshape(size, *log_seen_BPWWD.shape[2:]), hazard)
+            state_KWWDH = beliefs(log_seen_BPWWD.reshape(size, *log_seen_BPWWD.shape[2:]), grid(hazards))
+            state_KWWD = logsumexp(state_KWWDH, axis=-1)
             state_BPWWD = state_KWWD.reshape(len(symbol_BT), len(at), *state_KWWD.shape[1:])
             count_P = at - first_P  # of what is seen: less than w near the beginning
             state_BPWD = jnp.take_along_axis(state_BPWWD, count_P[None, :, None, None, None], axis=2)[:, :, 0]
@@ -116,6 +130,11 @@ def cut(domains: Domains, hazard: Any, batch: Batch, at: Array, windows: dict[st
         return by_blocks(answer, batch, at, terms=weighs)
 
     return {name: last(min(window, len(every) - 1)) for name, window in windows.items()}
+
+
+def grid(hazards: Any) -> Array:
+    """[H]: one hazard, or several that are equally likely."""
+    return jnp.atleast_1d(jnp.asarray(hazards, float))
 
 
 def sample(domains: Domains, hazard: Any, key: Array, batch: int, observations: int) -> Array:

@@ -1,10 +1,12 @@
 """The judges: for every tunnel, exact answers by enumeration."""
 
 from windtunnel import plugins
+from windtunnel.verify.brute.adaptive import RecallAdaptive
 from windtunnel.verify.brute.bandit import Bandit
 from windtunnel.verify.brute.base import Brute
 from windtunnel.verify.brute.bijection import Bijection
 from windtunnel.verify.brute.echo import Echo
+from windtunnel.verify.brute.fusion import Fusion
 from windtunnel.verify.brute.hmm import Hmm
 from windtunnel.verify.brute.hops import Hops
 from windtunnel.verify.brute.markov import Markov
@@ -14,11 +16,14 @@ from windtunnel.verify.brute.recall import Recall
 from windtunnel.verify.brute.recurrence import Recurrence
 from windtunnel.verify.brute.regression import Regression
 from windtunnel.verify.brute.shuffle import Shuffle
+from windtunnel.verify.brute.switching import Switching
 from windtunnel.verify.brute.tree import Tree
 from windtunnel.verify.brute.urn import Urn
 
 BRUTES: dict[str, type[Brute]] = {
     "recall": Recall,
+    "fusion": Fusion,
+    "recall_adaptive": RecallAdaptive,
     "hops": Hops,
     "bijection": Bijection,
     "permutation": Permutation,
@@ -32,6 +37,7 @@ BRUTES: dict[str, type[Brute]] = {
     "mixture": Mixture,
     "tree": Tree,
     "bandit": Bandit,
+    "switching": Switching,
 }
 
 
