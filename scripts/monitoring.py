@@ -26,6 +26,7 @@ BOOTSTRAP = 1000
 STEP, INTERVAL = 250, 50  # when a fault strikes; in how many steps it is in what attention computes, if not to the end
 TWO, FIVE = "seed=0,1", "seed=0,1,2,3,4"
 NAMES = ["nan_parameter", "rank_one", "nan_gradient", "logits", "cells", "bfloat16", "offset"]
+RECALL = ["tunnel.bits=8", "tunnel.symbols=4", "tunnel.noise=0.05"]
 SMALL = ["model.width=32", "model.hidden=64"]
 
 
@@ -64,10 +65,10 @@ class Row(NamedTuple):
 def models() -> list[Row]:
     """Good and bad models: the more so, the more steps and the better the rate and the prior."""
     rates, faults = "train.learning_rate=0.003,0.01,0.03,0.1,0.3", ["seed=0,1", "train.steps=500"]
-    struck = ["position=generalized_gaussian", "monitor.fault.step=300", "monitor.fault.steps=1,0"]
+    struck = [*RECALL, "position=generalized_gaussian", "monitor.fault.step=300", "monitor.fault.steps=1,0"]
     mixed = ["tunnel=mixture_conflict", "model=small", "train.batch=16", "position=bam,uniform"]
     return [
-        Row("models", "recall", []),
+        Row("models", "recall", RECALL),
         Row("models", "die", ["tunnel=die", *SMALL, "position=uniform,alibi", "train.steps=50,200", rates, TWO]),
         *(Row("models", f"recall-{name}", [f"monitor.fault.name={name}", *struck, "train.learning_rate=0.03,0.1", *faults])
           for name in NAMES),
@@ -77,7 +78,7 @@ def models() -> list[Row]:
 
 def struck() -> list[Row]:
     """Every fault, once and lasting, with and without recovery, and none."""
-    shape = ["position=generalized_gaussian", "train.learning_rate=0.05", "train.steps=500", "monitor.every=25"]
+    shape = [*RECALL, "position=generalized_gaussian", "train.learning_rate=0.05", "train.steps=500", "monitor.every=25"]
     shape += ["monitor.recover.tries=0,3", FIVE]
     mixed = ["tunnel=mixture_conflict", "model=small", "train.batch=16", "position=bam", "train.learning_rate=0.01"]
     mixed += ["train.steps=500", "monitor.every=25", "monitor.recover.tries=0,3", FIVE]
