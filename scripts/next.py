@@ -1,4 +1,4 @@
-"""`make next`: run `+sweep=next` cell by cell, then fill docs/next.md: python scripts/next.py [--minutes 90]
+"""`make next`: run `+sweep=next` cell by cell, then fill docs/next.md: python scripts/next.py [section …] [--minutes 90]
 
 A cell is a model on a tunnel, from five seeds, trained on the exact posterior and, where it says so, on drawn outcomes
 alone. What says most comes first; what does not begin within so many minutes is a row `not run`; what is done is not
@@ -28,10 +28,13 @@ BOTH = "train.supervision=posterior,sample"
 
 
 class Section(NamedTuple):
-    """A part of the page: the overrides of its tunnel, and the baselines that its figure shows."""
+    """A part of the page: the overrides of its tunnel, the baselines that its figure shows, and the instruments that look
+    into what was trained.
+    """
 
     overrides: list[str]
     baselines: list[str]
+    instruments: tuple[str, ...] = ()
 
 
 class Cell(NamedTuple):
@@ -64,15 +67,23 @@ class Cell(NamedTuple):
         own = [] if BOTH in self.overrides else ["train.supervision=posterior"]
         words = ["windtunnel", "run", "+sweep=next", *SECTIONS[self.section].overrides, *own, *self.overrides]
         subprocess.run([*words, f"seed={self.seeds}", f"runs={self.root.parent}"], check=False)
+        if instruments := SECTIONS[self.section].instruments:
+            subprocess.run(["windtunnel", "probe", str(self.root), *instruments], check=False)
 
 
 SECTIONS = {
     "adaptive": Section(["tunnel=recall_adaptive"], ["static", "cues-8", "cues-horizon"]),
     "slow": Section(["tunnel=recall_adaptive_slow"], ["static", "cues-8", "cues-horizon"]),
     "change": Section(["tunnel=switching"], ["no-switch", "forgetting-8", "static", "last-horizon"]),
+    "fusion": Section(
+        ["tunnel=fusion", "train.steps=1500"], ["A", "better", "blind", "last-horizon"], ("channels", "calibration")
+    ),
+    "uncertainty": Section(["tunnel=recall"], ["content-only", "last-horizon"], ("calibration",)),
+    "die": Section(["tunnel=die", "evaluate.reach=16"], ["last-horizon"], ("calibration",)),
 }
 WIDTH = ["model.heads=3", "model.width=48", "model.hidden=96"]
 NARROW = ["model=transformer", *WIDTH]
+LINEAR = ["model=transformer", "model.hidden=256"]
 CELLS = [
     Cell("adaptive", "heads weighed by evidence, 1 layer", ["model=evidence", BOTH]),
     Cell("adaptive", "a prior per head, 2 layers", [*NARROW, "model.layers=2", "position=scales", BOTH]),
@@ -88,12 +99,23 @@ CELLS = [
     Cell("slow", "a prior per head, 2 layers", [*NARROW, "model.layers=2", "position=scales"]),
     Cell("adaptive", "a prior per head, 2 layers, twice the horizon",
          [*NARROW, "model.layers=2", "position=scales", "train.horizon=128", "evaluate.reach=8"]),
+    Cell("fusion", "gated embedding, 1 layer", ["model=gated", BOTH]),
+    Cell("fusion", "linear embedding, 1 layer", [*LINEAR, "model.layers=1"]),
+    Cell("fusion", "linear embedding, 2 layers", [*LINEAR, "model.layers=2", BOTH]),
+    Cell("uncertainty", "generalized Gaussian", ["position=generalized_gaussian", BOTH]),
+    Cell("uncertainty", "no position", ["position=uniform"]),
+    Cell("uncertainty", "RoPE", ["position=rope"]),
+    Cell("die", "no position", ["position=uniform", BOTH]),
+    Cell("uncertainty", "ALiBi", ["position=alibi"]),
+    Cell("fusion", "linear embedding, 3 layers", [*LINEAR, "model.layers=3"]),
+    Cell("fusion", "gated embedding, 2 layers", ["model=gated", "model.layers=2"]),
+    Cell("die", "ALiBi", ["position=alibi"]),
 ]  # fmt: skip
 
 
-def train(until: float) -> None:
+def train(until: float, sections: set[str]) -> None:
     for cell in CELLS:
-        if time.monotonic() < until and not cell.whole:
+        if cell.section in sections and time.monotonic() < until and not cell.whole:
             cell.run()
 
 
@@ -159,7 +181,7 @@ def draw(section: str, figure: Any, wide: bool) -> None:
 
 def main() -> None:
     minutes = float(sys.argv[sys.argv.index("--minutes") + 1]) if "--minutes" in sys.argv else MINUTES
-    train(time.monotonic() + 60 * minutes)
+    train(time.monotonic() + 60 * minutes, set(SECTIONS) & set(sys.argv) or set(SECTIONS))
     for section in SECTIONS:
         table = page.table(HEAD, [line(cell) for cell in cells(section)], [1, 2, 3, 4, 5, 7, 8])
         shown = ""

@@ -40,11 +40,9 @@ def measure(subject: Subject) -> Json:
     the exact ones; `kl_bits` of the model on trials in conflict and `agreeing`.
     """
     study = subject.study
-    channels = {
-        name: (np.asarray(noise_L, float), np.asarray(gain_L, float))
-        for name, (noise_L, gain_L) in study.tunnel.channels.items()
-    }
-    exact = {name: gain_L for name, (_, gain_L) in channels.items()}
+    channels = study.tunnel.channels
+    assert channels is not None  # checked by `refusal`
+    exact = {name: np.asarray(gain_L, float) for name, (_, gain_L) in channels.items()}
     log_q, log_p, log_q_same, log_p_same, agree = map(np.asarray, trials(study, subject.params, TRIALS, subject.model))
     log_untrained = trials(study, null(subject), TRIALS, subject.model)[0]
     fits = {
@@ -58,7 +56,11 @@ def measure(subject: Subject) -> Json:
 
     return {
         "gains": {
-            name: {"noise": noise_L, "exact": exact[name], **{kind: fits[kind][name] for kind in fits}}
+            name: {
+                "noise": np.asarray(noise_L, float),
+                "exact": exact[name],
+                **{kind: fits[kind][name] for kind in fits},
+            }
             for name, (noise_L, _) in channels.items()
         },
         "weights": weights,
@@ -121,6 +123,7 @@ def cross_entropy(study: Study, log_gains: dict[str, Array], log_q_BPV: Array) -
     """Mean −Σ_v q_v log p_λ(v), without values that no pair stores, to which p gives nothing."""
     tunnel, (tables, batch) = study.tunnel, sequences(study, TRIALS)
     crossed, at = tunnel.crossed(batch), jnp.arange(study.horizon)
+    assert crossed is not None
     log_p_BPV = tunnel.log_weighed(tables, crossed, at, {name: jnp.exp(of) for name, of in log_gains.items()})
     possible = log_p_BPV > -jnp.inf
     terms_BPV = jnp.where(possible, jnp.exp(log_q_BPV) * jnp.where(possible, log_p_BPV, 0.0), 0.0)
@@ -134,12 +137,13 @@ def trials(study: Study, params: Any, count: int, model: Build) -> tuple[Array, 
     """
     tunnel, (tables, batch) = study.tunnel, sequences(study, count)
     crossed, at, tokens = tunnel.crossed(batch), jnp.arange(study.horizon), tunnel.scored(study.horizon)
-    module = model(study, params)
+    module, channels = model(study, params), tunnel.channels
+    assert crossed is not None and channels is not None
 
     def both(batch: Batch) -> tuple[Array, Array]:
         return jax.nn.log_softmax(module(batch.inputs, tokens)), tunnel.log_predictive(tables, batch, at)
 
-    exact = {name: gain_L for name, (_, gain_L) in tunnel.channels.items()}
+    exact = {name: gain_L for name, (_, gain_L) in channels.items()}
     alone = [
         tunnel.log_weighed(tables, crossed, at, {k: g if k == name else jnp.zeros_like(g) for k, g in exact.items()})
         for name in exact

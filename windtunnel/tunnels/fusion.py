@@ -4,7 +4,7 @@ In the shapes of this file, b is the bits of a key, and L the levels of noise.
 """
 
 import string
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -120,7 +120,7 @@ class Fusion(Recall):
             "blind": self._blind(batch, at),
         }
 
-    def _levels(self, dtype: type = float) -> tuple[Array, Array]:
+    def _levels(self, dtype: Any = float) -> tuple[Array, Array]:
         """[L] each: the values of ε and of σ, from the least."""
         share_L = jnp.arange(1, self.levels + 1, dtype=dtype) / self.levels
         return self.noise * share_L, self.sigma * share_L

@@ -20,7 +20,7 @@ class Fusion(Recall):
     def __init__(self, tunnel: Any, inputs: np.ndarray, outcomes: Sequence[int]):
         super().__init__(tunnel, inputs, outcomes)
         b, first = self.b, self.b + self.v
-        self.cues = []
+        self.cues: list[Any] = []  # pyrefly: ignore[bad-override]
         for row in inputs:
             x, noise, y, sigma = row[first : first + b], row[first + b], row[first + b + 1 : -1], row[-1]
             a = None if noise == 0 else (tuple(int(bit > 0) for bit in x), fraction(noise))
