@@ -65,12 +65,13 @@ class Row(NamedTuple):
 def models() -> list[Row]:
     """Good and bad models: the more so, the more steps and the better the rate and the prior."""
     rates, faults = "train.learning_rate=0.003,0.01,0.03,0.1,0.3", ["seed=0,1", "train.steps=500"]
+    two_rates = "train.learning_rate=0.03,0.1"
     struck = [*RECALL, "position=generalized_gaussian", "monitor.fault.step=300", "monitor.fault.steps=1,0"]
     mixed = ["tunnel=mixture_conflict", "model=small", "train.batch=16", "position=bam,uniform"]
     return [
         Row("models", "recall", RECALL),
         Row("models", "die", ["tunnel=die", *SMALL, "position=uniform,alibi", "train.steps=50,200", rates, TWO]),
-        *(Row("models", f"recall-{name}", [f"monitor.fault.name={name}", *struck, "train.learning_rate=0.03,0.1", *faults])
+        *(Row("models", f"recall-{name}", [f"monitor.fault.name={name}", *struck, two_rates, *faults])
           for name in NAMES),
         Row("models", "mixture", [*mixed, "train.learning_rate=0.003,0.01,0.03", "train.steps=100,300", TWO]),
     ]  # fmt: skip
@@ -78,7 +79,13 @@ def models() -> list[Row]:
 
 def struck() -> list[Row]:
     """Every fault, once and lasting, with and without recovery, and none."""
-    shape = [*RECALL, "position=generalized_gaussian", "train.learning_rate=0.05", "train.steps=500", "monitor.every=25"]
+    shape = [
+        *RECALL,
+        "position=generalized_gaussian",
+        "train.learning_rate=0.05",
+        "train.steps=500",
+        "monitor.every=25",
+    ]
     shape += ["monitor.recover.tries=0,3", FIVE]
     mixed = ["tunnel=mixture_conflict", "model=small", "train.batch=16", "position=bam", "train.learning_rate=0.01"]
     mixed += ["train.steps=500", "monitor.every=25", "monitor.recover.tries=0,3", FIVE]
@@ -175,12 +182,16 @@ def roc() -> str:
         cells = [areas(each, name, place) for each in of.values() for place in ("", "_past")]
         if any(cells):
             oracle = any(monitor.name == name and monitor.oracle for monitor in MONITORS)
-            lines.append([f"`{name}`{' (oracle)' if oracle else ''}" if "loss" not in name and name != "steps" else name, *cells])
+            lines.append(
+                [f"`{name}`{' (oracle)' if oracle else ''}" if "loss" not in name and name != "steps" else name, *cells]
+            )
     counts = []
     for name, each in of.items():
         bad = [sum(model.bad[place] for model in each) for place in ("", "_past")]
         kinds = len({model.configuration for model in each})
-        counts.append(f"{name}: {len(each)} models of {kinds} configurations, {bad[0]} of them bad in range, {bad[1]} past")
+        counts.append(
+            f"{name}: {len(each)} models of {kinds} configurations, {bad[0]} of them bad in range, {bad[1]} past"
+        )
     return "; ".join(counts) + ".\n\n" + page.table(head, lines, range(1, len(head)))
 
 

@@ -206,7 +206,7 @@ def epistemic(subject: Subject) -> Json | None:
     hypothesis stands behind a sequence.
     """
     study, tunnel = subject.study, subject.study.tunnel
-    if not tunnel.exchangeable or tunnel.outcome_tokens is None or study.horizon < 2:
+    if not tunnel.independent or tunnel.outcome_tokens is None or study.horizon < 2:
         return None
     places = sorted({min(2**i, study.horizon - 1) for i in range(study.horizon.bit_length())})  # observations, from 1
     asked = jnp.asarray(places) - 1

@@ -122,7 +122,7 @@ def fitted(study: Study, log_q_BPV: Array, exact: dict[str, np.ndarray]) -> dict
 def cross_entropy(study: Study, log_gains: dict[str, Array], log_q_BPV: Array) -> Array:
     """Mean −Σ_v q_v log p_λ(v), without values that no pair stores, to which p gives nothing."""
     tunnel, (tables, batch) = study.tunnel, sequences(study, TRIALS)
-    crossed, at = tunnel.crossed(batch), jnp.arange(study.horizon)
+    crossed, at = in_conflict(study, batch), jnp.arange(study.horizon)
     assert crossed is not None
     log_p_BPV = tunnel.log_weighed(tables, crossed, at, {name: jnp.exp(of) for name, of in log_gains.items()})
     possible = log_p_BPV > -jnp.inf
@@ -136,7 +136,7 @@ def trials(study: Study, params: Any, count: int, model: Build) -> tuple[Array, 
     likeliest pairs of the two channels' cues are the same, bool[B, P].
     """
     tunnel, (tables, batch) = study.tunnel, sequences(study, count)
-    crossed, at, tokens = tunnel.crossed(batch), jnp.arange(study.horizon), tunnel.scored(study.horizon)
+    crossed, at, tokens = in_conflict(study, batch), jnp.arange(study.horizon), tunnel.scored(study.horizon)
     module, channels = model(study, params), tunnel.channels
     assert crossed is not None and channels is not None
 
@@ -150,3 +150,15 @@ def trials(study: Study, params: Any, count: int, model: Build) -> tuple[Array, 
     ]
     agree_BP = jnp.argmax(alone[0], axis=-1) == jnp.argmax(alone[1], axis=-1)
     return *both(crossed), *both(batch), agree_BP
+
+
+def channels_of(study: Study) -> dict[str, tuple[Array, Array]]:
+    channels = study.tunnel.channels
+    assert channels is not None  # `refusal` asks
+    return channels
+
+
+def in_conflict(study: Study, batch: Batch) -> Batch:
+    crossed = study.tunnel.crossed(batch)
+    assert crossed is not None  # there are channels
+    return crossed

@@ -39,7 +39,7 @@ class Tunnel:
 
     hypothesis: str
     recursive: ClassVar[bool] = False
-    exchangeable: bool = False  # whether outcomes are independent given one hypothesis that holds for the sequence
+    independent: bool = False  # whether outcomes are independent given one hypothesis that holds for the sequence
     weighs_far: ClassVar[bool] = True  # whether `token_weights` is fast enough far past the horizon
     size: ClassVar[str | None] = None
     count: ClassVar[Callable[[int], int]]

@@ -78,7 +78,7 @@ class Bijection(Pairs):
         return jnp.moveaxis(hypotheses[:, batch.inputs[:, 0::2]], 0, -1)
 
     @property
-    def exchangeable(self) -> bool:  # pyrefly: ignore[bad-override]
+    def independent(self) -> bool:  # pyrefly: ignore[bad-override]
         """Blanks in front are no outcomes."""
         return not self.random_start
 

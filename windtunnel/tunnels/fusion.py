@@ -58,7 +58,7 @@ class Fusion(Recall):
         bit_BTb = jnp.where(drawn[..., 6 : 6 + b] < 0.5, -1.0, 1.0)
         source_BT = self._source(key, drawn[..., 1])
         asked_BTb = jnp.take_along_axis(bit_BTb, source_BT[:, :, None], axis=1)
-        noise_L, sigma_L = self._levels(drawn.dtype)
+        noise_L, sigma_L = self._levels(drawn.dtype)  # pyrefly: ignore[bad-argument-type]
         noise_BT1, sigma_BT1 = (
             of_L[(drawn[..., i : i + 1] * self.levels).astype(jnp.int32)] for i, of_L in ((2, noise_L), (3, sigma_L))
         )

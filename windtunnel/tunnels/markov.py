@@ -114,7 +114,7 @@ class Markov(Tunnel):
         return jnp.log(weight_BPk) - jnp.log(jnp.sum(weight_BPk, axis=-1, keepdims=True))
 
     @property
-    def exchangeable(self) -> bool:  # pyrefly: ignore[bad-override]
+    def independent(self) -> bool:  # pyrefly: ignore[bad-override]
         """Throws of one die are; in a chain the next context is the outcome itself."""
         return self.order == 0
 

@@ -21,7 +21,7 @@ class Pairs(Finite):
 
     enumerable: ClassVar[int]  # the most symbols for which `support` lists all V! bijections
 
-    exchangeable = True
+    independent = True
     size = "symbols"
     count = staticmethod(math.factorial)
 

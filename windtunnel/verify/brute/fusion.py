@@ -52,10 +52,10 @@ class Fusion(Recall):
         return self.through_a(cue, key) * self.through_b(cue, key)
 
     def through_a(self, cue: Any, key: Key) -> Fraction:
-        return Fraction(1) if cue[0] is None else self.flipped(*cue[0], key)
+        return Fraction(1) if cue[0] is None else self.flipped(cue[0][0], cue[0][1], key)
 
     def through_b(self, cue: Any, key: Key) -> Fraction:
-        return Fraction(1) if cue[1] is None else self.blurred(*cue[1], key)
+        return Fraction(1) if cue[1] is None else self.blurred(cue[1][0], cue[1][1], key)
 
     def through_better(self, cue: Any, key: Key) -> Fraction:
         """Through the channel whose log-likelihood ratio of a bit and its opposite is larger in expectation."""
