@@ -212,8 +212,10 @@ def at_threshold() -> str:
             values = [of["value"] for of in last if of["value"] is not None]
             if not values or monitor.name == "convergence":
                 continue
-            past = [sum(row["monitors"][monitor.name]["state"] in ("warns", "fails") for row in health[len(health) // 2 :])
-                    for health in good]  # fmt: skip
+            past = [
+                sum(row["monitors"][monitor.name]["state"] in ("warns", "fails") for row in rows[len(rows) // 2 :])
+                for rows in good
+            ]
             passed = [health[-1]["monitors"][monitor.name]["state"] == "good" for health in bad]
             exact = [of["exact"] for of in last if of["exact"] is not None]
             null = [of["null"] for of in last if of["null"] is not None]

@@ -1,4 +1,4 @@
-"""`make next`: run `+sweep=next` cell by cell, then fill docs/next.md: python scripts/next.py [section …] [--minutes 90]
+"""`make next`: run `+sweep=next` cell by cell, and fill docs/next.md: python scripts/next.py [section …] [--minutes 90]
 
 A cell is a model on a tunnel, from five seeds, trained on the exact posterior and, where it says so, on drawn outcomes
 alone. What says most comes first; what does not begin within so many minutes is a row `not run`; what is done is not
@@ -28,8 +28,8 @@ BOTH = "train.supervision=posterior,sample"
 
 
 class Section(NamedTuple):
-    """A part of the page: the overrides of its tunnel, the baselines that its figure shows, and the instruments that look
-    into what was trained.
+    """A part of the page: the overrides of its tunnel, the baselines that its figure shows, and the instruments that
+    look into what was trained.
     """
 
     overrides: list[str]

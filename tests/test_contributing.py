@@ -91,7 +91,7 @@ def test_they_train_and_are_judged(studies):
 def test_list_shows_them(folder):
     code, out, _ = commanded.windtunnel(folder, *LIST)
     assert code == 0
-    after = {line.strip() for line in out.split("+term=")[1].splitlines()[1:4]}
+    after = {line.strip() for line in out.split("+term=")[1].splitlines()[1:5]}
     assert "activity    the mean square of the residual stream" in after
     for name in ("cauchy", "linear", "mine", "recall", "alibi"):
         assert f"  {name} " in out
@@ -161,7 +161,7 @@ def test_each_part_of_a_configuration_brings_its_own(here):
             {"activity": {"name": "activity", "strength": "x"}},
             "train.terms.activity.strength=x: should be a valid numb",
         ),
-        ({"mine": {"strength": 1}}, "train.terms.mine: has no name; valid: domain, separation, activity"),
+        ({"mine": {"strength": 1}}, "train.terms.mine: has no name; valid: domain, separation, reward, activity"),
     ],
 )
 def test_a_term_that_is_wrong_is_answered_in_one_line(here, terms, said):
@@ -173,5 +173,7 @@ def test_a_term_that_is_wrong_is_answered_in_one_line(here, terms, said):
 
 def test_without_the_plug_in_its_name_is_not_valid():
     plain = {key: value for key, value in composed.plain().items() if key not in config.SETTINGS}
-    with pytest.raises(BadInput, match=r"^train\.terms\.mine=activity: no such name; valid: domain, separation$"):
+    with pytest.raises(
+        BadInput, match=r"^train\.terms\.mine=activity: no such name; valid: domain, separation, reward$"
+    ):
         door.study({**plain, "train": {**plain["train"], "terms": {"mine": {"name": "activity"}}}})
