@@ -78,6 +78,15 @@ depth: .venv/ready ## what carries belief past the horizon? (at most ninety minu
 mixed: .venv/ready ## what helps where domains want opposite priors? (at most ninety minutes) into docs/mixed.md
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/mixed.py
 
+acting: .venv/ready ## what is a posterior worth to who acts on it? (at most ninety minutes) into docs/acting.md
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/acting.py
+
+block: .venv/ready ## what the block `bayesian_attention` does (an hour at most), into docs/bayesian-attention.md
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/block.py
+
+monitoring: .venv/ready ## what monitors tell, and what recovery saves (an hour at most), into docs/monitoring.md
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/monitoring.py
+
 next: .venv/ready ## priors that are learned, data that change (at most ninety minutes), into docs/next.md
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/next.py
 
@@ -107,4 +116,4 @@ clean: ## remove what make made, but not the records in runs/
 	$(BIN)/pip install -q -e '.[report,test,dev]'
 	touch $@
 
-.PHONY: help run test test-slow check bench cost figures tunnels verdicts recovery instruments docs-figures extrapolation primitives architectures binding depth mixed external reproduce reproduce-paper wheel clean
+.PHONY: help run test test-slow check bench cost figures tunnels verdicts recovery instruments docs-figures extrapolation primitives architectures binding depth mixed acting block monitoring next external reproduce reproduce-paper wheel clean
