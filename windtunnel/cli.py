@@ -142,6 +142,7 @@ def dispatch(arguments: list[str]) -> None:
     sub.add_argument("--compare", metavar="A,B", help="two groups held against each other: effect in bits, p")
     sub = commands.add_parser("status", help="what of a sweep is done, running, failed, cut off or waiting, and why")
     sub.add_argument("folder", type=Path, nargs="?", default=Path("runs"), help="of a sweep, a study or all runs")
+    sub.add_argument("--watch", action="store_true", help="of a running sweep, live, with the alarms of its monitors")
     sub = commands.add_parser("probe", help="what happens inside finished studies, each number beside its null")
     sub.add_argument("folder", type=Path)
     every = f"or a plug-in's file; none: all of {', '.join(INSTRUMENTS)}"
@@ -178,8 +179,9 @@ def dispatch(arguments: list[str]) -> None:
         show(options.folders, options.by, options.metric, options.format, options.compare)
     elif options.command == "status":
         from windtunnel.report.status import show as show_status
+        from windtunnel.report.watch import watch
 
-        show_status(options.folder)
+        (watch if options.watch else show_status)(options.folder)
     elif options.command == "probe":
         from windtunnel.report.probe import probe
 

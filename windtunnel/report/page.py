@@ -16,6 +16,7 @@ from windtunnel.report.comparison import sentence
 from windtunnel.report.figures import convergence_picture, kl_pictures, learning_picture
 from windtunnel.report.geometry import geometry_picture
 from windtunnel.report.grid import Grid, grid
+from windtunnel.report.health import health_picture
 from windtunnel.report.heatmap import heatmap_picture
 from windtunnel.report.inside import attention_picture, priors_picture
 from windtunnel.report.numbers import length, number
@@ -72,6 +73,7 @@ def pictures(root: Path, groups: list[Group]) -> Iterable[tuple[Picture, str]]:
         *((picture, "main") for picture in kl_pictures(root, groups)),
         (heatmap_picture(groups), "main"),
         (learning_picture(root, groups), "more"),
+        (health_picture(root, groups), "more"),
         (convergence_picture(root, groups), "more"),
         (priors_picture(root, groups), "more"),
         (geometry_picture(root, groups), "more"),

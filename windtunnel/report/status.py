@@ -14,6 +14,7 @@ from windtunnel.errors import BadInput
 from windtunnel.progress import console
 from windtunnel.records import jobs
 from windtunnel.records.claims import held
+from windtunnel.records.health import in_words
 from windtunnel.report.numbers import number
 
 STATES = ("done", "running", "queued", "failed", "damaged", "cut off", "waiting")
@@ -21,12 +22,13 @@ MOST_VALUES = 8  # the most values of a swept key in a line
 
 
 class Standing(NamedTuple):
-    """The state of a study, and why it is in this state."""
+    """The state of a study, why it is in this state, and what its monitors said last, if it has any."""
 
     study_id: str
     state: str  # one of STATES
     why: str
     overrides: dict[str, str]
+    health: str | None = None
 
 
 def standings(root: Path) -> list[Standing]:
@@ -43,7 +45,7 @@ def standings(root: Path) -> list[Standing]:
         state, why = _state(folder, notes.get(folder.name), folder.name in claimed)
         if folder.name in sent and state != "done":
             state, why = _state_of_job(root, sent[folder.name], alive, state, why)
-        result.append(Standing(folder.name, state, why, swept.get(folder.name, {})))
+        result.append(Standing(folder.name, state, why, swept.get(folder.name, {}), in_words(folder)))
     return result
 
 
@@ -140,25 +142,37 @@ def show(root: Path) -> None:
     out = console()
     inside = sweeps(root)
     if inside != [root]:
-        table = Table(*("sweep", *STATES), box=box.SIMPLE_HEAD, pad_edge=False)
+        summary = Table(*("sweep", *STATES), box=box.SIMPLE_HEAD, pad_edge=False)
         for sweep in inside:
             studies = standings(sweep)
-            table.add_row(sweep.name, *(str(sum(study.state == state for study in studies) or "") for state in STATES))
-        out.print(table)
+            summary.add_row(
+                sweep.name, *(str(sum(study.state == state for study in studies) or "") for state in STATES)
+            )
+        out.print(summary)
         return
     studies = standings(root)
     out.print(f"{root}: {counts(studies)}", markup=False)
     for line in remarks(root):
         out.print(line, markup=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in ("", "studies", "which", "why"):
-        table.add_column(name, justify="right" if name == "studies" else "left", overflow="fold", no_wrap=not name)
-    for (state, why), group in groupby(sorted(studies, key=_order), lambda study: (study.state, study.why)):
-        members = list(group)
-        table.add_row(state, str(len(members)), which(members), why)
-    out.print(table)
+    out.print(table(studies))
     if spent := effort(root):
         out.print(spent, markup=False)
+
+
+def table(studies: list[Standing]) -> Table:
+    """A line for each state and reason; where anybody watched, with what monitors said last."""
+    watched = any(study.health for study in studies)
+    lines = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in ("", "studies", "which", *(["health"] if watched else []), "why"):
+        lines.add_column(name, justify="right" if name == "studies" else "left", overflow="fold", no_wrap=not name)
+
+    def alike(study: Standing) -> tuple[str, ...]:
+        return study.state, study.why, study.health or ""
+
+    for (state, why, health), group in groupby(sorted(studies, key=_order), alike):
+        members = list(group)
+        lines.add_row(state, str(len(members)), which(members), *([health] if watched else []), why)
+    return lines
 
 
 def remarks(root: Path) -> list[str]:
@@ -170,8 +184,8 @@ def remarks(root: Path) -> list[str]:
     return lines + [f"damaged, packs/{path.name}: the note of a pack" for path in packs]
 
 
-def _order(study: Standing) -> tuple[int, str]:
-    return STATES.index(study.state), study.why
+def _order(study: Standing) -> tuple[int, str, str]:
+    return STATES.index(study.state), study.why, study.health or ""
 
 
 def sweeps(root: Path) -> list[Path]:
