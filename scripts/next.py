@@ -20,6 +20,7 @@ from windtunnel import records
 from windtunnel.records.groups import Group, groups
 from windtunnel.report import figures, style
 from windtunnel.report.numbers import lengths, number, with_interval
+from windtunnel.report.probe import headline, mean
 
 RUNS, DOC, MINUTES = Path("runs/next"), Path("docs/next.md"), 90.0
 FIVE = "1,2,3,4,5"  # seed 0 chose between models
@@ -157,6 +158,26 @@ def facts(section: str) -> str:
     )
 
 
+def looked(section: str) -> str:
+    """What the instruments of a section say of each cell, trained on the exact posterior: means over seeds."""
+    tables = []
+    for name in SECTIONS[section].instruments:
+        lines: list[list[str]] = []
+        columns: list[str] = []
+        for cell in cells(section):
+            rows = [row for row in cell.rows if row["status"] == "done" and row["supervision"] == "posterior"]
+            folders = [cell.root / row["study_id"] for row in rows]
+            found = [headline(folder, name) for folder in folders if (folder / "probe.json").exists()]
+            if found and any(found):
+                columns = columns or list(found[0])
+                means = (mean([of.get(column) for of in found]) for column in columns)
+                lines.append([cell.name, *means])
+        if lines:
+            head = [f"`{name}`", *(column.replace("_", " ") for column in columns)]
+            tables.append(page.table(head, lines, range(1, len(head))))
+    return "".join(f"\n\n{table}" for table in tables)
+
+
 def draw(section: str, figure: Any, wide: bool) -> None:
     """KL against position, a line for each cell: geometric means over seeds, and their intervals."""
     axes = figure.subplots()
@@ -189,7 +210,7 @@ def main() -> None:
             picture = style.Picture(f"next-{section}", section, "", partial(draw, section), wide=True)
             (path,) = style.save(picture, DOC.parent, ["svg"])
             shown = f"\n\n![KL against position ÷ horizon: {section}]({path.name})"
-        page.fill(DOC, section, f"{facts(section)}\n\n{table}{shown}")
+        page.fill(DOC, section, f"{facts(section)}\n\n{table}{looked(section)}{shown}")
 
 
 if __name__ == "__main__":
