@@ -39,3 +39,15 @@ def entropy_bits(log_p: np.ndarray) -> np.ndarray:
 def total_variation(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
     """½ Σ_v |p_v − q_v|."""
     return np.abs(np.exp(log_p.astype(np.float64)) - np.exp(log_q.astype(np.float64))).sum(axis=-1) / 2
+
+
+def spread_bits(log_q_RBV: np.ndarray) -> np.ndarray:
+    """[R, B]: KL of each of R predictions of the same to their mean."""
+    log_mean_BV = np.logaddexp.reduce(log_q_RBV.astype(np.float64), axis=0) - np.log(len(log_q_RBV))
+    return kl_bits(log_q_RBV, np.broadcast_to(log_mean_BV, log_q_RBV.shape))
+
+
+def drift_bits(log_now_BV: np.ndarray, log_then_VBV: np.ndarray) -> np.ndarray:
+    """[B]: KL(q_t ‖ Σ_x q_t(x) q_{t+1}(· | x)), `then` given each outcome x: 0 where predictions are a martingale."""
+    now_BV, then_VBV = log_now_BV.astype(np.float64), log_then_VBV.astype(np.float64)
+    return kl_bits(now_BV, np.logaddexp.reduce(now_BV.T[:, :, None] + then_VBV, axis=0))

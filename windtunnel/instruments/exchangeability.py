@@ -11,7 +11,6 @@ Null: an untrained model.
 In shapes, R is the orders.
 """
 
-import math
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ import numpy as np
 from jaxtyping import Array
 
 from windtunnel.config import Study
-from windtunnel.information import kl_bits
+from windtunnel.information import drift_bits, kl_bits, spread_bits
 from windtunnel.instruments.base import EXAMPLES, Build, Json, Subject, fresh
 from windtunnel.train import examples
 
@@ -92,14 +91,12 @@ class Said(NamedTuple):
 
 
 def of_one(said: Said) -> Json:
-    log_q_RBV, log_p_RBV = np.asarray(said.log_q_RBV, np.float64), np.asarray(said.log_p_RBV, np.float64)
-    log_mean_BV = np.logaddexp.reduce(log_q_RBV, axis=0) - math.log(len(log_q_RBV))
+    log_q_RBV, log_p_RBV = np.asarray(said.log_q_RBV), np.asarray(said.log_p_RBV)
     drift = None
     if said.log_q_then_VBV is not None:
-        now_BV, then_VBV = np.asarray(said.log_q_now_BV, np.float64), np.asarray(said.log_q_then_VBV, np.float64)
-        drift = float(kl_bits(now_BV, np.logaddexp.reduce(now_BV.T[:, :, None] + then_VBV, axis=0)).mean())
-    order = kl_bits(log_q_RBV, np.broadcast_to(log_mean_BV, log_q_RBV.shape)).mean()
-    return {"order_bits": float(order), "drift_bits": drift, "kl_bits": float(kl_bits(log_p_RBV, log_q_RBV).mean())}
+        drift = float(drift_bits(np.asarray(said.log_q_now_BV), np.asarray(said.log_q_then_VBV)).mean())
+    order = float(spread_bits(log_q_RBV).mean())
+    return {"order_bits": order, "drift_bits": drift, "kl_bits": float(kl_bits(log_p_RBV, log_q_RBV).mean())}
 
 
 @partial(jax.jit, static_argnames=("count", "model", "observations"))

@@ -174,7 +174,7 @@ def exchanged(study: Study, params: Any, step: Array) -> Exchanged:
     tunnel, count = study.tunnel, study.monitor.examples
     module = model(study, finished(study, params))
     batch = examples(study, prepare(study), study.problem.key, numbers(study))
-    x_BT, outcome_V, start = batch.inputs, tunnel.outcome_tokens, tunnel.tokens(1)
+    x_BT, outcome_V = batch.inputs, tunnel.outcome_tokens
     assert outcome_V is not None  # `exchangeable` tunnels show outcomes
     key = jax.random.fold_in(study.problem.key, FIRST - 1)
 
@@ -183,15 +183,10 @@ def exchanged(study: Study, params: Any, step: Array) -> Exchanged:
         return jax.nn.log_softmax(module(x_BT, np.asarray([token]), tap=tap)[:, 0])
 
     last = x_BT.shape[1] - 1
-    orders_RT = jax.vmap(lambda r: jax.random.permutation(jax.random.fold_in(key, r), last + 1 - start))(
-        jnp.arange(ORDERS)
-    )
-    mixed = jnp.concatenate(
-        [jnp.concatenate([x_BT[:, :start], x_BT[:, start:][:, order]], axis=1) for order in orders_RT]
-    )
+    mixed: list[Any] = [tunnel.reordered(jax.random.fold_in(key, r), x_BT) for r in range(ORDERS)]
     then = jnp.concatenate([x_BT.at[:, last].set(token) for token in outcome_V])
     return Exchanged(
-        predicted(mixed, last).reshape(ORDERS, count, -1),
+        predicted(jnp.concatenate(mixed), last).reshape(ORDERS, count, -1),
         predicted(x_BT, last - 1),
         predicted(then, last).reshape(len(outcome_V), count, -1),
     )

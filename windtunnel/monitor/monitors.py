@@ -17,7 +17,7 @@ from windtunnel.compare import convergence as converged
 from windtunnel.config import Study
 from windtunnel.decide import curve, mean_and_error
 from windtunnel.health import Monitor as Thresholds
-from windtunnel.information import entropy_bits, kl_bits
+from windtunnel.information import drift_bits, entropy_bits, kl_bits, spread_bits
 from windtunnel.instruments.geometry import directions, orthogonality, separation
 from windtunnel.monitor.costs import Costs
 from windtunnel.monitor.look import Asked, Exchanged, Seen
@@ -163,19 +163,12 @@ def tokens_to_convergence(check: Check, of: str = "convergence_length") -> float
 
 def orders(check: Check) -> float | None:
     """E_r KL(q_r ‖ mean of q_r) over orders r of the same observations."""
-    if check.exchanged is None:
-        return None
-    log_RBV = check.exchanged.log_orders_RBV.astype(np.float64)
-    log_mean_BV = np.logaddexp.reduce(log_RBV, axis=0) - math.log(len(log_RBV))
-    return float(kl_bits(log_RBV, np.broadcast_to(log_mean_BV, log_RBV.shape)).mean())
+    return None if check.exchanged is None else float(spread_bits(check.exchanged.log_orders_RBV).mean())
 
 
 def drift(check: Check) -> float | None:
     """KL(q_t ‖ Σ_x q_t(x) q_{t+1}(· | x)): 0 for a martingale, which every exchangeable predictive is."""
-    if check.exchanged is None:
-        return None
-    now_BV, then_VBV = (of.astype(np.float64) for of in check.exchanged[1:])
-    return float(kl_bits(now_BV, np.logaddexp.reduce(now_BV.T[:, :, None] + then_VBV, axis=0)).mean())
+    return None if check.exchanged is None else float(drift_bits(*check.exchanged[1:]).mean())
 
 
 def attends(name: str) -> Measure:
