@@ -30,6 +30,8 @@ class Router(nnx.Module):
     (`train.terms.domain`) and weighs nothing.
     """
 
+    alike = False  # whether all heads have the same content
+
     def __init__(self, spec: Spec, width: int):
         self.groups, self.routed = spec.groups, spec.routed
         self.weight = nnx.Param(jnp.zeros((width, spec.groups)))  # no `kernel`: that would be for Muon, not Adam
@@ -48,11 +50,12 @@ class ByEvidence(nnx.Module):
         log g_t = log softmax(Σ_{s≤t} log Z_g(s)),   Z_g(s) = Σ_{j≤s} π_g(s, j) exp(c_sj), Σ_{j≤s} π_g(s, j) = 1,
 
     by the belief recursion. No outcome is seen: where the content c is a log-likelihood, Z_g is the probability of what
-    token s asks under the prior of group g, and the gate is exact. c is the mean content of all heads, since the
-    hypotheses differ in their priors alone: with contents of their own, the group with the largest would always win.
-    The evidence of a group is the mean of its heads'. There is nothing to learn. A tap sees `evidence` [B, T, G] and
-    `gate` [B, Q, G].
+    token s asks under the prior of group g, and the gate is exact. Heads are `alike`: one content for all, since the
+    hypotheses differ in their priors alone; of contents of their own, the largest would always win. The evidence of a
+    group is the mean of its heads'. The gate has nothing to learn. A tap sees `evidence` [B, T, G] and `gate` [B, Q, G].
     """
+
+    alike = True
 
     def __init__(self, spec: Spec):
         self.groups, self.routed = spec.groups, spec.routed

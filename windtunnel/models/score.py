@@ -79,9 +79,9 @@ class Score:
 
 
 def log_evidence(q: Array, k: Array, score: Score) -> Array:
-    """[B, N, T]: log Σ_{j≤i} π_ij exp(c_ij) with the prior π_i· of each head normalised over the keys that query i sees
-    and the mean content c_ij of all heads. All queries are given, sharpened; they are treated a few at a time, so that
-    memory is linear in the length.
+    """[B, N, T]: log Σ_{j≤i} π_ij exp(c_ij) with content c and the prior π_i· of each head normalised over the keys that
+    query i sees. All queries are given, sharpened; they are treated a few at a time, so that memory is linear in the
+    length.
     """
     length = k.shape[2]
     key_at, size = jnp.arange(length), min(length, QUERIES)
@@ -92,8 +92,7 @@ def log_evidence(q: Array, k: Array, score: Score) -> Array:
         prior_NCT = jnp.zeros((q.shape[1], len(rows_C), length)) if prior_NCT is None else prior_NCT
         prior_NCT = jnp.where((key_at[None] <= rows_C[:, None])[None], prior_NCT, -jnp.inf)
         log_pi_NCT = jax.nn.log_softmax(prior_NCT, axis=-1)
-        shared_B1CT = jnp.mean(content(q_BNCd, k), axis=1, keepdims=True)
-        return jax.nn.logsumexp(shared_B1CT + log_pi_NCT[None], axis=-1)
+        return jax.nn.logsumexp(content(q_BNCd, k) + log_pi_NCT[None], axis=-1)
 
     padded = jnp.pad(q, ((0, 0), (0, 0), (0, -length % size), (0, 0)))
     q_MBNCd = jnp.moveaxis(padded.reshape(*q.shape[:2], -1, size, q.shape[-1]), 2, 0)
