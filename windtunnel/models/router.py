@@ -52,7 +52,8 @@ class ByEvidence(nnx.Module):
     by the belief recursion. No outcome is seen: where the content c is a log-likelihood, Z_g is the probability of what
     token s asks under the prior of group g, and the gate is exact. Heads are `alike`: one content for all, since the
     hypotheses differ in their priors alone; of contents of their own, the largest would always win. The evidence of a
-    group is the mean of its heads'. The gate has nothing to learn. A tap sees `evidence` [B, T, G] and `gate` [B, Q, G].
+    group is the mean of its heads'. The gate has nothing to learn. A tap sees `evidence` [B, T, G] and `gate` [B, Q,
+    G].
     """
 
     alike = True

@@ -79,9 +79,9 @@ class Score:
 
 
 def log_evidence(q: Array, k: Array, score: Score) -> Array:
-    """[B, N, T]: log Σ_{j≤i} π_ij exp(c_ij) with content c and the prior π_i· of each head normalised over the keys that
-    query i sees. All queries are given, sharpened; they are treated a few at a time, so that memory is linear in the
-    length.
+    """[B, N, T]: log Σ_{j≤i} π_ij exp(c_ij) with content c and the prior π_i· of each head normalised over the keys
+    that query i sees. All queries are given, sharpened; they are treated a few at a time, so that memory is linear in
+    the length.
     """
     length = k.shape[2]
     key_at, size = jnp.arange(length), min(length, QUERIES)
