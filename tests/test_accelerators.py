@@ -26,12 +26,15 @@ def named(group):
 
 
 TUNNELS = [*named("tunnel"), "mixture_segments", "mixture_conflict_runs", "hmm_far"]
-MODELS = [*named("model"), "looped", "adaptive", "feedback_adaptive", "belief_content"]
+MODELS = [*named("model"), "looped", "adaptive", "feedback_adaptive", "belief_content", "evidence", "gated"]
 ASKS = {  # what goes with it, where not everything does
     "position=conflict_heads": "model=small",
     "position=conflict_layers": "model=small",
     "position=conflict_near": "model=small",
+    "position=scales": "model.heads=3 model.width=48",
     "model=experts": "tunnel=die",
+    "model=evidence": "tunnel=recall_adaptive",
+    "model=gated": "tunnel=fusion",
     "+inference=variational": "position=t5",
 }
 CASES = [*(f"tunnel={name}" for name in TUNNELS), *(f"position={name}" for name in named("position"))]
