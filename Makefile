@@ -102,6 +102,9 @@ external: .venv/ready ## models from outside beside native ones (five minutes), 
 reproduce: .venv/ready ## the published claims at a size for two cores (half an hour), into docs/reproduction.md
 	$(BIN)/python scripts/reproduce.py
 
+reproduce-long: .venv/ready ## published results that take hours, one at a time with ROW=…, into docs/reproduction.md
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/reproduce_long.py $(ROW)
+
 reproduce-paper: .venv/ready ## the same at the published sizes: for a GPU
 	$(BIN)/python scripts/reproduce.py --paper
 
@@ -116,4 +119,4 @@ clean: ## remove what make made, but not the records in runs/
 	$(BIN)/pip install -q -e '.[report,test,dev]'
 	touch $@
 
-.PHONY: help run test test-slow check bench cost figures tunnels verdicts recovery instruments docs-figures extrapolation primitives architectures binding depth mixed acting block monitoring next external reproduce reproduce-paper wheel clean
+.PHONY: help run test test-slow check bench cost figures tunnels verdicts recovery instruments docs-figures extrapolation primitives architectures binding depth mixed acting block monitoring next external reproduce reproduce-long reproduce-paper wheel clean

@@ -1,0 +1,149 @@
+"""`make reproduce-long`: results that need hours on two cores, one row at a time (ROW=hmm), into docs/reproduction.md.
+
+A row trains at several rates and sizes from one seed and half the steps, then from three seeds at the best, with twins
+at half of these steps, so that `undertrained` is known. What was cut off goes on where it was; finished studies are not
+run again. Without a row all are run, in the order of the table.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import page
+from stages import done, least
+from windtunnel import records
+from windtunnel.records.groups import groups
+from windtunnel.records.statistics import interval
+from windtunnel.report.numbers import number, with_interval
+
+RUNS, DOC = Path("runs/long"), Path("docs/reproduction.md")
+SEEDS = ["seed=1,2,3", "+twin=half"]
+RIVALS = ("passkey-alibi", "passkey-rope")
+PASSKEY = ["tunnel=recall", "prior=uniform", "tunnel.bits=16", "evaluate.reach=500", "evaluate.examples=16",
+           "evaluate.most_examples=64", "train.batch=32"]  # fmt: skip
+HEAD = ["row", "published", "claimed", "chosen", "measure", "past", "verdict", "steps", "hours", "parameters"]
+
+
+class Row(NamedTuple):
+    """A published number, the bound that counts as reproduced (twice it), and how it is tried. `sizes` are swept with
+    the rates; `measure` is a column of the results, of which less is better.
+    """
+
+    name: str
+    published: str
+    bound: float
+    measure: str
+    steps: int
+    fixed: list[str]
+    rates: str = "0.005,0.01,0.02"
+    sizes: tuple[str, ...] = ()
+
+    @property
+    def claimed(self) -> str:
+        """A rival is said to fail."""
+        return f"{'≥' if self.name in RIVALS else '≤'} {self.bound:g}"
+
+    def sweep(self, stage: str, steps: int, *more: str) -> Path:
+        root = RUNS / self.name / stage
+        words = ["windtunnel", "run", "-m", *self.fixed, f"train.steps={steps}", *more]
+        subprocess.run([*words, f"runs={root}"], check=False)
+        return root
+
+    @property
+    def best(self) -> dict[str, str]:
+        """The rate and size that did best, of those that are known; passkeys are for reach."""
+        found = done(folder(RUNS / self.name / "rates"))
+        best = least(found, "kl_bits_past" if self.measure == "tv" else self.measure)["overrides"] if found else {}
+        return {key: value for key, value in best.items() if key != "seed"}
+
+    def train(self) -> None:
+        self.sweep("rates", self.steps // 2, f"train.learning_rate={self.rates}", *self.sizes, "seed=0")
+        if self.best:
+            self.sweep("seeds", self.steps, *(f"{key}={value}" for key, value in self.best.items()), *SEEDS)
+
+
+ROWS = [
+    Row("hmm", "transformer, KL 7.5e-5", 1.5e-4, "kl_bits", 24_000, ["tunnel=hmm", "train.batch=64"],
+        "0.005,0.01,0.02", ("model=deep,deeper",)),
+    Row("bijection", "transformer, entropy 8e-4", 1.6e-3, "entropy_gap_bits", 12_000,
+        ["tunnel=bijection", "tunnel.symbols=20"], "0.01,0.02,0.05", ("model=deep,deeper",)),
+    Row("samples", "on samples as on the posterior, KL 4.5e-4", 9e-4, "kl_bits", 40_000,
+        ["tunnel=bijection", "tunnel.symbols=20", "train.supervision=sample"], "0.005,0.01,0.02",
+        ("train.batch=64,256",)),
+    Row("passkey-own", "accuracy 1.00 at 500 horizons", 0.05, "tv", 8_000, [*PASSKEY, "position=uniform"],
+        sizes=("model.softmax=plain,scalable_outside,scalable_inside",)),
+    Row("passkey-bam", "accuracy 1.00 at 500 horizons", 0.05, "tv", 8_000,
+        [*PASSKEY, "position=bam"], sizes=("position.start=alibi,uniform",
+                                           "model.softmax=plain,scalable_outside,scalable_inside")),
+    Row("passkey-alibi", "accuracy ≤ 0.04 at 500 horizons", 0.5, "tv", 8_000, [*PASSKEY, "position=alibi"],
+        sizes=("model.softmax=plain,scalable_outside",)),
+    Row("passkey-rope", "accuracy ≤ 0.04 at 500 horizons", 0.5, "tv", 8_000, [*PASSKEY, "position=rope"],
+        sizes=("model.softmax=plain,scalable_outside",)),
+]  # fmt: skip
+
+
+def folder(root: Path) -> Path:
+    """The sweep inside: a multirun is named by what is swept."""
+    return next(iter(sorted(root.glob("multirun-*"))), root)
+
+
+def line(row: Row) -> list[str]:
+    root = folder(RUNS / row.name / "seeds")
+    found = [study for study in done(root) if study["steps"] == row.steps]
+    if not found:
+        return [row.name, row.published, row.claimed, "not run", *[""] * (len(HEAD) - 4)]
+    (group,) = groups([study for study in records.rows(root) if study["steps"] == row.steps], ["tunnel"])
+    chosen = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row.best.items())
+    hours = sum(study["train_seconds"] for study in done(root)) / 3600
+    past = with_interval(group.interval("kl_bits_past")) if found[0]["kl_bits_past"] is not None else ""
+    value = interval([at_the_end(root, study) if row.measure == "tv" else study[row.measure] for study in found])
+    return [row.name, row.published, row.claimed, chosen, with_interval(value), past,
+            group.verdict, f"{row.steps:,}", f"{hours:.1f}", f"{found[0]['parameters']:,}"]  # fmt: skip
+
+
+def at_the_end(root: Path, study: records.Json) -> float:
+    """Total variation distance from the exact answer at the longest length."""
+    return float(records.read_curves(root / study["study_id"] / "curves.npz")["tv"][-1])
+
+
+def accuracy(name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """At which lengths, in horizons, and how often the right value is drawn: 1 less the total variation distance."""
+    root = folder(RUNS / name / "seeds")
+    found = [study for study in done(root) if not study.get("twin")]
+    if not found:
+        return None
+    curves = [records.read_curves(root / study["study_id"] / "curves.npz") for study in found]
+    return curves[0]["last"] / found[0]["horizon"], 1 - np.mean([curve["tv"] for curve in curves], axis=0)
+
+
+def times_as_accurate() -> str:
+    """The seed's "25 times the accuracy of the best before": of the best prior over the best published rival."""
+    own = {row.name: accuracy(row.name) for row in ROWS if row.name.startswith("passkey")}
+    best = [of for name, of in own.items() if of and name not in RIVALS]
+    rivals = [of for name, of in own.items() if of and name in RIVALS]
+    if not best or not rivals:
+        return "Accuracy of the best prior over that of the best rival (the seed says 25): not run."
+    at = best[0][0]
+    over = np.max([of[1] for of in best], axis=0) / np.max([of[1] for of in rivals], axis=0)
+    shown = [index for index, length in enumerate(at) if length in (1, 2, 8, 64) or index == len(at) - 1]
+    words = ", ".join(f"{number(over[index])} at {at[index]:g} horizons" for index in shown)
+    return f"Accuracy of the best prior over that of the best rival (the seed says 25): {words}."
+
+
+def main() -> None:
+    asked = [word for word in sys.argv[1:] if not word.startswith("-")]
+    unknown = set(asked) - {row.name for row in ROWS}
+    if unknown:
+        raise SystemExit(f"ROW={' '.join(sorted(unknown))}: no such row; valid: {', '.join(row.name for row in ROWS)}")
+    for row in ROWS:
+        if "--fill" not in sys.argv and (not asked or row.name in asked):
+            row.train()
+    table = page.table(HEAD, [line(row) for row in ROWS], [2, 4, 5, 7, 8, 9])
+    page.fill(DOC, "long", f"{table}\n\n{times_as_accurate()}")
+
+
+if __name__ == "__main__":
+    main()
