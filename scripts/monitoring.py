@@ -24,6 +24,7 @@ from windtunnel.report.numbers import number, with_interval
 RUNS, DOC, MINUTES = Path("runs/monitoring"), Path("docs/monitoring.md"), 60.0
 BOOTSTRAP = 1000
 STEP, INTERVAL = 250, 50  # when a fault strikes; in how many steps it is in what attention computes, if not to the end
+LONG = ", 1,000 steps, a check every 5"
 TWO, FIVE = "seed=0,1", "seed=0,1,2,3,4"
 NAMES = ["nan_parameter", "rank_one", "nan_gradient", "logits", "cells", "bfloat16", "offset"]
 RECALL = ["tunnel.bits=8", "tunnel.symbols=4", "tunnel.noise=0.05"]
@@ -39,7 +40,7 @@ class Row(NamedTuple):
 
     @property
     def root(self) -> Path:
-        return RUNS / self.part / self.name / "monitors"
+        return RUNS / self.part / self.name.replace(",", "").replace(" ", "-") / "monitors"
 
     def run(self) -> None:
         words = ["windtunnel", "run", "+sweep=monitors", *self.overrides, f"runs={self.root.parent}"]
@@ -94,11 +95,17 @@ def struck() -> list[Row]:
         once = INTERVAL if name in COMPUTING else 1
         return [f"monitor.fault.name={name}", f"monitor.fault.step={STEP}", f"monitor.fault.steps={once},0"]
 
+    often = [word for word in shape if not word.startswith(("train.steps", "monitor.every"))]
+    often += ["train.steps=1000", "monitor.every=5"]
+    at_half = ["monitor.fault.step=500", "monitor.fault.steps=1"]
+    long = [Row("faults", f"none{LONG}", often)]
+    long += [Row("faults", f"{name}{LONG}", [*often, f"monitor.fault.name={name}", *at_half]) for name in NAMES[:2]]
     return [
         Row("faults", "none", shape),
         *(Row("faults", name, [*shape, *fault(name)]) for name in NAMES),
         Row("faults", "none-mixture", mixed),
         Row("faults", "merged", [*mixed, *fault("merged")]),
+        *long,
     ]
 
 
@@ -251,6 +258,10 @@ class Arm(NamedTuple):
         found = with_interval(interval([row[f"kl_bits{place}"] for row in self.done]))
         return f"{found}, {lost} fail" if lost else found
 
+    @property
+    def struck(self) -> int:
+        return self.rows[0]["study"]["monitor"]["fault"]["step"]
+
     def events(self) -> list[list[records.Json]]:
         """Of each seed, every event with its step, alarms only of monitors that had an alarm after the fault."""
         return [[{**event, "at": check["step"]} for check in self.row.health(row) for event in check["events"]]
@@ -261,9 +272,9 @@ class Arm(NamedTuple):
         names = {monitor.name for monitor in MONITORS if oracle or not monitor.oracle}
         firsts = []
         for events in self.events():
-            alarms = [e for e in events if e["what"] == "alarm" and e["monitor"] in names and e["at"] >= STEP]
+            alarms = [e for e in events if e["what"] == "alarm" and e["monitor"] in names and e["at"] >= self.struck]
             firsts.append(min(alarms, key=lambda e: e["at"], default=None))
-        known = [(first["at"] - STEP, first["monitor"]) for first in firsts if first is not None]
+        known = [(first["at"] - self.struck, first["monitor"]) for first in firsts if first is not None]
         if not known:
             return "none"
         which = max({name for _, name in known}, key=[name for _, name in known].count)
@@ -306,18 +317,19 @@ def faults() -> str:
     for row in rows:
         if row.name.startswith("none"):
             continue
-        healthy = arms(named["none-mixture" if row.name == "merged" else "none"])
+        long = LONG if row.name.endswith(LONG) else ""
+        healthy = arms(named["none-mixture" if row.name == "merged" else f"none{long}"])
         each = arms(row)
         if not each or not healthy:
             lines.append([f"`{row.name}`", "not run", *[""] * (len(head) - 2)])
             continue
         for steps in dict.fromkeys(key[0] for key in each):
             left, mended = each[steps, "0"], each[steps, "3"]
-            lasts = "to the end" if steps == "0" else "once" if steps == "1" else f"{steps} steps"
+            lasts = "to the end" if steps == "0" else "once" if steps in ("1", "") else f"{steps} steps"
             base = healthy["", "0"]
             lines.append([
-                f"`{row.name}`", lasts, left.until_alarm(True), left.until_alarm(False), left.kl(), ratio(left, base),
-                mended.kl(), ratio(mended, base), mended.recoveries(),
+                f"`{row.name.removesuffix(LONG)}`{long}", lasts, left.until_alarm(True), left.until_alarm(False),
+                left.kl(), ratio(left, base), mended.kl(), ratio(mended, base), mended.recoveries(),
             ])  # fmt: skip
     return page.table(head, lines, range(2, 8))
 
