@@ -1,6 +1,8 @@
 """What was compiled is found again, as it was; what is damaged or not meant is compiled."""
 
 import os
+import subprocess
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -143,3 +145,25 @@ def test_a_reader_never_sees_half_of_a_file(tmp_path):
     while any(writer.is_alive() for writer in writers):
         assert (tmp_path / "file").read_bytes() in whole
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+LAPACK = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+from windtunnel import cache
+from windtunnel.compiled import Compiled
+
+cache.WORTH = 0.0
+cache.keep_compiled(sys.argv[1])
+compiled = Compiled()
+program = compiled.get("singular values", jax.jit(lambda x: jnp.linalg.svd(x)[1]), np.eye(3, dtype=np.float32))
+print(int(compiled.take().found), program(np.eye(3, dtype=np.float32)).sum())
+"""
+
+
+def test_another_process_finds_what_calls_lapack(tmp_path):
+    """JAX loads LAPACK when it lowers: a process that lowers nothing once died of it, without a word."""
+    for found in (0, 1):
+        words = [sys.executable, "-c", LAPACK, str(tmp_path / "programs")]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, f"{found} 3.0\n"), done.stderr

@@ -141,11 +141,18 @@ def load(key: str | None) -> Any:
     try:
         numbers, program = pickle.loads(zlib.decompress(path.read_bytes()))  # which checks a sum before anything is run
         path.touch()
+        _provide()
         by_number = {device.id: device for device in jax.local_devices()}
         return deserialize_and_load(*program, execution_devices=[by_number[number] for number in numbers])
     except Exception:  # whatever a damaged file raises
         _remove(path)
         return None
+
+
+@functools.cache
+def _provide() -> None:
+    """JAX loads LAPACK when it lowers what needs it: what is found compiled was not lowered, and would call nothing."""
+    jax.jit(jax.lax.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), "float32"))
 
 
 def store(key: str | None, program: Any) -> None:
