@@ -29,7 +29,6 @@ RUNS, DOC, FIGURES, MINUTES = Path("runs/acting"), Path("docs/acting.md"), Path(
 FIVE = "seed=0,1,2,3,4"
 REWARD = ["tunnel=bandit", "train.horizon=20", "train.objective=reward"]
 STEPS = (10, 20, 40, 80, 160, 320)  # of models that are worse, from one seed each
-NOT_RUN = "not run"
 
 
 class Row(NamedTuple):
@@ -111,7 +110,7 @@ def table(rows: list[Row], columns: dict[str, Any]) -> str:
     lines = []
     for row in rows:
         cells = [column(row.probes) for column in columns.values()] if row.probes else []
-        lines.append([row.name, *(cells or [NOT_RUN, *[""] * (len(columns) - 1)])])
+        lines.append([row.name, *(cells or [page.NOT_RUN, *[""] * (len(columns) - 1)])])
     return page.table(["row", *columns], lines, range(1, len(columns) + 1))
 
 
@@ -138,7 +137,7 @@ def regrets() -> str:
     lines = []
     for row in ARMS:
         if not row.probes:
-            lines.append([row.name, NOT_RUN, *[""] * 4])
+            lines.append([row.name, page.NOT_RUN, *[""] * 4])
             continue
         exact = row.probes[0]
         for who, likeliest in (("model", "model's likeliest"), ("thompson", "likeliest"), ("greedy", None),

@@ -64,7 +64,7 @@ def line(name: str) -> list[str]:
     root, _ = command(name, "seeds")
     rows = [row for row in done(root) if row["steps"] == 3000]
     if not rows:
-        return [name, "not run", *[""] * (len(HEAD) - 2)]
+        return [name, page.NOT_RUN, *[""] * (len(HEAD) - 2)]
     group = groups(records.rows(root), ["tunnel"])[0]
     windows = sorted({row["equivalent_memory"] for row in rows})
     memory = f"{windows[0]} to {windows[-1]}" if len(windows) > 1 else f"{windows[0]}"

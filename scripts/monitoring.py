@@ -321,7 +321,7 @@ def faults() -> str:
         healthy = arms(named["none-mixture" if row.name == "merged" else f"none{long}"])
         each = arms(row)
         if not each or not healthy:
-            lines.append([f"`{row.name}`", "not run", *[""] * (len(head) - 2)])
+            lines.append([f"`{row.name}`", page.NOT_RUN, *[""] * (len(head) - 2)])
             continue
         for steps in dict.fromkeys(key[0] for key in each):
             left, mended = each[steps, "0"], each[steps, "3"]

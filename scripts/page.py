@@ -27,18 +27,20 @@ def fill(page: Path, name: str, text: str) -> None:
 
 
 def measured(old: str, new: str) -> str:
-    """The new text, but each of its lines that says `not run` as the old text has it, where that was measured. A line
-    is known by what stands before `not run`; a text that is nothing else leaves the old one as it is.
+    """The new text, with the old rows in place of each that is `not run`; a row is known by the cells before these
+    words. The old text as a whole, where nothing of the new one was measured.
     """
-    if new.strip(" .\n").lower() == NOT_RUN:
-        return old or new
     lines = new.splitlines()
-    for index, line in enumerate(lines):
-        key, found, _ = line.partition(f"| {NOT_RUN}")
-        if found:
-            known = [was for was in old.splitlines() if was.startswith(key) and NOT_RUN not in was]
-            lines[index] = known[0] if known and known[0].count("|") == line.count("|") else line
-    return "\n".join(lines)
+    rows = [line for line in lines if line.startswith("|")]
+    heads = 2 * sum(row.startswith("| ---") for row in rows)
+    if old and NOT_RUN in new.lower() and len(rows) == heads + sum(NOT_RUN in row for row in rows):
+        return old
+    kept = []
+    for line in lines:
+        key, found, _ = line.partition(f"| {NOT_RUN} |")
+        known = f"{key.rstrip('| ')} |"
+        kept += (found and [was for was in old.splitlines() if was.startswith(known) and NOT_RUN not in was]) or [line]
+    return "\n".join(kept)
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:

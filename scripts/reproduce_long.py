@@ -94,7 +94,7 @@ def line(row: Row) -> list[str]:
     root = folder(RUNS / row.name / "seeds")
     found = [study for study in done(root) if study["steps"] == row.steps]
     if not found:
-        return [row.name, row.published, row.claimed, "not run", *[""] * (len(HEAD) - 4)]
+        return [row.name, row.published, row.claimed, page.NOT_RUN, *[""] * (len(HEAD) - 4)]
     (group,) = groups([study for study in records.rows(root) if study["steps"] == row.steps], ["tunnel"])
     chosen = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row.best.items())
     hours = sum(study["train_seconds"] for study in done(root)) / 3600

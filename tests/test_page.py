@@ -11,14 +11,33 @@ page = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(page)
 
 
+NOT_RUN = [page.NOT_RUN, ""]
+
+
 def test_a_measured_row_stays_until_it_is_measured_again(tmp_path: Path) -> None:
-    path, head = tmp_path / "page.md", ["row", "bits"]
+    path, head = tmp_path / "page.md", ["row", "seeds", "bits"]
     path.write_text("before\n<!-- rows -->\n<!-- end -->\nafter\n")
-    page.fill(path, "rows", page.table(head, [["a", "1"], ["b", "2"], ["c", "not run"]]))
-    page.fill(path, "rows", page.table(head, [["a", "not run"], ["b", "3"], ["c", "not run"], ["ab", "not run"]]))
-    expected = page.table(head, [["a", "1"], ["b", "3"], ["c", "not run"], ["ab", "not run"]])
+    first = [["a", "once", "1"], ["a", "always", "2"], ["b", "5", "3"], ["c", *NOT_RUN]]
+    page.fill(path, "rows", page.table(head, first))
+    page.fill(path, "rows", page.table(head, [["a", *NOT_RUN], ["b", "5", "4"], ["c", *NOT_RUN], ["ab", *NOT_RUN]]))
+    expected = page.table(head, [*first[:2], ["b", "5", "4"], ["c", *NOT_RUN], ["ab", *NOT_RUN]])
     assert path.read_text() == f"before\n<!-- rows -->\n{expected}\n<!-- end -->\nafter\n"
-    page.fill(path, "rows", "Not run.")
-    assert expected in path.read_text()
+
+
+def test_a_row_is_known_by_its_cells_that_say_something() -> None:
+    old = page.table(["of", "width", "form", "bits"], [["d", "16", "soft", "1"], ["d", "8", "soft", "2"]])
+    new = page.table(["of", "width", "form", "bits"], [["d", "16", "", "not run"], ["d", "8", "soft", "3"]])
+    assert page.measured(old, new) == old.replace("| 2 |", "| 3 |")
+
+
+@pytest.mark.parametrize("new", ["Not run.", "Not run.\n\n" + page.table(["row", "bits"], [["a", "not run"]])])
+def test_where_nothing_was_measured_the_old_text_stays(new: str) -> None:
+    old = "Exact: 0.9.\n\n" + page.table(["row", "bits"], [["a", "1"]])
+    assert page.measured(old, new) == old
+    assert page.measured("", new) == new
+
+
+def test_a_page_without_the_mark_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("nothing\n")
     with pytest.raises(ValueError, match="no place marked"):
-        page.fill(path, "others", "")
+        page.fill(tmp_path / "page.md", "others", "")
