@@ -294,9 +294,9 @@ class Arm(NamedTuple):
 
 
 def arms(row: Row) -> dict[tuple[str, str], Arm]:
-    """By (steps in force, tries)."""
+    """By (steps in force, tries): none of them where the row was cut off before its end."""
     by: dict[tuple[str, str], list[records.Json]] = defaultdict(list)
-    for study in row.rows:
+    for study in row.rows if row.whole else []:
         typed = study["overrides"]
         by[typed.get("monitor.fault.steps", ""), typed["monitor.recover.tries"]].append(study)
     return {key: Arm(row, rows) for key, rows in by.items()}
@@ -318,17 +318,18 @@ def faults() -> str:
         if row.name.startswith("none"):
             continue
         long = LONG if row.name.endswith(LONG) else ""
+        named_so = f"`{row.name.removesuffix(LONG)}`{long}"
         healthy = arms(named["none-mixture" if row.name == "merged" else f"none{long}"])
         each = arms(row)
         if not each or not healthy:
-            lines.append([f"`{row.name}`", page.NOT_RUN, *[""] * (len(head) - 2)])
+            lines.append([named_so, page.NOT_RUN, *[""] * (len(head) - 2)])
             continue
         for steps in dict.fromkeys(key[0] for key in each):
             left, mended = each[steps, "0"], each[steps, "3"]
             lasts = "to the end" if steps == "0" else "once" if steps in ("1", "") else f"{steps} steps"
             base = healthy["", "0"]
             lines.append([
-                f"`{row.name.removesuffix(LONG)}`{long}", lasts, left.until_alarm(True), left.until_alarm(False),
+                named_so, lasts, left.until_alarm(True), left.until_alarm(False),
                 left.kl(), ratio(left, base), mended.kl(), ratio(mended, base), mended.recoveries(),
             ])  # fmt: skip
     return page.table(head, lines, range(2, 8))

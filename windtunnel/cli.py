@@ -63,7 +63,9 @@ def main() -> None:
     """`windtunnel COMMAND …`, which ends with `SystemExit` where anything went wrong."""
     # Before JAX is imported: else XLA says, in two long lines for every program that is found compiled, that no
     # processor has "features" which are hints to the compiler. Errors come as exceptions; what is fatal is still said.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # (1 is what JAX itself leaves behind in a script that calls this program.)
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     speak_plainly()
     try:
         try:
