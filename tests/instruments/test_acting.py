@@ -10,7 +10,7 @@ from flax import nnx
 
 from tests.composed import study
 from windtunnel import regret
-from windtunnel.instruments import acting, base
+from windtunnel.instruments import acting, agents, base
 from windtunnel.instruments.base import finite
 from windtunnel.models.tap import as_tap
 from windtunnel.report.acting import regret_picture
@@ -82,14 +82,14 @@ def test_ones_own_choices_are_not_an_experts():
 
 
 def test_never_again_counts_from_each_pull_on():
-    played = acting.Played(
+    played = agents.Played(
         np.zeros((1, 4), int),
         np.zeros((1, 4, 2)),
         np.asarray([[0, 1, 0, 0]]),
         np.zeros((1, 4)),
         np.asarray([[0.1, 0.9]]),
     )
-    again = acting.never_again(played)
+    again = agents.never_again(played)
     assert again["share"].tolist() == [0, 0, 0.5, 0.5] and again["half"] == 0.5 and again["best"] == 1
 
 
