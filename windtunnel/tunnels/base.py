@@ -269,6 +269,20 @@ def shuffled(key: Array, x_BT: Array, first: int) -> Array:
     return x_BT.at[:, first:].set(jnp.take_along_axis(x_BT[:, first:], order_BS, axis=1))
 
 
+def running_logsumexp(log_x: Array, axis: int, reverse: bool = False) -> Array:
+    """The logsumexp of the entries up to each one along an axis (in reverse: from each one on), one after another.
+    `lax.cumlogsumexp` is a tree whose inner sums XLA works out on a CPU again for every entry.
+    """
+
+    def step(log_sum: Array, log_next: Array) -> tuple[Array, Array]:
+        log_sum = jnp.logaddexp(log_sum, log_next)
+        return log_sum, log_sum
+
+    first = jnp.moveaxis(log_x, axis, 0)
+    _, log_sums = jax.lax.scan(step, jnp.full_like(first[0], -jnp.inf), first, reverse=reverse)
+    return jnp.moveaxis(log_sums, 0, axis)
+
+
 def log_uniform(allowed: Array) -> Array:
     """Log-probabilities of the uniform distribution over the allowed entries of the last axis."""
     count = jnp.sum(allowed, axis=-1, keepdims=True)

@@ -17,7 +17,7 @@ from windtunnel.priors import GeneralizedGaussian, Prior
 from windtunnel.spec import Noise, spec
 from windtunnel.tunnels import answers
 from windtunnel.tunnels.answers import Frame
-from windtunnel.tunnels.base import Batch, Tunnel, uniform, uniform_log_predictive
+from windtunnel.tunnels.base import Batch, Tunnel, running_logsumexp, uniform, uniform_log_predictive
 from windtunnel.tunnels.recall import by_blocks, truncated
 
 
@@ -137,8 +137,8 @@ class Echo(Tunnel):
         log_lag_PS = jnp.where(lag_PS >= 0, self.prior.log_density(lag_PS.astype(float)), -jnp.inf)
         is_symbol_BPSV = symbol_BT[:, None, :, None] == of_BPV[:, :, None]
         log_lag_BPSV = jnp.where(is_symbol_BPSV, log_lag_PS[None, ..., None], -jnp.inf)
-        log_mass_BPSV = lax.cumlogsumexp(log_lag_BPSV, axis=2, reverse=True)
-        log_total_PS = lax.cumlogsumexp(log_lag_PS, axis=1, reverse=True)
+        log_mass_BPSV = running_logsumexp(log_lag_BPSV, axis=2, reverse=True)
+        log_total_PS = running_logsumexp(log_lag_PS, axis=1, reverse=True)
         begun_PS = lag_PS >= 0  # else nothing can be repeated yet
         log_p_BPSV = log_mass_BPSV - jnp.where(begun_PS, log_total_PS, 0.0)[None, ..., None]
         log_p_BPSV = jnp.logaddexp(log_p_BPSV + jnp.log1p(-self.noise), jnp.log(self.noise / self.symbols))

@@ -16,7 +16,7 @@ from pydantic import Field
 from windtunnel.spec import Knob, Positive, spec
 from windtunnel.tunnels import answers, runs
 from windtunnel.tunnels.answers import Frame
-from windtunnel.tunnels.base import Batch, Tunnel, uniform
+from windtunnel.tunnels.base import Batch, Tunnel, running_logsumexp, uniform
 from windtunnel.tunnels.markov import Markov
 
 Hazard = Annotated[float, Field(gt=0, lt=1), Knob]
@@ -138,7 +138,7 @@ class Switching(Tunnel):
         length_PS = jnp.maximum(at[:, None] - began_S[None], 0)
         log_each_BPS = log_began_BPS - jnp.log(length_PS + self.symbols * self.concentration)[None]
         thrown_PS = began_S[None] < at[:, None]
-        log_weight_BPS = jnp.where(thrown_PS[None], lax.cumlogsumexp(log_each_BPS, axis=2), -jnp.inf)
+        log_weight_BPS = jnp.where(thrown_PS[None], running_logsumexp(log_each_BPS, axis=2), -jnp.inf)
         normalised_BPS = jnp.where((at > 0)[None, :, None], jax.nn.log_softmax(log_weight_BPS, axis=-1), -jnp.inf)
         return jnp.pad(normalised_BPS[..., :-1], ((0, 0), (0, 0), (1, 0)), constant_values=-jnp.inf)
 
