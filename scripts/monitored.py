@@ -60,7 +60,7 @@ def models() -> list[Row]:
         Row("models", "die", ["tunnel=die", *SMALL, "position=uniform,alibi", "train.steps=50,200", rates, TWO]),
         *(Row("models", f"recall-{name}", [f"monitor.fault.name={name}", *struck, two_rates, *faults])
           for name in NAMES),
-        Row("models", "mixture", [*mixed, "train.learning_rate=0.003,0.01,0.03", "train.steps=100,300", TWO]),
+        Row("models", "mixture", [*mixed, "train.learning_rate=0.003,0.01,0.03", "train.steps=300,1500", TWO]),
     ]  # fmt: skip
 
 
