@@ -85,6 +85,7 @@ SECTIONS = {
 WIDTH = ["model.heads=3", "model.width=48", "model.hidden=96"]
 NARROW = ["model=transformer", *WIDTH]
 LINEAR = ["model=transformer", "model.hidden=256"]
+LONGER = "train.steps=5000"
 CELLS = [
     Cell("adaptive", "heads weighed by evidence, 1 layer", ["model=evidence", BOTH]),
     Cell("adaptive", "a prior per head, 2 layers", [*NARROW, "model.layers=2", "position=scales", BOTH]),
@@ -111,6 +112,10 @@ CELLS = [
     Cell("fusion", "linear embedding, 3 layers", [*LINEAR, "model.layers=3"]),
     Cell("fusion", "gated embedding, 2 layers", ["model=gated", "model.layers=2"]),
     Cell("die", "ALiBi", ["position=alibi"]),
+    Cell("change", "GRU, 2 layers, 5,000 steps", ["model=gru", "model.layers=2", "model.width=48", LONGER]),
+    Cell("change", "BAM, 3 layers, 5,000 steps", ["model=small", "position=bam", LONGER]),
+    Cell("adaptive", "a prior per head, 2 layers, 5,000 steps",
+         [*NARROW, "model.layers=2", "position=scales", LONGER]),
 ]  # fmt: skip
 
 
