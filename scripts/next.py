@@ -183,20 +183,44 @@ def looked(section: str) -> str:
     return "".join(f"\n\n{table}" for table in tables)
 
 
+def confidence(section: str) -> str:
+    """The R² with which the exact entropy is read off attention, beside position alone and an untrained model's; and
+    where it is closed, what an outcome says about the next (bits): the model's, the exact reasoner's.
+    """
+    parts = [("position", "position alone"), ("untrained", "untrained"), ("entropy", "entropy of attention"),
+             ("largest", "largest weight")]  # fmt: skip
+    places = {"in_range": "", "past": ", past"}
+    head = ["read off", *(f"{words}{end}" for end in places.values() for _, words in parts)]
+    lines = []
+    for cell in cells(section):
+        rows = [row for row in cell.rows if row["status"] == "done" and row["supervision"] == "posterior"]
+        paths = [path for row in rows if (path := cell.root / row["study_id"] / "probe.json").exists()]
+        found = [of for path in paths if (of := records.read_json(path).get("calibration"))]
+        if not found or any(of[place]["attention"] is None for of in found for place in places):
+            continue
+        line = [mean([of[place]["attention"][name] for of in found]) for place in places for name, _ in parts]
+        steps = [of["two_step"] for of in found if of["two_step"]]
+        line += [mean([float(np.mean(step[who])) for step in steps]) for who in ("model", "exact") if steps]
+        lines.append([cell.name, *line])
+    if lines and len(lines[0]) > len(head):
+        head += ["epistemic", "exact's"]
+    return f"\n\n{page.table(head, lines, range(1, len(head)))}" if lines else ""
+
+
 def draw(section: str, figure: Any, wide: bool) -> None:
     """KL against position, a line for each cell: geometric means over seeds, and their intervals."""
     axes = figure.subplots()
     drawn = [(cell, group) for cell in cells(section) if (group := cell.by("posterior")) is not None]
+    first = figures.curves(drawn[0][0].root, drawn[0][1].done[0])
     for index, (cell, group) in enumerate(drawn):
         curves = figures.alike([figures.curves(cell.root, row) for row in group.done])
         x, look = figures.middle(curves[0]) / group.done[0]["horizon"], style.look(index)
         mean, low, high = figures.over_seeds(np.asarray([curve["kl_bits"] for curve in curves]))
         axes.plot(x, mean, label=style.label(cell.name), markevery=max(1, len(x) // 10), **look)
         axes.fill_between(x, low, high, color=look["color"], alpha=0.2, lw=0)
-        if not index:
-            for name, dash in zip(SECTIONS[section].baselines, ("--", ":", "-.", (0, (1, 4))), strict=False):
-                gap = curves[0][f"baseline/{name}"]
-                axes.plot(x, np.where(gap > figures.FLOOR, gap, np.nan), color=style.SOFT, ls=dash, lw=1.1, label=name)
+    for name, dash in zip(SECTIONS[section].baselines, ("--", ":", "-.", (0, (1, 4))), strict=False):
+        gap, x = first[f"baseline/{name}"], figures.middle(first) / drawn[0][1].done[0]["horizon"]
+        axes.plot(x, np.where(gap > figures.FLOOR, gap, np.nan), color=style.SOFT, ls=dash, lw=1.1, label=name)
     axes.axhline(drawn[0][1].done[0]["evaluate"]["tolerance"], color=style.INK, lw=0.8)
     figures.mark_horizon(axes)
     axes.set(xscale="log", yscale="log", xlabel="position ÷ horizon", ylabel="KL(exact ‖ model), bits")
@@ -215,7 +239,7 @@ def main() -> None:
             picture = style.Picture(f"next-{section}", section, "", partial(draw, section), wide=True)
             (path,) = style.save(picture, DOC.parent, ["svg"])
             shown = f"\n\n![KL against position ÷ horizon: {section}]({path.name})"
-        page.fill(DOC, section, f"{facts(section)}\n\n{table}{looked(section)}{shown}")
+        page.fill(DOC, section, f"{facts(section)}\n\n{table}{looked(section)}{confidence(section)}{shown}")
 
 
 if __name__ == "__main__":
