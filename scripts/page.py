@@ -28,19 +28,27 @@ def fill(page: Path, name: str, text: str) -> None:
 
 def measured(old: str, new: str) -> str:
     """The new text, with the old rows in place of each that is `not run`; a row is known by the cells before these
-    words. The old text as a whole, where nothing of the new one was measured.
+    words, and so are its variants (`router, λ = 0` where `router` is not run). The old text as a whole, where nothing
+    of the new one was measured.
     """
     lines = new.splitlines()
     rows = [line for line in lines if line.startswith("|")]
     heads = 2 * sum(row.startswith("| ---") for row in rows)
     if old and NOT_RUN in new.lower() and len(rows) == heads + sum(NOT_RUN in row for row in rows):
         return old
-    kept = []
+    kept, firsts = [], {first(row) for row in rows}
     for line in lines:
         key, found, _ = line.partition(f"| {NOT_RUN} |")
-        known = f"{key.rstrip('| ')} |"
-        kept += (found and [was for was in old.splitlines() if was.startswith(known) and NOT_RUN not in was]) or [line]
+        known = key.rstrip("| ")
+        variants = [was for was in old.splitlines() if was.startswith(f"{known}, ") and first(was) not in firsts]
+        same = [was for was in old.splitlines() if was.startswith(f"{known} |")]
+        kept += (found and [was for was in same + variants if NOT_RUN not in was]) or [line]
     return "\n".join(kept)
+
+
+def first(row: str) -> str:
+    """The first cell."""
+    return row.split("|")[1].strip()
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:

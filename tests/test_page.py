@@ -41,3 +41,9 @@ def test_a_page_without_the_mark_is_refused(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text("nothing\n")
     with pytest.raises(ValueError, match="no place marked"):
         page.fill(tmp_path / "page.md", "others", "")
+
+
+def test_variants_of_a_row_stay_and_rows_of_their_own_do_not_double():
+    old = page.table(["of", "a"], [["router, λ = 0", "1"], ["router, shuffled", "2"]])
+    new = page.table(["of", "a", "b"], [["router", page.NOT_RUN, ""], ["router, shuffled", "3", "4"]])
+    assert page.measured(old, new).splitlines()[2:] == ["| router, λ = 0 | 1 |", "| router, shuffled | 3 | 4 |"]
