@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
     @property
     def root(self) -> Path:
-        return RUNS / self.name.replace(" ", "-") / "acting"
+        return RUNS / self.name.replace(",", "").replace(" ", "-") / "acting"
 
     def run(self) -> None:
         words = ["windtunnel", "run", "+sweep=acting", *self.overrides, self.seeds, f"runs={self.root.parent}"]
