@@ -131,6 +131,7 @@ def test_the_policy_gradient_is_that_of_the_exact_regret(supervision):
     assert abs(values.mean() - exact_regret(beta)) < 5 * values.std() / 4
 
 
+@pytest.mark.slow
 def test_an_agent_is_trained_on_its_own_rollouts_and_its_curve_is_its_regret():
     asked = arrays(study(*TINY, "train.objective=reward"))
     advance = jax.jit(lambda state: train.advance(asked, train.prepare(asked), state, 2))

@@ -131,6 +131,7 @@ def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_multirun_from_command_to_answer(tmp_path):
     overrides = [*TINY, "seed=range(2)", "question=Which?"]  # the pack that other tests compile as well
     code, out, err = commanded.windtunnel(tmp_path, "run", "-m", *overrides)

@@ -24,6 +24,7 @@ def test_there_is_something_to_try():
         "scripts/slurm.sh", "JAX_COORDINATOR_ADDRESS=localhost:7777"}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", EVERY, ids=lambda command: f"{command.page}: {command.text}")
 def test_it_is_a_command(command, tmp_path, monkeypatch):
     """`windtunnel run …` goes through Hydra and the door, point by point, and ends before anything trains."""

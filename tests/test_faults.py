@@ -88,6 +88,7 @@ def test_one_nan_is_in_one_number(name):
     assert sum(int(np.isnan(leaf).sum()) for leaf in jax.tree.leaves(hit)) == 1
 
 
+@pytest.mark.slow
 def test_a_fault_leaves_what_came_before_it_and_its_neighbours_alone():
     """Of two packs that differ in the step of one study's fault, bit for bit."""
 

@@ -42,6 +42,7 @@ def test_every_parameter_of_attention_is_in_one_part():
     assert {of for name, of in named.items() if "/attention/" not in name} == {"other"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_rates_multiply_the_steps_of_their_part_whatever_the_optimizer(name):
     plain = moved(f"train.optimizer={name}")

@@ -126,6 +126,7 @@ def test_every_head_and_layer_has_its_row_and_the_best_head_is_named():
     assert {row["layer"] for row in record["recovery"]} == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(POSITIONS) - {"per_layer"}))
 def test_every_position_that_has_a_bias_is_held_against_the_prior(name):
     has_bias = type(POSITIONS[name]).bias is not Position.bias
@@ -153,6 +154,7 @@ def test_the_sweep_composes_and_varies_what_it_says():
     assert composed["question"] == "Does training recover the data's own positional prior?"
 
 
+@pytest.mark.slow
 def test_the_record_the_verdict_and_the_answer(tmp_path):
     """Made-up cases, as a sweep leaves them: recovered, recovered up to a temperature, and not."""
     from windtunnel.config import Settings

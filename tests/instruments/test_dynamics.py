@@ -44,6 +44,7 @@ def record():
     return dynamics.measure(subject(tiny("model.heads=2", "train.horizon=12")))
 
 
+@pytest.mark.slow
 def test_the_identities_hold_in_a_model_and_scores_follow_them_better_than_anothers(record):
     assert [(row["layer"], row["head"]) for row in record["heads"]] == [(0, 0), (0, 1)]
     for row in record["heads"]:

@@ -48,6 +48,7 @@ def orders(model):
     return base.finite(exchangeability.measure(subject(DIE, model)))
 
 
+@pytest.mark.slow
 def test_exact_inference_does_not_mind_the_order_and_a_short_memory_does():
     for place in ("in_range", "past"):
         exact, short = (orders(model)["places"][place] for model in (Planted, Short))
@@ -64,6 +65,7 @@ def test_exact_inference_does_not_mind_the_order_and_a_short_memory_does():
 ORDERED = ["tunnel=urn", "tunnel=die", "tunnel=markov", "tunnel=markov tunnel.order=2", "tunnel=bijection"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ORDERED)
 def test_another_order_has_the_same_evidence(words):
     """In plain counts of what follows what, and of the last token; and the exact reasoner says the same."""

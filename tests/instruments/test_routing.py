@@ -39,6 +39,7 @@ def record(sharp):
     return routing.measure(subject)
 
 
+@pytest.mark.slow
 def test_the_exact_posterior_under_other_names_is_recognised():
     exact = record(1.0)
     assert exact["domain_of_part"] == [1, 0]

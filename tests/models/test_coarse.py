@@ -15,6 +15,7 @@ qkv = pytest.fixture(tensors)
 small_chunks = pytest.fixture(autouse=True)(chunked)
 
 
+@pytest.mark.slow
 def test_cells_of_keys_that_take_few_values_are_exact_and_the_gap_is_a_kl(qkv):
     """Four values of keys, four cells: no loss. With two cells, log Z − log Z̃ is KL(α̃ ‖ α) of every query."""
     q, _, v = qkv

@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from windtunnel.models import Depth, Feedback, Shape, parameters, with_parameters
 from windtunnel.spec import arrays
@@ -66,6 +67,7 @@ def test_all_at_once_it_settles_on_what_it_is_in_sequence():
     assert not np.allclose(logits[:, 3:], module(INPUTS, AT)[:, 3:], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_training_supervises_every_number_of_iterations():
     """Each place is read after a number of its own; the gradient is finite."""
     spec = replace(SPEC, loops=3, depth=Depth(max_iterations=3, tolerance=0.0))

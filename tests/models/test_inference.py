@@ -186,6 +186,7 @@ def test_gradients_are_those_of_the_softmax_over_what_is_read(qkv):
             assert np.abs(expected).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_where_nothing_is_left_out_gradients_are_those_of_whole(method, qkv, monkeypatch):
     """Two blocks hold every key: both are near, and the prior of nothing is below `mass`."""

@@ -90,6 +90,7 @@ def test_slots_hold_one_pair_each_and_no_more():
     np.testing.assert_allclose(read(keys[2]), np.tanh(2 * np.arange(4)), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", ["slots", "delta"])
 def test_only_the_memory_reaches_past_the_window(store):
     """One layer that sees one token: with the memory replaced, nothing of earlier tokens is left."""

@@ -196,6 +196,7 @@ def test_every_key_of_a_record_is_documented(root):
     assert all(path.name in page for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_what_another_process_is_at_work_on_is_left_to_it_and_taken_over_if_it_dies(tmp_path, capsys):
     """The other one is a claim here, let go of without a result once this one has done what was free."""
     points = [

@@ -53,6 +53,7 @@ def test_a_mark_names_the_domain_and_the_right_one():
     assert (marks[large] == 7).all() and large.any()
 
 
+@pytest.mark.slow
 def test_every_domain_is_judged_by_its_own_posterior():
     """In a mixture that is marked, each sequence counts in its own domain; unmarked, at first, in both alike."""
     for marked in (True, False):

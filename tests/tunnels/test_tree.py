@@ -31,6 +31,7 @@ def test_leaves_agree_as_often_as_their_distance_in_the_tree_says():
         assert abs((leaf_BT[:, 0] == leaf_BT[:, t]).mean() - expected) < 5 * error
 
 
+@pytest.mark.slow
 def test_far_leaves_matter_and_what_is_longer_or_wider_knows_more():
     """Headroom past the horizon: a reasoner that sees a horizon, or the subtree of one, is not exact."""
     tunnel = arrays(Tree(symbols=4, noise=0.05))

@@ -71,6 +71,7 @@ FAR = GeneralizedGaussian(scale=1.5, beta=0.5)
 PRIORS = [(Uniform(), ()), (Gaussian(scale=2.0), pytest.mark.slow), (FAR, ())]  # a size is compiled for each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tunnel",
     [
@@ -102,6 +103,7 @@ def test_a_likelihood_that_is_off_by_a_little_is_found_out(broken):
     assert "predictive equals enumeration" in failed("recall")
 
 
+@pytest.mark.slow
 def test_a_channel_that_is_weighed_wrongly_is_found_out(broken):
     broken(Fusion, "_gains", lambda right, *rest: (right(*rest)[0], 1.01 * right(*rest)[1]))
     assert "predictive equals enumeration" in failed("fusion")
