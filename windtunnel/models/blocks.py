@@ -17,9 +17,10 @@ from jax import lax
 from jaxtyping import Array
 
 from windtunnel.models.audit import audited
+from windtunnel.models.chunks import added, chunks, joined, together
 from windtunnel.models.fused import fused, refusal
 from windtunnel.models.inference import EXACT, Inference
-from windtunnel.models.score import Rows, Score, content, scores
+from windtunnel.models.score import Rows, Score, content, floats, log_tail, scores
 
 CHUNK = 512  # the queries of a chunk, and the keys of a block
 NEGLIGIBLE = 1e-6  # the share of a query's total mass that exact attention may skip
@@ -221,12 +222,6 @@ def in_blocks(q: Array, k: Array, v: Array, rows_Q: Array, score: Score, tail_ma
     return joined(out, q.shape[2]), seen
 
 
-def together(out_HBG: Array) -> Array:
-    """[B, N, …] from groups of heads [H, B, G, …]."""
-    out_BHG = jnp.moveaxis(out_HBG, 0, 1)
-    return out_BHG.reshape(len(out_BHG), -1, *out_BHG.shape[3:])
-
-
 def _forward(q: Array, k: Array, v: Array, rows_Q: Array, score: Score, tail_mass: Array | None) -> Any:
     out, seen = in_blocks(q, k, v, rows_Q, score, tail_mass)
     return (out, seen), (q, k, v, rows_Q, score, tail_mass, out, seen)
@@ -287,51 +282,3 @@ def _backward(kept: Any, cotangents: tuple[Array, Seen]) -> tuple[Any, ...]:
 
 
 in_blocks.defvjp(_forward, _backward)
-
-
-def added(total_BNTd: Array, part_BNKd: Array, start: Array) -> Array:
-    """`total` with `part` added to the tokens from `start` on."""
-    before = lax.dynamic_slice_in_dim(total_BNTd, start, part_BNKd.shape[2], axis=2)
-    return lax.dynamic_update_slice_in_dim(total_BNTd, before + part_BNKd.astype(total_BNTd.dtype), start, axis=2)
-
-
-def floats(score: Score) -> tuple[list[Array], Any]:
-    """The leaves of a score that have gradients, and how a score (or its gradient) is built from values for these."""
-    leaves, structure = jax.tree.flatten(score)
-    smooth = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
-
-    def rebuilt(values: list[Array], gradient: bool = False) -> Score:
-        rest = iter(values)
-        return structure.unflatten(
-            [
-                next(rest) if is_float else (None if gradient else leaf)
-                for leaf, is_float in zip(leaves, smooth, strict=True)
-            ]
-        )
-
-    return [jnp.asarray(leaf) for leaf, is_float in zip(leaves, smooth, strict=True) if is_float], rebuilt
-
-
-def log_tail(table_NT: Array, rows_C: Array, score: Score) -> Array:
-    """[N or 1, T]: at distance δ an upper bound on log Σ_{d ≥ δ} exp(g_i log p(d)), for all queries of a chunk."""
-    if score.inside:
-        factor_NC = score.factor(rows_C)
-        ends = jnp.min(factor_NC, axis=1), jnp.max(factor_NC, axis=1)  # g log p is largest at one end of g's range
-        table_NT = jnp.maximum(*(end_N[:, None] * table_NT for end_N in ends))
-    return lax.cumlogsumexp(table_NT, axis=1, reverse=True)
-
-
-def chunks(q: Array, rows_Q: Array, size: int, mode: Any = "edge") -> tuple[Array, Array]:
-    """Queries [M, B, N, C, d] and their tokens [M, C]; the last is repeated to fill the last chunk, or by `mode` zeros
-    are.
-    """
-    short = -q.shape[2] % size
-    q = jnp.pad(q, ((0, 0), (0, 0), (0, short), (0, 0)), mode=mode)
-    q = q.reshape(*q.shape[:2], -1, size, q.shape[-1])
-    return jnp.moveaxis(q, 2, 0), jnp.pad(rows_Q, (0, short), mode="edge").reshape(-1, size)
-
-
-def joined(out: Array, queries: int) -> Array:
-    """[B, N, Q, d] from chunks [M, B, N, C, d]."""
-    out = jnp.moveaxis(out, 0, 2)
-    return out.reshape(*out.shape[:2], -1, out.shape[-1])[:, :, :queries]

@@ -19,6 +19,7 @@ from jax import lax
 from jaxtyping import Array
 
 from windtunnel.models import blocks
+from windtunnel.models.chunks import joined
 from windtunnel.models.inference import Approximate
 from windtunnel.models.score import Rows, Score, content
 
@@ -144,10 +145,10 @@ def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, codebook: C
     zero_BNKd = jnp.zeros((batch, heads, cells, k.shape[-1]), dtype)
     nothing = Sums(zero_BNK, zero_BNKd, zero_BNKd, jnp.zeros((*zero_BNK.shape, v.shape[-1]), dtype), zero_BNK)
     _, (out, *numbers) = lax.scan(jax.checkpoint(step), nothing, jnp.arange(count))
-    log_z_BNT, gap_BNT, bound_BNT = (blocks.joined(x[..., None], length)[..., 0] for x in numbers)
+    log_z_BNT, gap_BNT, bound_BNT = (joined(x[..., None], length)[..., 0] for x in numbers)
     read = 2 * count - 1
     return Approximate(
-        blocks.joined(out, length)[:, :, rows_Q],
+        joined(out, length)[:, :, rows_Q],
         log_z_BNT[:, :, rows_Q],
         jnp.full(batch, 1 - read / (count * (count + 1) / 2)),
         {

@@ -20,6 +20,7 @@ from jaxtyping import Array
 
 from windtunnel.models import blocks
 from windtunnel.models.cells import axes_of, gap_estimate, padded, spread
+from windtunnel.models.chunks import joined
 from windtunnel.models.inference import Approximate
 from windtunnel.models.score import Rows, Score, content
 
@@ -69,10 +70,10 @@ def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, near: int, 
         return (near_BNCJ @ near_v + far_BNCF @ v_BNFd).astype(q.dtype), log_z_BNC, lax.stop_gradient(gap_BNC)
 
     out, log_z, gap = lax.map(jax.checkpoint(block), jnp.arange(count))
-    log_z_BNT, gap_BNT = (blocks.joined(x[..., None], length)[..., 0] for x in (log_z, gap))
+    log_z_BNT, gap_BNT = (joined(x[..., None], length)[..., 0] for x in (log_z, gap))
     read = sum(min(index + 1, near) for index in range(count))
     return Approximate(
-        blocks.joined(out, length)[:, :, rows_Q],
+        joined(out, length)[:, :, rows_Q],
         log_z_BNT[:, :, rows_Q],
         jnp.full(batch, 1 - read / (count * (count + 1) / 2)),
         {

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -113,3 +114,29 @@ def scores(q: Array, k: Array, rows_Q: Rows, score: Score) -> Array:
     prior_NQT = score.log_prior(rows_Q, key_at)
     total = content(q, k) if prior_NQT is None else content(q, k) + prior_NQT[None]
     return jnp.where((key_at[None, :] <= rows_Q[:, None])[None, None], total, -jnp.inf)
+
+
+def floats(score: Score) -> tuple[list[Array], Any]:
+    """The leaves of a score that have gradients, and how a score (or its gradient) is built from values for these."""
+    leaves, structure = jax.tree.flatten(score)
+    smooth = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
+
+    def rebuilt(values: list[Array], gradient: bool = False) -> Score:
+        rest = iter(values)
+        return structure.unflatten(
+            [
+                next(rest) if is_float else (None if gradient else leaf)
+                for leaf, is_float in zip(leaves, smooth, strict=True)
+            ]
+        )
+
+    return [jnp.asarray(leaf) for leaf, is_float in zip(leaves, smooth, strict=True) if is_float], rebuilt
+
+
+def log_tail(table_NT: Array, rows_C: Array, score: Score) -> Array:
+    """[N or 1, T]: at distance δ an upper bound on log Σ_{d ≥ δ} exp(g_i log p(d)), for all queries of a chunk."""
+    if score.inside:
+        factor_NC = score.factor(rows_C)
+        ends = jnp.min(factor_NC, axis=1), jnp.max(factor_NC, axis=1)  # g log p is largest at one end of g's range
+        table_NT = jnp.maximum(*(end_N[:, None] * table_NT for end_N in ends))
+    return lax.cumlogsumexp(table_NT, axis=1, reverse=True)

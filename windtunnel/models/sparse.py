@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from windtunnel.models import blocks
 from windtunnel.models.inference import Approximate
-from windtunnel.models.score import Rows, Score
+from windtunnel.models.score import Rows, Score, log_tail
 
 
 def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, mass: Array | float) -> Approximate:
@@ -19,7 +19,7 @@ def attend(q: Array, k: Array, v: Array, rows_Q: Rows, score: Score, mass: Array
     """
     rows_Q = jnp.asarray(rows_Q)
     context_BNQd, seen = blocks.in_blocks(q, k, v, rows_Q, score, jnp.asarray(mass))
-    tail_NT = blocks.log_tail(score.table(), rows_Q, score)
+    tail_NT = log_tail(score.table(), rows_Q, score)
     first_NQ = jnp.repeat(seen.first_MN, min(blocks.CHUNK, len(rows_Q)), axis=0)[: len(rows_Q)].T
     nearest_NQ = rows_Q[None] - first_NQ * blocks.CHUNK + 1
     log_share_NQ = jnp.take_along_axis(
