@@ -13,19 +13,15 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 
+import acting_figures
 import page
-from windtunnel import guarantee, records
+from windtunnel import records
 from windtunnel.records.statistics import interval, mean_interval
 from windtunnel.report.numbers import number, with_interval
-from windtunnel.report.style import COLOURS, INK, MARKERS, SOFT
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
-RUNS, DOC, FIGURES, MINUTES = Path("runs/acting"), Path("docs/acting.md"), Path("docs/acting"), 90.0
+RUNS, DOC, MINUTES = Path("runs/acting"), Path("docs/acting.md"), 90.0
 FIVE = "seed=0,1,2,3,4"
 REWARD = ["tunnel=bandit", "train.horizon=20", "train.objective=reward"]
 STEPS = (10, 20, 40, 80, 160, 320)  # of models that are worse, from one seed each
@@ -232,64 +228,6 @@ def targets() -> str:
     return table([TWO, SECOND], columns)
 
 
-def draw() -> None:
-    """Regret curves of two and five arms; bound and truth over models from bad to good."""
-    FIGURES.mkdir(exist_ok=True)
-    exact = {"optimal": "-", "greedy": ":", "thompson": "--"}
-    drawn = [row for row in [*ARMS, AGENT] if row.probes]
-    if drawn:
-        figure, panels = plt.subplots(1, len(drawn), figsize=(3.4 * len(drawn), 3.4), layout="constrained")
-        for panel, row in zip(np.atleast_1d(panels), drawn, strict=True):
-            curves = [of["curves"]["regret"] for of in row.probes]
-            pulls = np.arange(1, len(curves[0]["model"]) + 1)
-            for name, dashes in exact.items():
-                if name in curves[0]:
-                    panel.plot(
-                        pulls, curves[0][name], color=INK if name == "optimal" else SOFT, ls=dashes, lw=1.4, label=name
-                    )
-            for index, curve in enumerate(curves):
-                own = {"color": COLOURS[0], "lw": 0.9, "marker": MARKERS[0], "ms": 3, "markevery": (index, 6)}
-                panel.plot(pulls, curve["model"], label="model" if not index else None, **own)
-            panel.set(title=row.name, xlabel="pull", xlim=(1, None), ylim=(0, None))
-        np.atleast_1d(panels)[0].set_ylabel("regret up to it (rewards)")
-        np.atleast_1d(panels)[0].legend(frameon=False)
-        save(figure, "regret")
-    points = [(of["kl_bits"]["mean"], abs(of["gap"]["mean"]), of["bounds"]) for row in [*WORSE, TWO, EVEN]
-              for of in row.probes]  # fmt: skip
-    if points:
-        figure, axes = plt.subplots(figsize=(5.2, 3.8), layout="constrained")
-        kl, gap = np.asarray([point[0] for point in points]), np.asarray([point[1] for point in points])
-        horizon, thompson = TWO_PULLS, guarantee_regret()
-        grid = np.geomspace(min(kl.min(), 1e-6), max(kl.max(), 1), 100)
-        lines = [guarantee.from_kl(horizon, np.full(horizon, bits * np.log(2))) for bits in grid]
-        axes.plot(grid, [line["pinsker"] for line in lines], color=SOFT, ls=":", label="Pinsker, from KL alone")
-        axes.plot(grid, [line["guaranteed"] for line in lines], color=INK, label="guaranteed (3), from KL alone")
-        axes.plot(kl, [point[2]["visited"] for point in points], ls="", marker="s", ms=4, mfc="none", color=COLOURS[2],
-                  label="visits known")  # fmt: skip
-        axes.plot(kl, gap, ls="", marker="o", ms=4, color=COLOURS[0], label="true |gap|")
-        axes.axhline(thompson["uniform"] - thompson["thompson"], color=COLOURS[1], lw=0.9, label="chance − Thompson")
-        axes.axhline(0.05 * thompson["thompson"], color=COLOURS[1], lw=0.9, ls="--", label="5 % of Thompson's regret")
-        axes.set(xscale="log", yscale="log", xlabel="KL on policy (bits)", ylabel="gap to exact Thompson (rewards)")
-        axes.legend(frameon=False, fontsize=7)
-        save(figure, "bound")
-
-
-TWO_PULLS = 40
-
-
-def guarantee_regret() -> dict[str, float]:
-    from windtunnel.regret import regrets
-
-    return {name: float(of_t.sum()) for name, of_t in regrets(TWO_PULLS).items()}
-
-
-def save(figure: Any, name: str) -> None:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(FIGURES / f"{name}.svg", metadata={"Date": None})
-    plt.close(figure)
-
-
 def main() -> None:
     minutes = float(sys.argv[sys.argv.index("--minutes") + 1]) if "--minutes" in sys.argv else MINUTES
     train(time.monotonic() + 60 * minutes)
@@ -297,7 +235,8 @@ def main() -> None:
               "experts": experts, "targets": targets}  # fmt: skip
     for name, text in tables.items():
         page.fill(DOC, name, text())
-    draw()
+    acting_figures.regret({row.name: row.probes for row in [*ARMS, AGENT]})
+    acting_figures.bound([of for row in [*WORSE, TWO, EVEN] for of in row.probes])
 
 
 if __name__ == "__main__":
