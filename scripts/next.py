@@ -63,6 +63,13 @@ class Cell(NamedTuple):
         done = [row for row in self.rows if row["status"] == "done" and row["supervision"] == supervision]
         return groups(done, ["tunnel"])[0] if done else None
 
+    @property
+    def probed(self) -> list[Path]:
+        """The folders of studies on the exact posterior that instruments have looked into."""
+        group = self.by("posterior")
+        folders = [self.root / row["study_id"] for row in group.done] if group is not None else []
+        return [folder for folder in folders if (folder / "probe.json").exists()]
+
     def run(self) -> None:
         """The exact posterior first, unless the cell says more."""
         own = [] if BOTH in self.overrides else ["train.supervision=posterior"]
@@ -170,9 +177,7 @@ def looked(section: str) -> str:
         lines: list[list[str]] = []
         columns: list[str] = []
         for cell in cells(section):
-            rows = [row for row in cell.rows if row["status"] == "done" and row["supervision"] == "posterior"]
-            folders = [cell.root / row["study_id"] for row in rows]
-            found = [headline(folder, name) for folder in folders if (folder / "probe.json").exists()]
+            found = [headline(folder, name) for folder in cell.probed]
             if found and any(found):
                 columns = columns or list(found[0])
                 means = (mean([of.get(column) for of in found]) for column in columns)
@@ -193,9 +198,8 @@ def confidence(section: str) -> str:
     head = ["read off", *(f"{words}{end}" for end in places.values() for _, words in parts)]
     lines = []
     for cell in cells(section):
-        rows = [row for row in cell.rows if row["status"] == "done" and row["supervision"] == "posterior"]
-        paths = [path for row in rows if (path := cell.root / row["study_id"] / "probe.json").exists()]
-        found = [of for path in paths if (of := records.read_json(path).get("calibration"))]
+        records_of = (records.read_json(folder / "probe.json") for folder in cell.probed)
+        found = [of for record in records_of if (of := record.get("calibration"))]
         if not found or any(of[place]["attention"] is None for of in found for place in places):
             continue
         line = [mean([of[place]["attention"][name] for of in found]) for place in places for name, _ in parts]
