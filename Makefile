@@ -8,7 +8,7 @@ help: ## what there is to make
 run: .venv/ready ## the main study: which positional priors let exact inference extrapolate?
 	$(BIN)/windtunnel run +sweep=extrapolation
 
-test: .venv/ready ## the fast tests, ten minutes on two cores with empty caches
+test: .venv/ready ## the fast tests, under five minutes on two cores with empty caches
 	$(BIN)/pytest
 
 test-slow: .venv/ready ## the long tests: whole trainings, a wheel in an empty environment, a real SLURM

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from windtunnel import cache
+from windtunnel.compiled import HASTE
 
 jax.config.update("jax_num_cpu_devices", 2)
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).parents[1] / ".pytest_cache" / "xdg")
@@ -29,12 +30,13 @@ COMPILED = {
 }
 # We keep programs by the text of the package, and tests replace parts of it: only processes of their own find those.
 cache.key = functools.wraps(cache.key)(lambda *arguments: None)
-IN_HASTE = "--xla_backend_optimization_level=0"
+IN_HASTE = " ".join(f"--{name}={int(value)}" for name, value in HASTE.items())
 
 
 def pytest_configure(config):
     """Most of the time goes into compiling programs that run for a moment: in haste among the fast tests, where both
-    runs of whatever is compared are compiled alike. Slow tests compile as people do.
+    runs of whatever is compared are compiled alike (`compiled.HASTE`, which takes a third off the suite's time beside
+    the level of optimisation alone). Slow tests compile as people do.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if config.option.markexpr == "not slow" and IN_HASTE not in flags:

@@ -14,7 +14,9 @@ import jax
 from windtunnel import cache
 
 # Of programs that run for a moment: a CPU compiles them in a fifth of the time, and they run a few times slower.
-HASTE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+HASTE: dict[str, bool | int] = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11):  # later XLA knows no such option, and refuses it
+    HASTE["xla_cpu_use_fusion_emitters"] = False
 COMPILERS = ThreadPoolExecutor(max(2, len(os.sched_getaffinity(0))), thread_name_prefix="compiler")
 coming: set[Future] = set()  # what is being compiled, of all `Compiled`
 
