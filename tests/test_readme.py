@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,37 +42,51 @@ def test_the_matched_prior_extrapolates_and_rope_does_not(tmp_path):
     assert (curves["kl_bits"][curves["first"] > 32 * 64] > 0.3).all()
 
 
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+
+
+def answers(python: str) -> bool:
+    return bool(shutil.which(python)) and not subprocess.run([python, "--version"], capture_output=True).returncode
+
+
+NEWER = next((python for python in ("python3.14", "python3.13", "python3.12") if answers(python)), None)
+
+
+def installed(tmp_path: Path, python: str) -> Path:
+    """The wheel in an empty environment: its command."""
+    subprocess.run([*PIP, "wheel", "--no-deps", "-w", str(tmp_path / "dist"), str(HERE)], check=True)
+    subprocess.run([python, "-m", "venv", str(tmp_path / "venv")], check=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    subprocess.run([*PIP, "--python", str(tmp_path / "venv"), "install", str(wheel)], check=True)
+    (tmp_path / "elsewhere").mkdir()
+    return tmp_path / "venv/bin/windtunnel"
+
+
+def smoke(tmp_path: Path, command: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    words = [str(command), "run", "+sweep=smoke", *more]
+    return subprocess.run(words, cwd=tmp_path / "elsewhere", env=environment, capture_output=True, text=True)
+
+
 def test_the_wheel_works_where_nothing_else_is(tmp_path):
     """An empty environment, another folder, no extras: the smoke sweep runs and says that it drew no figure."""
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(tmp_path / "dist"), str(HERE)], check=True)
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
-    subprocess.run([*pip, "--python", str(tmp_path / "venv"), "install", str(wheel)], check=True)
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        [str(tmp_path / "venv/bin/windtunnel"), "run", "+sweep=smoke"],
-        cwd=elsewhere,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    command = installed(tmp_path, sys.executable)
+    done = smoke(tmp_path, command)
     assert done.returncode == 0, done.stderr
     assert "no figure: a report needs matplotlib, which is not installed" in done.stderr
-    with open(elsewhere / "runs/smoke/results.csv") as file:
+    with open(tmp_path / "elsewhere/runs/smoke/results.csv") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["done"] * 4
-    done = subprocess.run(
-        [str(tmp_path / "venv/bin/windtunnel"), "run", "+sweep=smoke", "hydra/launcher=packed_slurm"],
-        cwd=elsewhere,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    done = smoke(tmp_path, command, "hydra/launcher=packed_slurm")
     assert done.returncode == 2 and "submitit is not installed" in done.stderr, "its launcher is in the wheel"
-    subprocess.run([*pip, "--python", str(tmp_path / "venv"), "install", "hydra-joblib-launcher>=1.2,<1.3"], check=True)
+    subprocess.run([*PIP, "--python", str(tmp_path / "venv"), "install", "hydra-joblib-launcher>=1.2,<1.3"], check=True)
     for launcher in ("basic", "joblib"):
-        command = [str(tmp_path / "venv/bin/windtunnel"), "run", "+sweep=smoke", f"hydra/launcher={launcher}"]
-        subprocess.run([*command, f"runs={launcher}"], cwd=elsewhere, env=environment, check=True)
-        assert len(list((elsewhere / launcher / "smoke").glob("*/result.json"))) == 4
+        done = smoke(tmp_path, command, f"hydra/launcher={launcher}", f"runs={launcher}")
+        assert done.returncode == 0, done.stderr
+        assert len(list((tmp_path / "elsewhere" / launcher / "smoke").glob("*/result.json"))) == 4
+
+
+@pytest.mark.skipif(NEWER is None or sys.version_info >= (3, 12), reason="no Python of the newer JAX beside this one")
+def test_the_wheel_works_on_the_newer_generation_of_jax(tmp_path):
+    done = smoke(tmp_path, installed(tmp_path, str(NEWER)))
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "elsewhere/runs/smoke").glob("*/result.json"))) == 4
