@@ -107,8 +107,9 @@ def key(name: Any, function: Any, arguments: Any) -> str | None:
         "structure": repr(structure),
         "leaves": [_described(leaf) for leaf in leaves],
         "devices": [repr(device) for device in jax.devices()],
+        # Pallas, which we do not use, adds settings of its own when something imports it.
         "settings": {name: repr(getattr(jax.config, name, value)) for name, value in jax.config.values.items()
-                     if "cache" not in name},
+                     if "cache" not in name and "pallas" not in name},
         "source": source(),
     }  # fmt: skip
     return _digest(facts)
