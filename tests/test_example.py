@@ -37,7 +37,7 @@ def test_recall_shows_where_the_answer_is_and_where_the_heads_look():
 def test_the_priors_are_those_that_recovery_compares():
     composed, params, arrays = study_with_example("tunnel.bits=5", "tunnel.symbols=3", "position=bam")
     learned = params["layers"]["0"]["attention"]["learned"]
-    bias_T = biases(composed, composed.position, learned)[1]
+    bias_T = np.asarray(biases(composed, composed.position, learned)[1], np.float64)
     inside = arrays["lag"] < 6
     assert arrays["lag"][0] == 0 and arrays["lag"][-1] == 23
     np.testing.assert_allclose(

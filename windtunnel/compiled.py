@@ -75,6 +75,14 @@ class Compiled:
         self.coming[name] = future
         self.cost = self.cost.plus(Cost(seconds=time.perf_counter() - began))
 
+    def shape(self, name: Any, function: Any, *arguments: Any) -> Any:
+        """Shapes of what the jitted `function` gives. Tracing takes longest, so that the trace is the one that is
+        compiled later, and none where the program is found.
+        """
+        found = cache.holds(cache.key((name, self.haste), function, arguments))
+        given = self.get(name, function, *arguments).out_info if found else function.eval_shape(*arguments)
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), given)
+
     def take(self) -> Cost:
         """What there was to compile since the last call."""
         since, self._reported = self.cost.plus(self._reported, -1), self.cost

@@ -10,10 +10,8 @@ import numpy as np
 
 from windtunnel.compiled import Compiled
 from windtunnel.config import Study
-from windtunnel.models.parameters import learned_prior
-from windtunnel.models.position import per_layer
 from windtunnel.models.tap import Collect
-from windtunnel.recovery import biases, normalised
+from windtunnel.recovery import normalised, over_lags
 from windtunnel.spec import arrays
 from windtunnel.train import model
 
@@ -72,17 +70,11 @@ def lag_curves(study: Study, params: Any) -> dict[str, np.ndarray]:
     """`lag` [G], `prior_bits` [G] and `position_bits` [L, N, G]: log₂ of the data's prior over lags and of every head's
     positional prior, both normalised over the lags of the horizon. Empty if the data or the model have no such prior.
     """
-    prior = study.tunnel.lag_prior
-    if prior is None or study.position is None:
+    known = over_lags(study, params)
+    if known is None or not all(len(bias_NT) for bias_NT in known[1]):
         return {}
-    layers = [
-        biases(study, position, learned_prior(params, layer))
-        for layer, position in enumerate(per_layer(study.position, study.model.layers))
-    ]
-    if not all(len(bias_NT) for bias_NT in layers):
-        return {}
+    log_prior_T, layers = known
     lag = np.unique(np.geomspace(1, study.problem.length, LAGS).round().astype(int)) - 1
-    log_prior_T = np.asarray(prior.log_density(jnp.arange(study.problem.length, dtype=float)), np.float64)
     heads = np.asarray([[_bits(bias_T, study.horizon)[lag] for bias_T in bias_NT] for bias_NT in layers])
     return {"lag": lag, "prior_bits": _bits(log_prior_T, study.horizon)[lag], "position_bits": heads}
 

@@ -15,13 +15,16 @@ also such a factor, one for each query; b is the positional prior before it.)
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from windtunnel.config import Study
 from windtunnel.information import kl_bits
 from windtunnel.models.parameters import learned_prior
 from windtunnel.models.position import Position, per_layer
+from windtunnel.spec import arrays
 
 Numbers = dict[str, float | None]
 
@@ -37,13 +40,13 @@ def recovery(study: Study, params: Any) -> dict[str, Any]:
     The fit and the KL are over the lags within the horizon, which occur in training; `kl_bits_reach` is over the lags
     of the evaluated length.
     """
-    prior = study.tunnel.lag_prior
-    if prior is None or study.position is None:
+    prior, known = study.tunnel.lag_prior, over_lags(study, params)
+    if prior is None or known is None:
         return {}
-    log_prior_T = np.asarray(prior.log_density(jnp.arange(study.problem.length, dtype=float)), np.float64)
+    log_prior_T, layers = known
     rows = []
-    for layer, position in enumerate(per_layer(study.position, study.model.layers)):
-        for head, bias_T in enumerate(biases(study, position, learned_prior(params, layer))):
+    for layer, bias_NT in enumerate(layers):
+        for head, bias_T in enumerate(bias_NT):
             numbers = compared(log_prior_T[: study.horizon], bias_T[: study.horizon])
             numbers["kl_bits_reach"] = prior_kl_bits(log_prior_T, bias_T)
             numbers |= {"true_scale": prior.scale, "true_beta": prior.beta}
@@ -54,7 +57,27 @@ def recovery(study: Study, params: Any) -> dict[str, Any]:
     return {"recovery": rows, **{f"recovered_{name}": best[name] for name in RECOVERED}}
 
 
-def biases(study: Study, position: Position, learned: Any) -> np.ndarray:
+def over_lags(study: Study, params: Any) -> tuple[np.ndarray, list[np.ndarray]] | None:
+    """The log-density of the data's prior over lags [T], and the `biases` of every layer [N, T]; None if the data have
+    no such prior, or the model has no positions.
+    """
+    if study.tunnel.lag_prior is None or study.position is None:
+        return None
+    learned = [learned_prior(params, layer) for layer in range(study.model.layers)]
+    log_prior_T, layers = _over_lags(arrays(study), learned)
+    return np.asarray(log_prior_T, np.float64), [np.asarray(bias_NT, np.float64) for bias_NT in layers]
+
+
+@jax.jit
+def _over_lags(study: Study, learned: list[Any]) -> tuple[Array, list[Array]]:
+    """One program, where an operation at a time would compile dozens."""
+    assert study.tunnel.lag_prior is not None and study.position is not None
+    log_prior_T = study.tunnel.lag_prior.log_density(jnp.arange(study.problem.length, dtype=float))
+    positions = per_layer(study.position, study.model.layers)
+    return log_prior_T, [biases(study, *of) for of in zip(positions, learned, strict=True)]
+
+
+def biases(study: Study, position: Position, learned: Any) -> Array:
     """[N, T]: what each head adds to the score at lag 0, 1, 2 …, seen from the last evaluated observation; [0, T] if
     the position adds nothing.
     """
@@ -62,8 +85,8 @@ def biases(study: Study, position: Position, learned: Any) -> np.ndarray:
     where = position.positions(None, study.tunnel.tokens(study.problem.length))[tokens]
     bias = position.bias(learned, study.model.heads, where[-1:], where)
     if bias is None:
-        return np.zeros((0, len(tokens)))
-    return np.broadcast_to(np.asarray(bias, np.float64)[:, 0, ::-1], (study.model.heads, len(tokens)))
+        return jnp.zeros((0, len(tokens)))
+    return jnp.broadcast_to(bias[:, 0, ::-1], (study.model.heads, len(tokens)))
 
 
 def compared(log_prior_T: np.ndarray, bias_T: np.ndarray) -> Numbers:

@@ -160,7 +160,7 @@ def splitting(study: Study, params: object, seen: Seen) -> tuple | None:
 
     def added(depth: int) -> np.ndarray:
         layer = depth % study.model.layers
-        bias_NT = biases(study, layers[layer], learned_prior(params, layer))
+        bias_NT = np.asarray(biases(study, layers[layer], learned_prior(params, layer)), np.float64)
         return bias_NT if len(bias_NT) else np.zeros((study.model.heads, tokens))
 
     return np.asarray(seen.log_target_BPT, np.float64) - log_prior_PT[None], log_prior_PT, added

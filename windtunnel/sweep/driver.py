@@ -117,9 +117,9 @@ class Driver:
             records.write_results(self.root)
 
     def _ahead(self, points: Sequence[Point], programs: dict[int, Program]) -> None:
-        """Begin to compile all that a pack will need, what takes longest first."""
+        """Begin to compile all that a pack will need, in the order in which it is waited for."""
         study, program = points[0].study, program_for(list(points), len(points), programs)
-        program.ahead("advance", "predict", "start")
+        program.ahead("start", "advance", "predict")
         if jax.process_count() == 1:
             self.judge.ahead(study.problem)
             begin_example(study, program.like, self.judge.compiled)

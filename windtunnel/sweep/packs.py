@@ -77,9 +77,10 @@ class Program:
         self.spans = jax.process_count() > 1  # no process holds all parts of an array
         self.size = len(studies) + -len(studies) % groups
         self.pack = self.on_devices(stack(studies))
-        self.state = jax.eval_shape(jax.vmap(train.start), self.pack)
-        self.params = jax.eval_shape(jax.vmap(train.finished), self.pack, self.state.params)
         self.compiled = Compiled(haste)
+        self.begin = self.jitted(lambda pack: each(train.start, pack), (P(STUDY),), P(STUDY))
+        self.state = self.compiled.shape("start", self.begin, self.pack)
+        self.params = jax.eval_shape(jax.vmap(train.finished), self.pack, self.state.params)
         self.examples, share = examples, examples // shards
         tokens = studies[0].tunnel.tokens(studies[0].problem.length)
         self.round = shards * max(n for n in range(1, share + 1) if share % n == 0 and (n == 1 or n * tokens <= ROUND))
@@ -188,7 +189,7 @@ class Program:
         if name == "prepare":
             return self.jitted(lambda pack: each(train.prepare, pack), (P(STUDY),), P(STUDY)), self.pack
         if name == "start":
-            return self.jitted(lambda pack: each(train.start, pack), (P(STUDY),), P(STUDY)), self.pack
+            return self.begin, self.pack
         if name == "advance":
 
             def advance(pack: Study, tables: Tables, state: train.State, steps: Array) -> Any:
