@@ -8,6 +8,7 @@ import contextlib
 import csv
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -132,41 +133,36 @@ def beside(rounds: list[tuple[Took, Took, Took]], which: int) -> list[tuple[floa
 
 
 def ready_run() -> list[list[str]]:
-    """The main sweep: fifteen times, so an hour."""
+    """The main sweep: nine times, so half an hour."""
     with earlier() as before:
-        sweep = cold_and_warm(lambda code, own: run(code, SWEEP, own), before, ROUNDS)
+        sweep = cold_and_warm(lambda code, own: run(code, SWEEP, own), before, 3)
     rows = [cells("`make run` beyond its steps, cold: s", beside(sweep, 1), 0.4)]
     return [*rows, cells("the same, warm: s", beside(sweep, 2), None)]
 
 
 def ready_tests() -> list[list[str]]:
-    """The fast tests, once; the largest process by its resident memory."""
+    """The fast tests, once, with empty caches; the largest process by its resident memory."""
     rows = []
+    shutil.rmtree(HERE / ".pytest_cache", ignore_errors=True)
     with earlier() as before, tempfile.TemporaryDirectory() as scratch:
         minutes, peaks = [], []
         for code in (before, HERE):
             own = Path(scratch) / code.name
             own.mkdir()
-            pytest = [
-                "-m",
-                "pytest",
-                "-q",
-                "-c",
-                str(code / "pyproject.toml"),
-                f"--rootdir={code}",
-                str(code / "tests"),
-            ]
+            of_its_own = ["-c", str(code / "pyproject.toml"), f"--rootdir={code}", str(code / "tests")]
+            pytest = ["-m", "pytest", "-q", *of_its_own]
             minutes.append(took(code, [], own, ["-c", PEAK, *pytest]).wall / 60)
             peaks.append(float((own / "peak").read_text()))
-        rows.append(cells("the fast tests: minutes", [(minutes[0], minutes[1])], 5 / 12))
-        rows.append(cells("their largest worker: GB", [(peaks[0], peaks[1])], None))
+        rows.append(cells("the fast tests, which must take at most 5: minutes", [(minutes[0], minutes[1])], None))
+        rows.append(cells("their largest worker, which must take at most 2: GB", [(peaks[0], peaks[1])], None))
     return rows
 
 
-# Runs a command and writes down the largest resident memory of its processes, in GB.
+# Runs tests and writes down the largest resident memory of its processes, in GB. That some fail is no error: those of
+# the earlier commit may, with packages of today.
 PEAK = """
 import pathlib, resource, subprocess, sys
 code = subprocess.run([sys.executable, *sys.argv[1:]]).returncode
 pathlib.Path("peak").write_text(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6))
-sys.exit(code)
+sys.exit(code if code > 1 else 0)
 """
