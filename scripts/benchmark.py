@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import accelerator, parts, posteriors, ready, runs, steps, versions
+from bench import accelerator, parts, posteriors, published, ready, runs, steps, versions
 from bench.table import HEAD, Line
 from page import fill, table
 
@@ -29,6 +29,7 @@ ROWS: dict[str, Callable[[], list[Line]]] = {
 }
 TABLES: dict[str, tuple[Callable[[], list[list[str]]], list[str]]] = {
     "parts": (parts.parts, parts.HEAD),
+    "published": (published.published, parts.HEAD),
     "accelerator": (accelerator.accelerator, accelerator.HEAD),
     "ready": (ready.ready, ready.HEAD),
     "ready_run": (ready.ready_run, ready.HEAD),
@@ -58,7 +59,7 @@ def main() -> None:
         print(text, flush=True)
     minutes = (time.perf_counter() - began) / 60
     print(f"{minutes:.1f} minutes", flush=True)
-    if len(sys.argv) == 1:
+    if set(names) >= set(ROWS):
         fill(DOC, "table", f"{machine()}; {minutes:.0f} minutes.\n\n{table(HEAD, lines)}")
 
 

@@ -3,12 +3,14 @@ rate of the machine's fastest float32 matrix product, by XLA or PyTorch, at size
 """
 
 import time
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import torch
+from optax.contrib import MuonState
 
 from bench.workers import PAPER, ROUNDS
 from windtunnel import train
@@ -17,11 +19,25 @@ from windtunnel.spec import arrays
 
 
 def flop(overrides: list[str]) -> float:
-    """The operations of one step. XLA counts the body of a loop once, and a step is such a body."""
+    """The operations of one step."""
     study = arrays(compose(overrides)[0])
     tables, state = train.prepare(study), jax.eval_shape(train.start, study)
-    counted: Any = jax.jit(train.advance).lower(study, tables, state, jnp.int32(1)).cost_analysis()
-    return counted["flops"]
+    return counted(train.advance, study, tables, state, jnp.int32(1))
+
+
+def counted(function: Callable[..., Any], *arguments: Any) -> float:
+    """The operations of a function as XLA counts them. It counts the body of a loop once, and a step is such a body; so
+    the iterations of Newton and Schulz, a loop within if each has coefficients of its own, are written out here.
+    """
+
+    def with_one(state: Any) -> Any:
+        one = jax.ShapeDtypeStruct((3,), jnp.float32)
+        return state._replace(ns_coeffs=one) if isinstance(state, MuonState) else state  # pyrefly: ignore
+
+    shapes = jax.eval_shape(lambda *arguments: arguments, *arguments)
+    shapes = jax.tree.map(with_one, shapes, is_leaf=lambda node: isinstance(node, MuonState))
+    analysis: Any = jax.jit(lambda *arguments: function(*arguments)).lower(*shapes).cost_analysis()
+    return analysis["flops"]
 
 
 def rate(product, matrix, size: int) -> float:

@@ -27,8 +27,8 @@ STEPS = 100
 HALF = [*SMALL.overrides, f"train.batch={SMALL.batch // 2}"]
 
 
-def milliseconds(call: Callable[[], Any]) -> float:
-    """Milliseconds of one of the STEPS in a call, the median over rounds; the first call compiles and is not
+def milliseconds(call: Callable[[], Any], steps: int = STEPS) -> float:
+    """Milliseconds of one of the `steps` in a call, the median over rounds; the first call compiles and is not
     counted.
     """
     times = []
@@ -36,7 +36,7 @@ def milliseconds(call: Callable[[], Any]) -> float:
         began = time.perf_counter()
         jax.block_until_ready(call())
         times.append(time.perf_counter() - began)
-    return 1e3 * median(times[1:]) / STEPS
+    return 1e3 * median(times[1:]) / steps
 
 
 def step(overrides: list[str]) -> float:
@@ -63,17 +63,17 @@ def optimizer_alone(overrides: list[str]) -> float:
     return milliseconds(lambda: steps(state.params, state.optimizer))
 
 
-def everywhere(overrides: list[str]) -> float:
+def everywhere(overrides: list[str], steps: int = STEPS) -> float:
     """Milliseconds of a step on all cores."""
     program = Program([compose(overrides)[0]])
     state = program.start()
 
     def call() -> Any:
         nonlocal state
-        state, kl_bits = program.advance(state, STEPS)
+        state, kl_bits = program.advance(state, steps)
         return kl_bits
 
-    return milliseconds(call)
+    return milliseconds(call, steps)
 
 
 def parts() -> list[list[str]]:
