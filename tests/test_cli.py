@@ -1,5 +1,6 @@
 """The command line as people meet it: one line and exit code 2 for bad input, whoever found it."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 
 from tests import commanded
 from tests.composed import TINY
-from windtunnel import records
+from windtunnel import cli, records
 
 COMMANDS = ("--help", "run --help", "list", "--version")
 
@@ -50,6 +51,17 @@ BAD = pytest.mark.parametrize(
         ("run term=spread", "term: is added to the configuration: +term=NAME"),
     ],
 )
+
+
+@pytest.mark.parametrize(("said", "left"), [(None, "3"), ("1", "3"), ("0", "0"), ("2", "2")])
+def test_xla_says_only_what_is_fatal_unless_somebody_asked_for_more(monkeypatch, capsys, said, left):
+    """1 is what JAX leaves behind in a script, and nobody's wish."""
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", said or "")
+    if said is None:
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    monkeypatch.setattr("sys.argv", ["windtunnel", "list"])
+    cli.main()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == left
 
 
 @BAD
