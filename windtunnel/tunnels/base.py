@@ -1,7 +1,6 @@
 """The contract of tunnels. A tunnel knows no model: it draws sequences and computes the exact predictive for them."""
 
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -42,8 +41,11 @@ class Tunnel:
     independent: bool = False  # whether outcomes are independent given one hypothesis that holds for the sequence
     weighs_far: ClassVar[bool] = True  # whether `token_weights` is fast enough far past the horizon
     size: ClassVar[str | None] = None
-    count: ClassVar[Callable[[int], int]]
     pool: int | None = None  # the number of hypotheses in the pool that the data come from, if any (`finite.py`)
+
+    @staticmethod
+    def count(_: int, /) -> int:
+        raise NotImplementedError
 
     @property
     def name(self) -> str:
