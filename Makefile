@@ -69,8 +69,8 @@ architectures: .venv/ready ## six architectures at equal parameters (an hour), i
 	$(BIN)/windtunnel run +sweep=architectures_hmm
 	$(BIN)/python scripts/architectures.py
 
-binding: .venv/ready ## how much is bound, by the memory there is? (at most ninety minutes) into docs/architectures.md
-	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/binding.py
+binding: .venv/ready ## how much is bound, by the memory there is? (ninety minutes, or one ROW=…) into docs/architectures.md
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/binding.py $(if $(ROW),"$(ROW)")
 
 depth: .venv/ready ## what carries belief past the horizon? (at most ninety minutes) into docs/depth.md
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/depth.py

@@ -1,18 +1,20 @@
 """`make binding`: run `+sweep=binding` model by model, then fill docs/architectures.md: python scripts/binding.py
-[--minutes 90]
+[--minutes 90] [row …]
 
 A negative claim on an architecture needs a grid of its rates and of its memory: state spaces of 8 to 128 states, gated
 units in one wide layer or three, at equal parameters. What does not begin within so many minutes is a row `not run`.
+Rows that are named (`make binding ROW="gru"`) are run alone.
 """
 
-import sys
+import argparse
 import time
 from pathlib import Path
 
 import page
-from stages import done, train
+from stages import asked, done, train
 from windtunnel import records
 from windtunnel.records.groups import groups
+from windtunnel.records.twins import is_twin
 from windtunnel.report.numbers import number, with_interval
 
 RUNS, DOC, MINUTES = Path("runs/binding"), Path("docs/architectures.md"), 90.0
@@ -62,10 +64,10 @@ def numbers_kept(model: records.Json) -> str:
 
 def line(name: str) -> list[str]:
     root, _ = command(name, "seeds")
-    rows = [row for row in done(root) if row["steps"] == 3000]
+    rows = [row for row in done(root) if not is_twin(row)]
     if not rows:
         return [name, page.NOT_RUN, *[""] * (len(HEAD) - 2)]
-    group = groups(records.rows(root), ["tunnel"])[0]
+    (group,) = groups([row for row in records.rows(root) if not is_twin(row)], ["tunnel"])
     windows = sorted({row["equivalent_memory"] for row in rows})
     memory = f"{windows[0]} to {windows[-1]}" if len(windows) > 1 else f"{windows[0]}"
     if any(row["equivalent_memory_censored"] for row in rows):
@@ -88,8 +90,12 @@ def exact() -> str:
 
 
 def main() -> None:
-    minutes = float(sys.argv[sys.argv.index("--minutes") + 1]) if "--minutes" in sys.argv else MINUTES
-    train([(name,) for name in CELLS], command, SEEDS, "kl_bits", time.monotonic() + 60 * minutes)
+    words = argparse.ArgumentParser()
+    words.add_argument("rows", nargs="*")
+    words.add_argument("--minutes", type=float, default=MINUTES)
+    given = words.parse_args()
+    cells = [(name,) for name in asked(given.rows, CELLS)]
+    train(cells, command, SEEDS, "kl_bits", time.monotonic() + 60 * given.minutes)
     table = page.table(HEAD, [line(name) for name in ORDER], [1, 2, 3, 4, 5, 7])
     page.fill(DOC, "binding", f"{table}\n\n{exact()}")
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 import page
-from stages import done, least
+from stages import asked, done, least
 from windtunnel import records
 from windtunnel.records.groups import groups
 from windtunnel.records.statistics import interval
@@ -134,12 +134,9 @@ def times_as_accurate() -> str:
 
 
 def main() -> None:
-    asked = [word for word in sys.argv[1:] if not word.startswith("-")]
-    unknown = set(asked) - {row.name for row in ROWS}
-    if unknown:
-        raise SystemExit(f"ROW={' '.join(sorted(unknown))}: no such row; valid: {', '.join(row.name for row in ROWS)}")
+    wanted = asked([word for word in sys.argv[1:] if word != "--fill"], [row.name for row in ROWS])
     for row in ROWS:
-        if "--fill" not in sys.argv and (not asked or row.name in asked):
+        if "--fill" not in sys.argv and row.name in wanted:
             row.train()
     table = page.table(HEAD, [line(row) for row in ROWS], [2, 4, 5, 7, 8, 9])
     page.fill(DOC, "long", f"{table}\n\n{times_as_accurate()}")

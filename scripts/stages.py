@@ -15,6 +15,14 @@ def done(root: Path) -> list[records.Json]:
     return [row for row in rows if row["status"] == "done"]
 
 
+def asked(words: list[str], rows: Iterable[str]) -> list[str]:
+    """The rows that the command line names, or all, in the order of the table; SystemExit where one does not exist."""
+    every = list(rows)
+    if unknown := set(words) - set(every):
+        raise SystemExit(f"ROW={' '.join(sorted(unknown))}: no such row; valid: {'; '.join(every)}")
+    return [name for name in every if not words or name in words]
+
+
 def least(rows: list[records.Json], measure: str) -> records.Json:
     """The row whose measure is the smallest; what is not known counts as large."""
     return min(rows, key=lambda row: float("inf") if row[measure] is None else row[measure])
