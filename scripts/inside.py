@@ -1,4 +1,5 @@
-"""The sections Beliefs, Exchangeability and Implied prior of docs/instruments.md: python scripts/inside.py
+"""The sections Beliefs, Exchangeability and Implied prior of docs/instruments.md, and the figure of forgetting: python
+scripts/inside.py
 
 From `windtunnel run +sweep=inside`, then `windtunnel probe runs/inside beliefs exchangeability implied convergence`.
 """
@@ -8,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+import inside_figures as figures
 import page
 from windtunnel import records
 from windtunnel.records.groups import groups, swept_keys
 from windtunnel.records.statistics import Interval, mean_interval
 from windtunnel.report.beliefs import simplex_picture
 from windtunnel.report.numbers import number
-from windtunnel.report.style import COLOURS, INK, Picture, drawn, save
+from windtunnel.report.style import drawn, save
 
 ROOT, DOC, FIGURES = Path("runs/inside"), Path("docs/instruments.md"), Path("docs/instruments")
 
@@ -89,32 +91,15 @@ def implied() -> str:
     return page.table(head, lines, range(1, len(head)))
 
 
-def shares_picture() -> Picture:
-    """The shares of outcomes in sampled futures, beside those in the data."""
-    found = probed("implied")
-
-    def draw(figure: Any, wide: bool) -> None:
-        for axes, (tunnel, of) in zip(figure.subplots(1, len(found), squeeze=False).flat, found.items(), strict=True):
-            data = np.mean([record["histogram"]["data"] for record in of], axis=0)
-            edges = np.linspace(0, 1, len(data) + 1)
-            axes.stairs(data, edges, fill=True, color=INK, alpha=0.2, label="data")
-            for index, record in enumerate(of):
-                axes.stairs(record["histogram"]["model"], edges, color=COLOURS[0], lw=0.9,
-                            label=None if index else "futures of the model, by seed")  # fmt: skip
-            axes.set(title=tunnel, xlabel="share of an outcome after one horizon", ylabel="frequency")
-            axes.set_xlim(0, min(1.0, float(edges[np.flatnonzero(data > 0)[-1] + 1]) + 0.05))
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-
-    return Picture("implied", "", "", draw, size=(3.4 * len(found), 2.9))
-
-
 def main() -> None:
     for name, table in (("beliefs", beliefs), ("exchangeability", orders), ("implied", implied)):
         page.fill(DOC, name, table())
     named = groups([row for row in records.rows(ROOT) if row["overrides"]["tunnel"] == "mess3"], swept_keys(ROOT))
-    for picture in (simplex_picture(ROOT, named), shares_picture()):
+    own = {"beliefs": figures.forced, "exchangeability": figures.exchangeability, "implied": figures.implied,
+           "convergence": figures.forgetting}  # fmt: skip
+    for picture in (simplex_picture(ROOT, named), *(draw(probed(name)) for name, draw in own.items())):
         if picture:
-            save(picture, FIGURES, drawing=drawn(picture, False))
+            save(picture, FIGURES, ["svg"], drawing=drawn(picture, False))
 
 
 if __name__ == "__main__":
