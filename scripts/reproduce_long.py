@@ -17,11 +17,13 @@ from stages import asked, done, least
 from windtunnel import records
 from windtunnel.records.groups import groups
 from windtunnel.records.statistics import interval
+from windtunnel.records.twins import is_twin
 from windtunnel.report.numbers import number, with_interval
 
 RUNS, DOC = Path("runs/long"), Path("docs/reproduction.md")
 SEEDS = ["seed=1,2,3", "+twin=half"]
 RIVALS = ("passkey-alibi", "passkey-rope")
+LENGTHS = (1, 2, 8, 64, 500)  # horizons
 PASSKEY = ["tunnel=recall", "prior=uniform", "tunnel.bits=16", "evaluate.reach=500", "evaluate.examples=16",
            "evaluate.most_examples=64", "train.batch=32"]  # fmt: skip
 HEAD = ["row", "published", "claimed", "chosen", "measure", "past", "verdict", "steps", "hours", "parameters"]
@@ -94,7 +96,7 @@ def line(row: Row) -> list[str]:
     root = folder(RUNS / row.name / "seeds")
     found = [study for study in done(root) if study["steps"] == row.steps]
     if not found:
-        return [row.name, row.published, row.claimed, page.NOT_RUN, *[""] * (len(HEAD) - 4)]
+        return [row.name, row.published, row.claimed, *blank(len(HEAD) - 3)]
     (group,) = groups([study for study in records.rows(root) if study["steps"] == row.steps], ["tunnel"])
     chosen = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row.best.items())
     hours = sum(study["train_seconds"] for study in done(root)) / 3600
@@ -109,28 +111,36 @@ def at_the_end(root: Path, study: records.Json) -> float:
     return float(records.read_curves(root / study["study_id"] / "curves.npz")["tv"][-1])
 
 
-def accuracy(name: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """At which lengths, in horizons, and how often the right value is drawn: 1 less the total variation distance."""
+def accuracy(name: str) -> np.ndarray | None:
+    """How often the right value is drawn at each of the lengths: 1 less the total variation distance."""
     root = folder(RUNS / name / "seeds")
-    found = [study for study in done(root) if not study.get("twin")]
+    found = [study for study in done(root) if not is_twin(study)]
     if not found:
         return None
     curves = [records.read_curves(root / study["study_id"] / "curves.npz") for study in found]
-    return curves[0]["last"] / found[0]["horizon"], 1 - np.mean([curve["tv"] for curve in curves], axis=0)
+    ends = curves[0]["last"] / found[0]["horizon"]
+    at = [int(np.argmin(np.abs(np.log(ends / length)))) for length in LENGTHS]
+    return 1 - np.mean([curve["tv"][at] for curve in curves], axis=0)
 
 
-def times_as_accurate() -> str:
-    """The seed's "25 times the accuracy of the best before": of the best prior over the best published rival."""
+def by_length() -> str:
+    """Accuracies by length, and the seed's "25 times the accuracy of the best before": of the best prior over the best
+    published rival. Mean over seeds.
+    """
     own = {row.name: accuracy(row.name) for row in ROWS if row.name.startswith("passkey")}
-    best = [of for name, of in own.items() if of and name not in RIVALS]
-    rivals = [of for name, of in own.items() if of and name in RIVALS]
-    if not best or not rivals:
-        return "Accuracy of the best prior over that of the best rival (the seed says 25): not run."
-    at = best[0][0]
-    over = np.max([of[1] for of in best], axis=0) / np.max([of[1] for of in rivals], axis=0)
-    shown = [index for index, length in enumerate(at) if length in (1, 2, 8, 64) or index == len(at) - 1]
-    words = ", ".join(f"{number(over[index])} at {at[index]:g} horizons" for index in shown)
-    return f"Accuracy of the best prior over that of the best rival (the seed says 25): {words}."
+    head, body = ["accuracy at a length, in horizons", *map(str, LENGTHS)], []
+    for name, of in own.items():
+        body.append([name, *(map(number, of) if of is not None else blank(len(LENGTHS)))])
+    best = [of for name, of in own.items() if name not in RIVALS and of is not None]
+    rivals = [of for name, of in own.items() if name in RIVALS and of is not None]
+    known = best and len(rivals) == len(RIVALS)
+    over = map(number, np.max(best, axis=0) / np.max(rivals, axis=0)) if known else blank(len(LENGTHS))
+    body.append(["best prior over best rival (the seed says 25)", *over])
+    return page.table(head, body, range(1, len(head)))
+
+
+def blank(cells: int) -> list[str]:
+    return [page.NOT_RUN, *[""] * (cells - 1)]
 
 
 def main() -> None:
@@ -138,8 +148,8 @@ def main() -> None:
     for row in ROWS:
         if "--fill" not in sys.argv and row.name in wanted:
             row.train()
-    table = page.table(HEAD, [line(row) for row in ROWS], [2, 4, 5, 7, 8, 9])
-    page.fill(DOC, "long", f"{table}\n\n{times_as_accurate()}")
+    page.fill(DOC, "long", page.table(HEAD, [line(row) for row in ROWS], [2, 4, 5, 7, 8, 9]))
+    page.fill(DOC, "lengths", by_length())
 
 
 if __name__ == "__main__":
