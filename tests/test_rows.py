@@ -1,11 +1,14 @@
 """Rows of the tables that take hours, from planted records."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 import binding
 import reproduce_long as long
 from stages import asked
+from tests.composed import study
 
 
 def planted(seed, kl_bits, **more):
@@ -40,3 +43,11 @@ def test_a_row_that_does_not_exist_is_named():
     assert asked(["b"], ["a", "b"]) == ["b"] and asked([], ["a", "b"]) == ["a", "b"]
     with pytest.raises(SystemExit, match="ROW=c: no such row; valid: a; b"):
         asked(["c"], ["a", "b"])
+
+
+@pytest.mark.parametrize("row", long.ROWS, ids=lambda row: row.name)
+def test_every_point_of_a_row_is_a_study(row):
+    keys = [size.partition("=") for size in row.sizes]
+    swept = [[f"{key}={value}" for value in values.split(",")] for key, _, values in keys]
+    for point in itertools.product(*swept):
+        assert study(*row.fixed, *point, f"train.steps={row.steps}").train.steps == row.steps
