@@ -99,8 +99,8 @@ external: .venv/ready ## models from outside beside native ones (five minutes), 
 	for seed in 0 1 2; do $(BIN)/windtunnel judge runs/die runs/die/predictions-$$seed.npz name=llama seed=$$seed; done
 	$(BIN)/python scripts/external.py
 
-reproduce: .venv/ready ## the published claims at a size for two cores (half an hour), into docs/reproduction.md
-	$(BIN)/python scripts/reproduce.py
+reproduce: .venv/ready ## the published claims at a size for two cores (half an hour, or one ROW=…) into docs/reproduction.md
+	$(BIN)/python scripts/reproduce.py $(ROW)
 
 reproduce-long: .venv/ready ## published results that take hours, one at a time with ROW=…, into docs/reproduction.md
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/reproduce_long.py $(ROW)

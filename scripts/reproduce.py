@@ -1,7 +1,7 @@
 """`make reproduce`: run the sweeps that test published results, and write the comparison into docs/reproduction.md.
 
 `--paper` runs the same sweeps at the published sizes, for a GPU. Finished studies are not run again; interrupted ones
-are resumed. Exit code 1 if a study failed.
+are resumed; those that are named (`make reproduce ROW=reach`) are run alone. Exit code 1 if a study failed.
 """
 
 import math
@@ -13,6 +13,7 @@ from pathlib import Path
 from page import fill, table
 from reproduction.published import Published, Rows, Study
 from reproduction.studies import STUDIES
+from stages import asked
 from windtunnel import records
 from windtunnel.records.statistics import Interval
 from windtunnel.report.numbers import number, with_interval
@@ -81,7 +82,10 @@ def block(study: Study) -> str:
 
 def main() -> None:
     paper, failed = "--paper" in sys.argv, False
+    wanted = asked([word for word in sys.argv[1:] if word != "--paper"], [study.name for study in STUDIES])
     for study in STUDIES:
+        if study.name not in wanted:
+            continue
         _, *words = command(study, paper)
         code = subprocess.run([sys.executable, "-m", "windtunnel.cli", *words]).returncode
         if code not in (0, 1):

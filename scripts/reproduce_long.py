@@ -24,8 +24,8 @@ RUNS, DOC = Path("runs/long"), Path("docs/reproduction.md")
 SEEDS = ["seed=1,2,3", "+twin=half"]
 RIVALS = ("passkey-alibi", "passkey-rope")
 LENGTHS = (1, 2, 8, 64, 500)  # horizons
-PASSKEY = ["tunnel=recall", "prior=uniform", "tunnel.bits=16", "evaluate.reach=500", "evaluate.examples=16",
-           "evaluate.most_examples=64", "train.batch=32"]  # fmt: skip
+PASSKEY = ["tunnel=recall", "prior=uniform", "tunnel.bits=24", "tunnel.symbols=32", "tunnel.noise=0.01",
+           "train.batch=32", "evaluate.reach=500", "evaluate.examples=16", "evaluate.most_examples=64"]  # fmt: skip
 HEAD = ["row", "published", "claimed", "chosen", "measure", "past", "verdict", "steps", "hours", "parameters"]
 
 

@@ -51,3 +51,8 @@ def test_every_point_of_a_row_is_a_study(row):
     swept = [[f"{key}={value}" for value in values.split(",")] for key, _, values in keys]
     for point in itertools.product(*swept):
         assert study(*row.fixed, *point, f"train.steps={row.steps}").train.steps == row.steps
+
+
+def test_the_passkey_of_hours_is_that_of_minutes():
+    minutes = study("+sweep=reproduce_reach", "position=bam", "train.supervision=posterior", "seed=0")
+    assert study(*long.PASSKEY, "position=bam").tunnel == minutes.tunnel
