@@ -1,7 +1,9 @@
 """Rows of the tables that take hours, from planted records."""
 
 import itertools
+from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ import binding
 import reproduce_long as long
 from stages import asked
 from tests.composed import study
+from windtunnel.train import examples
 
 
 def planted(seed, kl_bits, **more):
@@ -56,3 +59,14 @@ def test_every_point_of_a_row_is_a_study(row):
 def test_the_passkey_of_hours_is_that_of_minutes():
     minutes = study("+sweep=reproduce_reach", "position=bam", "train.supervision=posterior", "seed=0")
     assert study(*long.PASSKEY, "position=bam").tunnel == minutes.tunnel
+
+
+def test_exact_inference_finds_the_passkey_at_500_horizons():
+    """Else nothing could: with 16 bits that flip in one case of ten, one pair among 32,000 is anybody's guess."""
+    problem = study("+sweep=reproduce_reach", "position=bam", "train.supervision=posterior", "seed=0").problem
+    tunnel, length = problem.tunnel, problem.length
+    tables = tunnel.prepare(length)
+    batch = examples(replace(problem, horizon=length), tables, problem.key, jnp.arange(4))
+    log_p_BV = tunnel.log_predictive(tables, batch, jnp.asarray([length - 1]))[:, 0]
+    assert length == 32_000
+    assert float(-jnp.sum(jnp.exp(log_p_BV) * log_p_BV, axis=-1).mean()) < 0.1
