@@ -73,6 +73,8 @@ ROWS = [
         "0.005,0.01,0.02", ("model=deep,deeper",)),
     Row("bijection", "transformer, entropy 8e-4", 1.6e-3, "entropy_gap_bits", 12_000,
         ["tunnel=bijection", "tunnel.symbols=20"], "0.01,0.02,0.05", ("model=deep,deeper",)),
+    Row("bijection-lstm", "LSTM, entropy 0.009", 0.018, "entropy_gap_bits", 4_000,
+        ["tunnel=bijection", "tunnel.symbols=20"], "0.01,0.02,0.05", ("model=lstm_narrow,lstm",)),
     Row("samples", "on samples as on the posterior, KL 4.7e-4", 9.4e-4, "kl_bits", 16_000,
         ["tunnel=bijection", "tunnel.symbols=20", "train.supervision=sample"], "0.01,0.02,0.05"),
     Row("bind-ssd", "Mamba, accuracy 0.978", 0.044, "tv", 12_000,
