@@ -11,6 +11,7 @@ from pathlib import Path
 from windtunnel import records
 
 NOT_RUN = "not run"
+BLANK = f"| {NOT_RUN} |"  # a cell that says this alone: its row was not measured
 
 
 def fill(page: Path, name: str, text: str) -> None:
@@ -34,15 +35,16 @@ def measured(old: str, new: str) -> str:
     lines = new.splitlines()
     rows = [line for line in lines if line.startswith("|")]
     heads = 2 * sum(row.startswith("| ---") for row in rows)
-    if old and NOT_RUN in new.lower() and len(rows) == heads + sum(NOT_RUN in row for row in rows):
+    blank = sum(BLANK in row for row in rows)
+    if old and (blank or "Not run." in new) and len(rows) == heads + blank:
         return old
     kept, firsts = [], {first(row) for row in rows}
     for line in lines:
-        key, found, _ = line.partition(f"| {NOT_RUN} |")
+        key, found, _ = line.partition(BLANK)
         known = key.rstrip("| ")
         variants = [was for was in old.splitlines() if was.startswith(f"{known}, ") and first(was) not in firsts]
         same = [was for was in old.splitlines() if was.startswith(f"{known} |")]
-        kept += (found and [was for was in same + variants if NOT_RUN not in was]) or [line]
+        kept += (found and [was for was in same + variants if BLANK not in was]) or [line]
     return "\n".join(kept)
 
 

@@ -47,3 +47,8 @@ def test_variants_of_a_row_stay_and_rows_of_their_own_do_not_double():
     old = page.table(["of", "a"], [["router, λ = 0", "1"], ["router, shuffled", "2"]])
     new = page.table(["of", "a", "b"], [["router", page.NOT_RUN, ""], ["router, shuffled", "3", "4"]])
     assert page.measured(old, new).splitlines()[2:] == ["| router, λ = 0 | 1 |", "| router, shuffled | 3 | 4 |"]
+
+
+def test_a_row_with_one_cell_that_waits_for_a_machine_is_measured_again() -> None:
+    old, new = (page.table(["row", "bits", "at size"], [["a", bits, "GPU: not run"]]) for bits in ("1", "2"))
+    assert page.measured(old, new) == new

@@ -8,7 +8,8 @@ from reproduction.measures import baseline, column, entropy_table, farthest, fas
 from reproduction.published import Published, Study
 
 WHY = {  # the known causes where a result is not reproduced at this size
-    "steps": "1,000 steps of 16 sequences, where 50,000 of 256 were published",
+    "steps": "1,000 steps of 16 sequences, where 50,000 of 256 were published; 12,000 [overturn it](#with-hours)",
+    "units": "1,000 steps of 16 sequences, where 50,000 of 256 were published; more in [with hours](#with-hours)",
     "samples": "drawn outcomes say less than the posterior, and the number of steps is the same",
     "stuck": "on samples four of five seeds learn next to nothing at this rate, which was chosen on the posterior",
     "window": "the exact reasoner with its window of eight pairs is 0.71 bits off in KL and it is 0.72: better than "
@@ -17,9 +18,10 @@ WHY = {  # the known causes where a result is not reproduced at this size
     "([architectures](architectures.md))",
     "filters": "it is near the exact reasoners with the last one and the last two observations (0.046 and 6.2e-3), far "
     "below what was published",
-    "state": "nor with three times the parameters at any of four rates ([architectures](architectures.md))",
-    "flat": "the prior that is right here is flat, and every octave doubles the pairs that can be mistaken for the "
-    "right one; BAM does as no position does",
+    "state": "eight states a channel have no room for the pairs: 256 and 12,000 steps bring a state-space dual to 0.06, "
+    "still falling ([with hours](#with-hours); [8 to 128](architectures.md#binding-by-the-memory-there-is))",
+    "flat": "the pair may be anywhere alike, so no position is the data's own prior, and the best there is",
+    "short": "1,000 steps of 16; 8,000 of 32 are in [with hours](#with-hours)",
     "gain": "a gain, if there is one, is smaller ([instruments](instruments.md) has other optimizers)",
     "few": "with batches of 64 it is (`+sweep=diversity`)",
 }
@@ -44,7 +46,7 @@ STUDIES = (
                 because=WHY["steps"],
             ),
             Published("transformer, KL", "", baseline("prior"), kl(model="narrow"), 0.01, because=WHY["samples"]),
-            Published("LSTM, entropy", "0.009", 1.107, gap(model="lstm_narrow"), 0.018, because=WHY["steps"]),
+            Published("LSTM, entropy", "0.009", 1.107, gap(model="lstm_narrow"), 0.018, because=WHY["units"]),
             Published("Mamba, entropy", "0.010", 1.107, gap(model="ssm_narrow"), 0.020, because=WHY["stuck"]),
             Published(
                 "MLP fails, entropy", "1.85", 1.107, gap(model="mlp_narrow"), 0.93, at_most=False, because=WHY["window"]
@@ -139,7 +141,7 @@ STUDIES = (
                 GUESS,
                 off_past(position="bam"),
                 0.05,
-                because=WHY["flat"],
+                because=WHY["short"],
             ),
             Published(
                 "no position fails there",
