@@ -18,8 +18,8 @@ WHY = {  # the known causes where a result is not reproduced at this size
     "([architectures](architectures.md))",
     "filters": "it is near the exact reasoners with the last one and the last two observations (0.046 and 6.2e-3), far "
     "below what was published",
-    "state": "eight states a channel have no room for the pairs: 256 and 12,000 steps bring a state-space dual to 0.06, "
-    "still falling ([with hours](#with-hours); [8 to 128](architectures.md#binding-by-the-memory-there-is))",
+    "state": "eight states a channel have no room for the pairs: 256 and 12,000 steps bring a state-space dual "
+    "to 0.06, still falling ([with hours](#with-hours); [8 to 128](architectures.md#binding-by-the-memory-there-is))",
     "flat": "the pair may be anywhere alike, so no position is the data's own prior, and the best there is",
     "short": "1,000 steps of 16; 8,000 of 32 are in [with hours](#with-hours)",
     "gain": "a gain, if there is one, is smaller ([instruments](instruments.md) has other optimizers)",
