@@ -52,12 +52,12 @@ def exchangeability(found: Found) -> Picture:
                 axes.axhline(place, color=FAINT, lw=0.6, zorder=0)
                 if each[0]["model"][kind] is None:
                     continue
-                marks = {"model": (each, kind, {"marker": "o", "color": COLOURS[0]}),
-                         "untrained": (each, kind, {"marker": "D", "color": COLOURS[1], "mfc": "none"}),
-                         "exact": (each, kind, {"marker": "s", "color": INK, "mfc": "none"})}  # fmt: skip
-                for who, (seeds, name, look) in marks.items():
-                    values = np.maximum([seed[who][name] for seed in seeds], LEAST_BITS)
-                    axes.plot(values, [place] * len(values), ls="", ms=5, label=who if place == 0 else None, **look)
+                looks = {"model": {"marker": "o", "color": COLOURS[0]},
+                         "untrained": {"marker": "D", "color": COLOURS[1], "mfc": "none"},
+                         "exact": {"marker": "s", "color": INK, "mfc": "none"}}  # fmt: skip
+                for who, look in looks.items():
+                    values = np.maximum([seed[who][kind] for seed in each], LEAST_BITS)
+                    axes.plot(values, [place] * len(values), ls="", ms=5, label=None if place else who, **look)
                 errors = [seed["model"]["kl_bits"] for seed in each]
                 axes.plot(errors, [place] * len(errors), ls="", marker="|", ms=11, color=COLOURS[2],
                           label="KL of the model" if place == 0 else None)  # fmt: skip
