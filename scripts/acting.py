@@ -106,7 +106,7 @@ def table(rows: list[Row], columns: dict[str, Any]) -> str:
     lines = []
     for row in rows:
         cells = [column(row.probes) for column in columns.values()] if row.probes else []
-        lines.append([row.name, *(cells or [page.NOT_RUN, *[""] * (len(columns) - 1)])])
+        lines.append([row.name, *(cells or page.not_run(len(columns)))])
     return page.table(["row", *columns], lines, range(1, len(columns) + 1))
 
 
@@ -133,7 +133,7 @@ def regrets() -> str:
     lines = []
     for row in ARMS:
         if not row.probes:
-            lines.append([row.name, page.NOT_RUN, *[""] * 4])
+            lines.append([row.name, *page.not_run(5)])
             continue
         exact = row.probes[0]
         for who, likeliest in (("model", "model's likeliest"), ("thompson", "likeliest"), ("greedy", None),

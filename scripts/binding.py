@@ -66,7 +66,7 @@ def line(name: str) -> list[str]:
     root, _ = command(name, "seeds")
     rows = [row for row in done(root) if not is_twin(row)]
     if not rows:
-        return [name, page.NOT_RUN, *[""] * (len(HEAD) - 2)]
+        return [name, *page.not_run(len(HEAD) - 1)]
     (group,) = groups([row for row in records.rows(root) if not is_twin(row)], ["tunnel"])
     windows = sorted({row["equivalent_memory"] for row in rows})
     memory = f"{windows[0]} to {windows[-1]}" if len(windows) > 1 else f"{windows[0]}"

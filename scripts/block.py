@@ -77,7 +77,7 @@ def line(tunnel: str, row: str) -> list[str]:
     root = next(iter(cell(tunnel, row)[0].glob("multirun-*")), None)
     rows = done(root) if root else []
     if not rows:
-        return [row, "", page.NOT_RUN, *[""] * (len(HEAD) - 3)]
+        return [row, "", *page.not_run(len(HEAD) - 2)]
     (group,) = groups(rows, ["tunnel"])
     return [
         row,

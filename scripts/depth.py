@@ -56,7 +56,7 @@ def line(tunnel: str, model: str) -> list[str]:
     root, _ = command(tunnel, model, "seeds")
     rows = done(root)
     if not rows:
-        return [f"`{model}`", page.NOT_RUN, *[""] * (len(HEAD) - 2)]
+        return [f"`{model}`", *page.not_run(len(HEAD) - 1)]
     group = groups(records.rows(root), ["tunnel"])[0]
     seconds = np.mean([row["train_seconds"] for row in rows])
     intervals = [with_interval(group.interval(name)) for name in ("kl_bits", "kl_bits_past")]

@@ -157,7 +157,7 @@ def lines(row: Row) -> list[list[str]]:
     known = variants(row)
     wanted = [PRIORS[name] for name in row.overrides[0].partition("=")[2].split(",")] if row.name == "priors" else []
     names = [*known, *(name for name in wanted or [row.name] * (not known) if name not in known)]
-    nothing = [page.NOT_RUN, *[""] * (len(HEAD) - 2)]
+    nothing = page.not_run(len(HEAD) - 1)
     return [line(row, name, known[name]) if name in known else [name, *nothing] for name in names]
 
 
@@ -240,7 +240,7 @@ def grid() -> str:
             strength = study["study"]["train"]["terms"]["separation"]["strength"]
             lines.append([of, width, f"{strength:g}", *map(number, values)])
         if not row.done:
-            lines.append([of, width, "", page.NOT_RUN, *[""] * 7])
+            lines.append([of, width, "", *page.not_run(8)])
     return page.table(head, lines, range(1, len(head)))
 
 

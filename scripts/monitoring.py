@@ -232,7 +232,7 @@ def faults() -> str:
         healthy = arms(named["none-mixture" if row.name == "merged" else f"none{long}"])
         each = arms(row)
         if not each or not healthy:
-            lines.append([named_so, page.NOT_RUN, *[""] * (len(head) - 2)])
+            lines.append([named_so, *page.not_run(len(head) - 1)])
             continue
         for steps in dict.fromkeys(key[0] for key in each):
             left, mended = each[steps, "0"], each[steps, "3"]

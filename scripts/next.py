@@ -135,7 +135,7 @@ def train(until: float, sections: set[str]) -> None:
 def line(cell: Cell) -> list[str]:
     posterior, sample = cell.by("posterior"), cell.by("sample")
     if posterior is None:
-        return [cell.name, page.NOT_RUN, *[""] * (len(HEAD) - 2)]
+        return [cell.name, *page.not_run(len(HEAD) - 1)]
     pairs = [
         with_interval(group.interval(name)) if group is not None else ""
         for group in (posterior, sample)

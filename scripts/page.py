@@ -53,6 +53,11 @@ def first(row: str) -> str:
     return row.split("|")[1].strip()
 
 
+def not_run(cells: int) -> list[str]:
+    """The rest of a row that was not measured: as many cells, of which the first says so."""
+    return [NOT_RUN, *[""] * (cells - 1)]
+
+
 def table(head: Sequence[str], lines: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
     """A Markdown table; the columns with the indices `numbers` are aligned to the right."""
     right = set(numbers)

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 import page
+from reproduction.measures import column, curves, farthest
 from stages import asked, done, least
 from windtunnel import records
 from windtunnel.records.groups import groups
-from windtunnel.records.statistics import interval
 from windtunnel.records.twins import is_twin
 from windtunnel.report.numbers import number, with_interval
 
@@ -101,19 +101,15 @@ def line(row: Row) -> list[str]:
     root = folder(RUNS / row.name / "seeds")
     found = [study for study in done(root) if study["steps"] == row.steps]
     if not found:
-        return [row.name, row.published, row.claimed, *blank(len(HEAD) - 3)]
+        return [row.name, row.published, row.claimed, *page.not_run(len(HEAD) - 3)]
     (group,) = groups([study for study in records.rows(root) if study["steps"] == row.steps], ["tunnel"])
     chosen = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row.best.items())
     hours = sum(study["train_seconds"] for study in done(root)) / 3600
     past = with_interval(group.interval("kl_bits_past")) if found[0]["kl_bits_past"] is not None else ""
-    value = interval([farthest(root, study) if row.measure == "farthest" else study[row.measure] for study in found])
+    value = (farthest("tv") if row.measure == "farthest" else column(row.measure))(root, found)
+    assert value is not None  # there is a study
     return [row.name, row.published, row.claimed, chosen, with_interval(value), past,
             group.verdict, f"{row.steps:,}", f"{hours:.1f}", f"{found[0]['parameters']:,}"]  # fmt: skip
-
-
-def farthest(root: Path, study: records.Json) -> float:
-    """Total variation distance from the exact answer at the longest length."""
-    return float(records.read_curves(root / study["study_id"] / "curves.npz")["tv"][-1])
 
 
 def accuracy(name: str) -> np.ndarray | None:
@@ -122,10 +118,10 @@ def accuracy(name: str) -> np.ndarray | None:
     found = [study for study in done(root) if not is_twin(study)]
     if not found:
         return None
-    curves = [records.read_curves(root / study["study_id"] / "curves.npz") for study in found]
-    ends = curves[0]["last"] / found[0]["horizon"]
+    read = [curves(root, study) for study in found]
+    ends = read[0]["last"] / found[0]["horizon"]
     at = [int(np.argmin(np.abs(np.log(ends / length)))) for length in LENGTHS]
-    return 1 - np.mean([curve["tv"][at] for curve in curves], axis=0)
+    return 1 - np.mean([curve["tv"][at] for curve in read], axis=0)
 
 
 def by_length() -> str:
@@ -135,17 +131,13 @@ def by_length() -> str:
     own = {row.name: accuracy(row.name) for row in ROWS if row.name.startswith("passkey")}
     head, body = ["accuracy at a length, in horizons", *map(str, LENGTHS)], []
     for name, of in own.items():
-        body.append([name, *(map(number, of) if of is not None else blank(len(LENGTHS)))])
+        body.append([name, *(map(number, of) if of is not None else page.not_run(len(LENGTHS)))])
     best = [of for name, of in own.items() if name not in RIVALS and of is not None]
     rivals = [of for name, of in own.items() if name in RIVALS and of is not None]
     known = best and len(rivals) == len(RIVALS)
-    over = map(number, np.max(best, axis=0) / np.max(rivals, axis=0)) if known else blank(len(LENGTHS))
+    over = map(number, np.max(best, axis=0) / np.max(rivals, axis=0)) if known else page.not_run(len(LENGTHS))
     body.append(["best prior over best rival (the seed says 25)", *over])
     return page.table(head, body, range(1, len(head)))
-
-
-def blank(cells: int) -> list[str]:
-    return [page.NOT_RUN, *[""] * (cells - 1)]
 
 
 def main() -> None:
